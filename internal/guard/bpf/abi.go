@@ -1,0 +1,153 @@
+package bpf
+
+// The contract between a guard's bytecode and whatever runs it: compile emits
+// it, verify proves it kept, jit and the interpreter implement it.
+//
+// On entry r1 points to the frame, r10 to the end of a 512-byte stack; nothing
+// else is initialised. The frame is not memory in general: jit maps its words
+// to machine registers. Every access to it is an aligned 8-byte LDX or STX at a
+// constant offset; anything else is refused by verify.
+const (
+	// FrameArg is the offset of argument word 0; word i is at FrameArg+8*i.
+	// A word is the whole register: what the ABI leaves undefined in its upper
+	// half is garbage, and the compiler extends according to the declared type.
+	// SysV (psABI 3.2.3): words 0–5 are rdi rsi rdx rcx r8 r9.
+	// Go ABIInternal: words 0–8 are rax rbx rcx rdi rsi r8 r9 r10 r11.
+	FrameArg = 0
+	// FrameArgs is how many argument words the frame has; under SysV words 6–8
+	// do not exist and loading one is refused when the code is placed.
+	FrameArgs = 9
+	// FrameSP holds the address of the return address as at the function's
+	// entry: stack argument word i of a SysV callee is at *(FrameSP)+8+8*i.
+	FrameSP = 72
+	// FrameReturn holds the return address.
+	FrameReturn = 80
+
+	// FrameResult is the offset of result word 0 (write only); word i at
+	// FrameResult+8*i. SysV: rax, rdx. Go: as the argument registers.
+	FrameResult = 128
+	// FrameResults is how many result words there are.
+	FrameResults = 9
+	// FrameXMM0 takes the bits of a floating-point result (write only).
+	FrameXMM0 = 200
+	// FrameErrno takes the errno a rejected call sets (write only, low 32 bits).
+	FrameErrno = 208
+	// FrameCode takes the code that the event of a Log or Reject carries
+	// (write only, low 32 bits).
+	FrameCode = 216
+
+	// FrameSize bounds all offsets above.
+	FrameSize = 256
+	// StackSize is the bytes of bytecode stack below r10.
+	StackSize = 512
+)
+
+// Verdict is r0 at exit. verify proves that it is one of a known, finite set
+// of constants, and that every result word it announces was stored.
+//
+//	bits 0–7   kind
+//	bits 8–15  number of result words (VerdictReject)
+//	bit 16     XMM0 was stored
+//	bit 17     errno was stored
+type Verdict uint32
+
+// Kinds of verdict.
+const (
+	VerdictPass   Verdict = 0 // the call goes on
+	VerdictReject Verdict = 1 // the call returns at once, with the stored results
+	VerdictLog    Verdict = 2 // the call goes on; an event is written
+
+	VerdictXMM0  Verdict = 1 << 16
+	VerdictErrno Verdict = 1 << 17
+)
+
+// Kind returns bits 0–7.
+func (v Verdict) Kind() Verdict { return v & 0xff }
+
+// Words returns how many result words a reject returns.
+func (v Verdict) Words() int { return int(v>>8) & 0xff }
+
+// Reject returns the verdict of a rejected call with the given result words.
+func Reject(words int, flags Verdict) Verdict { return VerdictReject | Verdict(words)<<8 | flags }
+
+// Pseudo source registers of LDDW (RFC 9669, 5.4); PIE's own, above the
+// kernel's.
+const (
+	// PseudoSymbol loads the address of Unit.Symbols[imm] in the target.
+	PseudoSymbol = 9
+	// PseudoRodata loads the address of Unit.Rodata[imm:] (constant memory,
+	// readable without a fault).
+	PseudoRodata = 10
+)
+
+// Helper is the number of a helper call (CALL, src 0). Helpers take r1–r5,
+// return r0 and leave r1–r5 undefined. Addresses may be any scalar: reads are
+// fault-guarded and a fault ends the guard with its onfault.
+type Helper int32
+
+const (
+	// HelperCount (addr, n, byte) counts byte in n bytes.
+	HelperCount Helper = 1
+	// HelperIndex (addr, n, byte) is the first index of byte, or −1.
+	HelperIndex Helper = 2
+	// HelperStrLen (addr, max) is the length of the C string, at most max;
+	// equal to max when no NUL was found before.
+	HelperStrLen Helper = 3
+	// HelperFind (addr, n, needle, m) is the first index of the m-byte needle,
+	// or −1; needle is rodata or target memory, 1 ≤ m.
+	HelperFind Helper = 4
+	// HelperEqual (addr, n, other, m) is 1 when n == m and the bytes are equal.
+	HelperEqual Helper = 5
+	// HelperTid () is the thread's id as gettid(2) says, 0 where the target's
+	// seccomp filter does not let PIE ask.
+	HelperTid Helper = 6
+	// HelperNow () is nanoseconds of CLOCK_MONOTONIC, derived from the TSC.
+	HelperNow Helper = 7
+)
+
+// MaxLength is the longest memory a helper reads, in bytes. A length above it,
+// or a negative one, is a fault.
+const MaxLength = 1 << 24
+
+// FuelDefault is how much fuel a call has: one unit a back-edge, one per
+// FuelBytes begun in a helper. It is sized to end a guard within about 100 µs.
+const (
+	FuelDefault = 50_000
+	FuelBytes   = 64
+)
+
+// Pos is where in a prepatch an instruction comes from.
+type Pos struct {
+	File      string
+	Line, Col int
+}
+
+// SymbolKind says what a Symbol names in the target.
+type SymbolKind uint8
+
+// Kinds of symbol.
+const (
+	SymbolData SymbolKind = iota // a global variable
+	SymbolFunc                   // a function
+	SymbolGoError                // a Go variable of type error: two words, itab and data
+)
+
+// Symbol is a name in the target that the bytecode refers to.
+type Symbol struct {
+	Name string
+	Kind SymbolKind
+}
+
+// Unit is one guard in bytecode, with everything needed to verify and place it.
+type Unit struct {
+	Name    string // the guard function's Go name, e.g. Match
+	Insns   []Insn
+	Pos     []Pos // parallel to Insns; empty or zero where there is no source
+	Symbols []Symbol
+	Rodata  []byte
+	// OnFault and OnFuel are instruction indices of ordinary bytecode that runs,
+	// with only r1 and r10 initialised, when a read faults or fuel ends.
+	OnFault, OnFuel int
+	// Fuel is the fuel of one call; 0 means FuelDefault.
+	Fuel uint32
+}
