@@ -127,9 +127,9 @@ type SymbolKind uint8
 
 // Kinds of symbol.
 const (
-	SymbolData SymbolKind = iota // a global variable
-	SymbolFunc                   // a function
-	SymbolGoError                // a Go variable of type error: two words, itab and data
+	SymbolData    SymbolKind = iota // a global variable
+	SymbolFunc                      // a function
+	SymbolGoError                   // a Go variable of type error: two words, itab and data
 )
 
 // Symbol is a name in the target that the bytecode refers to.
