@@ -1,0 +1,104 @@
+// Package pie puts prepatches into running processes, watches them and takes
+// them out. It is what the commands and the agent are made of.
+//
+// A prepatch is Go source that is compiled to bytecode and proven safe (Load).
+// A process is pinned by its pidfd, start time and executable, so that a pid
+// used again is never mistaken for it. Plan resolves a prepatch against one
+// process without touching it; Insert carries the plan out, in a whole tree of
+// processes, and reads back what it wrote; Remove, SetMode and Keep are its
+// inverses. Status and Events need only the process: all that PIE knows is in
+// the arena inside it, and no state file exists.
+//
+// What a caller can rely on:
+//
+//   - A *Refusal changed nothing.
+//   - Insert leaves each process guarded or as it was, whenever the context ends
+//     or pie is killed; the Report says which.
+//   - Strings that come from a process (names, paths, event values) are raw:
+//     whoever prints them escapes them.
+package pie
+
+import (
+	"context"
+	"time"
+)
+
+// Mode is what a guard does with a call it rejects.
+type Mode string
+
+// Modes. A guard in ModeOff costs a load and a branch.
+const (
+	ModeEnforce Mode = "enforce" // reject it
+	ModeAudit   Mode = "audit"   // count it and let it pass
+	ModeOff     Mode = "off"     // do not look at calls
+)
+
+// Select lists the pids a verb works on. Insert asks again until it lists none
+// that is new, so that children started meanwhile are guarded too.
+type Select func(ctx context.Context) ([]int, error)
+
+// Pids selects a fixed list.
+func Pids(pids ...int) Select {
+	return func(context.Context) ([]int, error) { return pids, nil }
+}
+
+// Options are the operator's decisions for one insertion.
+type Options struct {
+	Mode      Mode          // ModeEnforce or ModeAudit
+	Trial     time.Duration // the guard stops rejecting after it; 0 for no trial
+	MaxReject float64       // share of calls, 0–1, above which a trial ends; 0 for none
+	Partial   bool          // guard although some copies of the function stay uncovered
+	Progress  func(string)  // told what is being done; may be nil
+}
+
+// ProcessState says what a verb found or left in one process.
+type ProcessState string
+
+// States of a process in a Report.
+const (
+	StateGuarded   ProcessState = "guarded"
+	StateUnguarded ProcessState = "not guarded"
+	StateGone      ProcessState = "gone"
+)
+
+// ProcessReport is what was done in one process.
+type ProcessReport struct {
+	Pid     int           `json:"pid"`
+	Exe     string        `json:"exe"`
+	State   ProcessState  `json:"state"`
+	Changed bool          `json:"changed"`
+	Pause   time.Duration `json:"pause_ns"` // the longest time one of its threads was stopped
+	Reason  Code          `json:"reason,omitempty"`
+	Error   string        `json:"error,omitempty"`
+	Instead string        `json:"instead,omitempty"`
+	Notes   []string      `json:"notes,omitempty"` // what the operator should know, one line each
+}
+
+// Report is what a verb did, process by process.
+type Report struct {
+	ID        string          `json:"id"`
+	Changed   bool            `json:"changed"`
+	Mode      Mode            `json:"mode,omitempty"`
+	TrialEnd  *time.Time      `json:"trial_end,omitempty"`
+	Processes []ProcessReport `json:"processes"`
+}
+
+// Guarded counts the processes that have the prepatch.
+func (r *Report) Guarded() int {
+	n := 0
+	for _, p := range r.Processes {
+		if p.State == StateGuarded {
+			n++
+		}
+	}
+	return n
+}
+
+// Pause returns the longest time a thread of any process was stopped.
+func (r *Report) Pause() time.Duration {
+	var longest time.Duration
+	for _, p := range r.Processes {
+		longest = max(longest, p.Pause)
+	}
+	return longest
+}

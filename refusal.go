@@ -1,0 +1,65 @@
+package pie
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code is the stable reason of a refusal. Programs compare it; it never
+// changes its spelling once released.
+type Code string
+
+// Reasons that package pie itself gives. plan adds its own (site_short,
+// site_branch …), which pass through unchanged.
+const (
+	CodeNoProcess    Code = "no_process"        // there is no such process
+	CodeGone         Code = "process_gone"      // it ended, or runs another program now
+	CodePermission   Code = "permission"        // the kernel does not let pie do that to the process
+	CodeTraced       Code = "traced"            // another tracer holds it
+	CodeSelf         Code = "self"              // the target is pie itself, or what pie runs under
+	CodeMachine      Code = "machine"           // another instruction set than this pie was built for
+	CodeCompat       Code = "target_32bit"      // a 32-bit program
+	CodeKernelThread Code = "kernel_thread"     // no user memory to guard
+	CodeNotFound     Code = "function_missing"  // no such function in the images named
+	CodeNoImage      Code = "image_missing"     // the executable or library is not mapped
+	CodeAmbiguous    Code = "function_several"  // several functions of that name
+	CodeFixed        Code = "already_fixed"     // the build has the vendor's fix
+	CodeCompile      Code = "prepatch_compile"  // the prepatch is not in the guard subset
+	CodeVerify       Code = "prepatch_unproven" // the verifier could not prove the guard safe
+	CodePrepatch     Code = "prepatch_missing"  // no such prepatch
+	CodeUnsupported  Code = "unsupported"       // a form this version of pie does not read yet
+	CodeExpired      Code = "prepatch_expired"  // past its //pie:expires
+	CodeNotIn        Code = "prepatch_not_in"   // the process has no such prepatch
+	CodeOther        Code = "other_version"     // the same id is in with other content
+	CodeBytes        Code = "bytes_differ"      // memory is not what the file says
+	CodeHeadroom     Code = "no_headroom"       // a memory limit leaves no room for the arena
+	CodeGroups       Code = "several_groups"    // the target names unrelated processes
+	CodeArena        Code = "arena_damaged"     // PIE's memory in the process cannot be trusted
+)
+
+// A Refusal says why something was not done. Nothing was changed: what was
+// begun has been rolled back before a Refusal is returned.
+type Refusal struct {
+	Code    Code
+	Msg     string // what is wrong, with the process or the file:line it is about
+	Instead string // what the operator can do; never empty
+	Err     error  // the cause, may be nil
+}
+
+func (r *Refusal) Error() string { return fmt.Sprintf("%s [%s]", r.Msg, r.Code) }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// ReasonOf returns the reason code of err, or "" when err is no refusal.
+func ReasonOf(err error) Code {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r.Code
+	}
+	return ""
+}
+
+// refuse makes a Refusal.
+func refuse(code Code, cause error, instead, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Msg: fmt.Sprintf(format, args...), Instead: instead, Err: cause}
+}
