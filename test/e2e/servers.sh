@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Fetches and builds the vulnerable servers that the end-to-end tests guard, into
+# $PIE_TEST_CACHE/servers. Only Debian's packages and the Go module proxy are used.
+#
+#   test/e2e/servers.sh [iperf3] [redis] [nginx] [nats]      all when none is named
+#
+# A server that is there already is left alone; remove its folder to build it again.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. scripts/environment.sh
+servers=$PIE_TEST_CACHE/servers
+work=$PIE_TEST_CACHE/work
+mkdir -p "$servers" "$work"
+
+# A private apt configuration: the machine's own suites, with their sources.
+use_private_apt() {
+	[ -z "${APT_CONFIG-}" ] || return 0
+	local apt=$PIE_TEST_CACHE/apt list
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources"
+	for list in /etc/apt/sources.list.d/*.sources; do
+		[ -f "$list" ] && sed -E 's/^Types:.*/Types: deb deb-src/' "$list" >"$apt/sources/${list##*/}"
+	done
+	for list in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+		[ -f "$list" ] && sed -nE 's/^deb[[:space:]](.*)/deb \1\ndeb-src \1/p' "$list" >"$apt/sources/${list##*/}.list"
+	done
+	cat >"$apt/apt.conf" <<-CONF
+		Dir::Etc::sourcelist "/dev/null";
+		Dir::Etc::sourceparts "$apt/sources";
+		Dir::State::lists "$apt/lists";
+		Dir::Cache "$apt/cache";
+		APT::Sandbox::User "root";
+	CONF
+	export APT_CONFIG=$apt/apt.conf
+	quietly apt-get update
+}
+
+packages() {
+	local missing=() package
+	for package; do
+		dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	[ "$(id -u)" = 0 ] || { echo "$0: missing packages: ${missing[*]}" >&2; exit 1; }
+	(
+		unset APT_CONFIG
+		export DEBIAN_FRONTEND=noninteractive
+		quietly apt-get update
+		quietly apt-get install -y --no-install-recommends "${missing[@]}"
+	)
+}
+
+# source_without SOURCE=VERSION PATCH...: unpacks a Debian source into $work/SOURCE,
+# with the named fixes taken out again, newest first.
+source_without() {
+	local name=${1%%=*} version=${1#*=} patch
+	shift
+	packages dpkg-dev patch xz-utils
+	use_private_apt
+	rm -rf "${work:?}/$name"
+	mkdir -p "$work/download"
+	(cd "$work/download" && quietly apt-get source --download-only "$name=$version")
+	quietly dpkg-source --no-check -x "$work/download/${name}_${version#*:}.dsc" "$work/$name"
+	for patch; do
+		(cd "$work/$name" && quietly patch -p1 -R -f --no-backup-if-mismatch -i "debian/patches/$patch")
+	done
+}
+
+# Debian's own stripped binaries: CVE-2024-53580 and CVE-2025-54350.
+build_iperf3() {
+	use_private_apt
+	mkdir -p "$work/iperf3"
+	(
+		cd "$work/iperf3"
+		quietly apt-get download iperf3=3.12-1+deb12u1 libiperf0=3.12-1+deb12u1 libsctp1
+		for deb in *.deb; do quietly dpkg -x "$deb" "$1"; done
+	)
+}
+
+# Redis 7.0.15 without the fixes of CVE-2024-31228 and CVE-2024-31227.
+build_redis() {
+	packages gcc make libc6-dev
+	source_without redis=5:7.0.15-1~deb12u7 \
+		0002-Fix-Read-Write-key-pattern-selector-CVE-2024-51741-1.patch \
+		0001-Apply-security-fixes-for-CVEs-1113.patch
+	(cd "$work/redis" && quietly make -j"$(nproc)" MALLOC=libc BUILD_TLS=no OPTIMIZATION=-O2)
+	mkdir -p "$1"
+	cp "$work/redis/src/redis-server" "$1/"
+}
+
+# nginx 1.22.1 without the fixes of CVE-2024-7347.
+build_nginx() {
+	packages gcc make libc6-dev libpcre2-dev zlib1g-dev
+	source_without nginx=1.22.1-9+deb12u9 CVE-2024-7347-2.patch CVE-2024-7347-1.patch
+	(
+		cd "$work/nginx"
+		quietly ./configure --prefix="$1" --with-http_mp4_module --with-threads --with-cc-opt="-g -O2"
+		quietly make -j"$(nproc)"
+		quietly make install
+	)
+}
+
+# nats-server 2.0.0, CVE-2019-13126: as built by go, and without its symbols.
+build_nats() {
+	GOBIN=$1 quietly go install github.com/nats-io/nats-server/v2@v2.0.0
+	GOBIN=$1/stripped quietly go install -ldflags='-s -w' github.com/nats-io/nats-server/v2@v2.0.0
+}
+
+[ $# -gt 0 ] || set -- iperf3 redis nginx nats
+for server; do
+	declare -F "build_$server" >/dev/null || { echo "$0: no server $server; there are iperf3 redis nginx nats" >&2; exit 2; }
+	[ ! -e "$servers/$server/.complete" ] || continue
+	echo "test/e2e/servers.sh: building $server"
+	rm -rf "${servers:?}/$server"
+	mkdir -p "$servers/$server"
+	"build_$server" "$servers/$server"
+	touch "$servers/$server/.complete"
+done
