@@ -1,0 +1,4 @@
+package binfile
+
+// File is an open ELF file.
+type File struct{}

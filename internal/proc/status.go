@@ -1,0 +1,111 @@
+package proc
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Status is the part of /proc/PID/status (proc_pid_status(5)) that decides
+// whether and how a process can be guarded. Pids are as the reader's pid
+// namespace sees them.
+type Status struct {
+	Name    string // comm: chosen by the process, never its identity
+	State   byte   // R S D T t Z X …
+	Tgid    int
+	PPid    int
+	Tracer  int    // TracerPid: 0, or who traces it
+	UID     uint32 // effective
+	GID     uint32 // effective
+	Threads int
+	// SigBlk and SigCgt are bit masks; bit n−1 is signal n.
+	SigBlk, SigCgt uint64
+	// Seccomp is 0 off, 1 strict, 2 filter.
+	Seccomp int
+	// ShadowStack is set when x86_Thread_features names shstk.
+	ShadowStack bool
+}
+
+// ParseStatus reads the text of /proc/PID/status. Unknown lines are skipped,
+// as the kernel adds some in most releases; Tgid and State must be there.
+func ParseStatus(text []byte) (Status, error) {
+	var s Status
+	for line := range bytes.Lines(text) {
+		key, value, ok := strings.Cut(strings.TrimRight(string(line), "\n"), ":")
+		if !ok {
+			continue
+		}
+		if err := s.set(key, strings.TrimSpace(value)); err != nil {
+			return Status{}, fmt.Errorf("status line %.80q: %w", line, err)
+		}
+	}
+	if s.Tgid == 0 || s.State == 0 {
+		return Status{}, fmt.Errorf("status: no Tgid or no State line")
+	}
+	return s, nil
+}
+
+func (s *Status) set(key, value string) (err error) {
+	switch key {
+	case "Name":
+		s.Name = value
+	case "State":
+		if value != "" {
+			s.State = value[0]
+		}
+	case "Tgid":
+		s.Tgid, err = strconv.Atoi(value)
+	case "PPid":
+		s.PPid, err = strconv.Atoi(value)
+	case "TracerPid":
+		s.Tracer, err = strconv.Atoi(value)
+	case "Threads":
+		s.Threads, err = strconv.Atoi(value)
+	case "Uid":
+		s.UID, err = effectiveID(value)
+	case "Gid":
+		s.GID, err = effectiveID(value)
+	case "SigBlk":
+		s.SigBlk, err = strconv.ParseUint(value, 16, 64)
+	case "SigCgt":
+		s.SigCgt, err = strconv.ParseUint(value, 16, 64)
+	case "Seccomp":
+		s.Seccomp, err = strconv.Atoi(value)
+	case "x86_Thread_features":
+		s.ShadowStack = strings.Contains(" "+value+" ", " shstk ")
+	}
+	return err
+}
+
+// effectiveID takes the second of "real effective saved filesystem".
+func effectiveID(value string) (uint32, error) {
+	fields := strings.Fields(value)
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("want four ids")
+	}
+	id, err := strconv.ParseUint(fields[1], 10, 32)
+	return uint32(id), err
+}
+
+// ParseStat returns the parent's pid and the start time, in clock ticks since
+// boot, of the text of /proc/PID/stat (fields 4 and 22 of proc_pid_stat(5)).
+// The second field is the name in parentheses and may hold anything, so
+// counting starts after the last parenthesis.
+func ParseStat(text []byte) (ppid int, start uint64, err error) {
+	i := bytes.LastIndexByte(text, ')')
+	if i < 0 {
+		return 0, 0, fmt.Errorf("stat %.80q: no name in parentheses", text)
+	}
+	fields := strings.Fields(string(text[i+1:]))
+	if len(fields) < 20 {
+		return 0, 0, fmt.Errorf("stat %.80q: too few fields", text)
+	}
+	if ppid, err = strconv.Atoi(fields[1]); err != nil {
+		return 0, 0, fmt.Errorf("stat: parent: %w", err)
+	}
+	if start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
+		return 0, 0, fmt.Errorf("stat: start time: %w", err)
+	}
+	return ppid, start, nil
+}
