@@ -40,10 +40,10 @@ const (
 // A Refusal says why something was not done. Nothing was changed: what was
 // begun has been rolled back before a Refusal is returned.
 type Refusal struct {
-	Code    Code
-	Msg     string // what is wrong, with the process or the file:line it is about
-	Instead string // what the operator can do; never empty
-	Err     error  // the cause, may be nil
+	Code    Code   `json:"code"`
+	Msg     string `json:"message"` // what is wrong, with the process or the file:line it is about
+	Instead string `json:"instead"` // what the operator can do; never empty
+	Err     error  `json:"-"`       // the cause, may be nil
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s [%s]", r.Msg, r.Code) }
