@@ -1,0 +1,94 @@
+// Package verify proves, before a guard goes into a process, that it cannot
+// harm it.
+package verify
+
+import (
+	"errors"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+)
+
+// Program is a verified guard. Only Verify makes one, so that a function that
+// takes a Program cannot be given unverified bytecode.
+type Program struct {
+	unit *bpf.Unit
+}
+
+// Verify proves that u keeps the contract of package bpf, or says which
+// instruction does not. Errors are *Error.
+func Verify(u *bpf.Unit) (*Program, error) { return nil, errors.New("verify: not built yet") }
+
+// Unit returns a copy-on-nothing view of what was verified; it must not be modified.
+func (p *Program) Unit() *bpf.Unit { return p.unit }
+
+// Reachable reports whether instruction i can execute. A second slot of LDDW is
+// not reachable, nor is a branch that verification found never taken.
+func (p *Program) Reachable(i int) bool { return false }
+
+// FaultPoint reports whether instruction i is a load, or a helper call, that
+// can fault: it reads target memory.
+func (p *Program) FaultPoint(i int) bool { return false }
+
+// NeedsFuel reports whether instruction i is a back-edge (bpf.Insn.IsBackEdge)
+// that must pay a unit of fuel when it is taken.
+func (p *Program) NeedsFuel(i int) bool { return false }
+
+// Access says what memory instruction i, a load, store or atomic, touches.
+func (p *Program) Access(i int) Access { return Access{} }
+
+// Const returns the value of register reg before instruction i where it is a
+// known number on every path.
+func (p *Program) Const(i, reg int) (uint64, bool) { return 0, false }
+
+// Live returns the registers, bit n for rn, whose value before instruction i
+// may still be read.
+func (p *Program) Live(i int) uint16 { return 0 }
+
+// Stack returns how many bytes below r10 the guard uses, a multiple of 8, with
+// the frames of local calls.
+func (p *Program) Stack() int { return 0 }
+
+// StackOf returns how many bytes below its own r10 the function around
+// instruction i uses, a multiple of 8. A local call at i enters its callee
+// with r10 lowered by that much.
+func (p *Program) StackOf(i int) int { return 0 }
+
+// Verdicts returns every verdict the guard can end with, ascending.
+func (p *Program) Verdicts() []bpf.Verdict { return nil }
+
+// Cost returns what a call of the guard costs at worst.
+func (p *Program) Cost() Cost { return Cost{} }
+
+// Access is what a load, store or atomic touches.
+type Access struct {
+	Region Region
+	// Offset is the byte offset from the region's base where Known: from the
+	// frame (r1) for RegionFrame, always known; from r10 for RegionStack, and
+	// from Rodata or the symbol for those.
+	Offset int
+	Known  bool
+}
+
+// Region is a kind of memory.
+type Region uint8
+
+// Regions. A load that reaches different ones on different paths is
+// RegionMixed (never the frame), or RegionTarget when one of them is the target.
+const (
+	RegionNone   Region = iota // not an access, or not reachable
+	RegionFrame                // the call's frame: words in registers, no memory
+	RegionStack                // the guard's own stack, this function's or a caller's
+	RegionRodata               // Unit.Rodata
+	RegionSymbol               // a variable of the target at a known small offset: cannot fault
+	RegionTarget               // target memory: can fault
+	RegionMixed                // several of stack, rodata and symbol: cannot fault
+)
+
+// Cost is the worst case of one call.
+type Cost struct {
+	Insns   int            // instructions, without the second slots of LDDW
+	Ns      float64        // estimate of the slowest run in ns, fuel included
+	FuelCap bool           // fuel, not the program's shape, ends the slowest run
+	Loads   map[Region]int // load instructions by what they read
+	Helpers int            // helper call instructions
+}
