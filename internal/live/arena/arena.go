@@ -1,0 +1,185 @@
+package arena
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// Arena is one arena, as encoded in a state region.
+type Arena struct {
+	Base       address.Addr
+	Header     Header
+	Slots      []Slot
+	Prepatches []Prepatch
+	Guards     []Guard
+	Controls   [][]byte // raw control blocks, by guard
+	Handler    Handler
+
+	fresh bool // not in the process yet
+}
+
+// Header says who made the arena, when, and where its tables are.
+type Header struct {
+	Version uint32
+	Build   string    // of the pie that made it, at most 31 bytes
+	Creator uint32    // the process it was made in; its children inherit it
+	TSCHz   uint64    // frequency of the time stamp counter
+	TSC     uint64    // the counter at Created
+	Created time.Time // with TSC, converts event times
+	geometry
+}
+
+// geometry is where the tables of an arena stand: offsets from the start of
+// the state region, or, for counters and events, of the shared region.
+type geometry struct {
+	code, state, shared                 uint32
+	controls, slots, prepatches, guards table
+	counters                            table // one row a guard: its shards
+	events                              table // rows of the ring, after its head
+	ringHead                            uint32
+	shardSize                           uint32
+	handler                             uint32
+}
+
+// table is count rows of size bytes from off.
+type table struct{ off, count, size uint32 }
+
+func (t table) row(i int) uint32 { return t.off + uint32(i)*t.size }
+
+// Info is what New records about its maker.
+type Info struct {
+	Build   string
+	Creator int
+	TSCHz   uint64
+	TSC     uint64
+	Created time.Time
+}
+
+// ErrFull means that an arena has no room for another guard.
+var ErrFull = errors.New("arena is full")
+
+// New returns an empty arena at base, with this build's geometry.
+func New(base address.Addr, in Info) *Arena {
+	a := &Arena{
+		Base: base,
+		Header: Header{
+			Version: formatVersion, Build: in.Build, Creator: uint32(in.Creator),
+			TSCHz: in.TSCHz, TSC: in.TSC, Created: in.Created, geometry: ownGeometry(),
+		},
+		Slots:      make([]Slot, MaxSlots),
+		Prepatches: make([]Prepatch, MaxPrepatches),
+		Guards:     make([]Guard, MaxGuards),
+		Controls:   make([][]byte, MaxGuards),
+		fresh:      true,
+	}
+	for i := range a.Controls {
+		a.Controls[i] = make([]byte, controlSize)
+	}
+	return a
+}
+
+// Fresh reports whether the arena was made by New and is not in a process.
+func (a *Arena) Fresh() bool { return a.fresh }
+
+// Code, State and Shared are the ranges of the three regions.
+func (a *Arena) Code() Range {
+	return Range{a.Base, a.Base.Add(int64(a.Header.code))}
+}
+
+// State is the range of the private data region.
+func (a *Arena) State() Range {
+	s := a.Code().End
+	return Range{s, s.Add(int64(a.Header.state))}
+}
+
+// Shared is the range of the shared region.
+func (a *Arena) Shared() Range {
+	s := a.State().End
+	return Range{s, s.Add(int64(a.Header.shared))}
+}
+
+// Range is the whole arena.
+func (a *Arena) Range() Range { return Range{a.Base, a.Shared().End} }
+
+// Control is the address of guard i's control block.
+func (a *Arena) Control(i int) address.Addr {
+	return a.State().Start.Add(int64(a.Header.controls.row(i)))
+}
+
+// Counters is the address of guard i's shards, and their number and size.
+func (a *Arena) Counters(i int) (at address.Addr, shards, size int) {
+	g := a.Header.geometry
+	return a.Shared().Start.Add(int64(g.counters.row(i))), int(g.counters.size / g.shardSize), int(g.shardSize)
+}
+
+// Ring is the address of the event ring, the size of its head, and the number
+// and size of its slots.
+func (a *Arena) Ring() (at address.Addr, head, slots, size int) {
+	g := a.Header.geometry
+	return a.Shared().Start.Add(int64(g.events.off - g.ringHead)), int(g.ringHead), int(g.events.count), int(g.events.size)
+}
+
+// SlotAddr is where slot i's code starts.
+func (a *Arena) SlotAddr(i int) address.Addr { return a.Base.Add(int64(a.Slots[i].Start)) }
+
+// SlotRange is the range of slot i.
+func (a *Arena) SlotRange(i int) Range {
+	s := a.SlotAddr(i)
+	return Range{s, s.Add(int64(a.Slots[i].Size))}
+}
+
+// PrepatchByID returns the index of the prepatch in use with this id, or −1.
+func (a *Arena) PrepatchByID(id string) int {
+	for i, p := range a.Prepatches {
+		if p.State != Free && p.ID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// GuardsOf returns the indices of the guards of prepatch i.
+func (a *Arena) GuardsOf(i int) []int {
+	var out []int
+	for j, g := range a.Guards {
+		if g.State != Free && g.Prepatch == i {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+// GuardsAt returns the indices of the guards in use at a site, in their order.
+func (a *Arena) GuardsAt(site address.Addr) []int {
+	var out []int
+	for order := 0; order < len(a.Guards); order++ {
+		for j, g := range a.Guards {
+			if g.State != Free && g.Site == site && g.Order == order {
+				out = append(out, j)
+			}
+		}
+	}
+	return out
+}
+
+// Next is the address of the pointer that guard i follows on pass.
+func (a *Arena) Next(i int) address.Addr { return a.SlotAddr(a.Guards[i].Slot) }
+
+// Entry is where guard i's block starts.
+func (a *Arena) Entry(i int) address.Addr { return a.Next(i).Add(nextSize) }
+
+// Head is the address of the pointer that the dispatcher of guard i's site
+// follows, and Trampoline what the last guard passes to.
+func (a *Arena) Head(i int) address.Addr {
+	return a.SlotAddr(a.Guards[i].Dispatcher).Add(headPointer)
+}
+
+// Trampoline is where the relocated prologue of guard i's site starts.
+func (a *Arena) Trampoline(i int) address.Addr {
+	return a.SlotAddr(a.Guards[i].Dispatcher).Add(dispatcherSize)
+}
+
+func (a *Arena) String() string { return fmt.Sprintf("arena at %v", a.Base) }

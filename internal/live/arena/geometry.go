@@ -1,0 +1,113 @@
+package arena
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// Sizes of the three regions, in bytes, in order from the arena's base.
+const (
+	CodeSize   = 64 << 10
+	StateSize  = 8 << 10
+	SharedSize = 32 << 10
+	// Span is the whole arena.
+	Span = CodeSize + StateSize + SharedSize
+)
+
+// Granule is the unit and alignment of code slots, in bytes.
+const Granule = 16
+
+// Limits of one arena as this build makes it.
+const (
+	MaxGuards     = 16
+	MaxPrepatches = 11
+	MaxSlots      = 48
+	// MaxPatch is the most bytes a site may have.
+	MaxPatch = 24
+)
+
+// Sizes of a record, in bytes, and where the tables stand in the state region.
+// The first insertion touches the first page only.
+const (
+	headerSize   = 192
+	controlSize  = 64
+	slotSize     = 32
+	prepatchSize = 96
+	guardSize    = 256
+	handlerSize  = 128
+
+	controlOff  = headerSize
+	slotOff     = controlOff + MaxGuards*controlSize
+	prepatchOff = slotOff + MaxSlots*slotSize
+	guardOff    = 3840
+	handlerOff  = guardOff + MaxGuards*guardSize
+)
+
+// Reach is how far a rel32 branch gets, less a margin for the instruction.
+const Reach = 1<<31 - 1<<16
+
+// Range is a half-open range of addresses.
+type Range struct{ Start, End address.Addr }
+
+// Contains reports whether a lies in r.
+func (r Range) Contains(a address.Addr) bool { return r.Start <= a && a < r.End }
+
+// Overlaps reports whether r and o share a byte.
+func (r Range) Overlaps(o Range) bool { return r.Start < o.End && o.Start < r.End }
+
+// ErrNoGap means that no free range lies within reach below an image.
+var ErrNoGap = errors.New("no free address range within 2 GiB of the image")
+
+// guardGap is left free around an arena, so that the kernel never merges one
+// of its regions with a neighbour's and a stack or heap can still grow a bit.
+const guardGap = 64 << 10
+
+// lowest is the lowest address an arena takes; below lie the addresses that
+// guards treat as NULL plus an offset (64 KiB) and vm.mmap_min_addr.
+const lowest = 1 << 20
+
+// Gap finds where an arena fits: free, page-aligned, and below the image (the
+// heap grows upwards from the executable) so that every byte of the arena and
+// of the image reach each other. used may be unsorted; it must hold every
+// mapping of the process.
+func Gap(used []Range, image Range) (address.Addr, error) {
+	if image.End <= image.Start || uint64(image.End-image.Start) >= Reach {
+		return 0, fmt.Errorf("image %v-%v: %w", image.Start, image.End, ErrNoGap)
+	}
+	floor := address.Addr(lowest)
+	if image.End > Reach+lowest {
+		floor = image.End - Reach
+	}
+	top := image.Start // candidate end of the gap, moving down
+	for top >= floor+Span+2*guardGap {
+		base := (top - guardGap - Span).Page()
+		want := Range{base - guardGap, base + Span + guardGap}
+		hit, ok := lowestOverlap(used, want)
+		if !ok {
+			return base, nil
+		}
+		top = hit.Start
+	}
+	return 0, fmt.Errorf("image %v-%v: %w", image.Start, image.End, ErrNoGap)
+}
+
+// lowestOverlap returns the mapping with the lowest start that overlaps want.
+func lowestOverlap(used []Range, want Range) (Range, bool) {
+	var low Range
+	found := false
+	for _, u := range used {
+		if u.Overlaps(want) && (!found || u.Start < low.Start) {
+			low, found = u, true
+		}
+	}
+	return low, found
+}
+
+// reaches reports whether a branch reaches from anywhere in an arena at base
+// to anywhere in image, and back.
+func reaches(base address.Addr, image Range) bool {
+	low, high := min(base, image.Start), max(base+Span, image.End)
+	return uint64(high-low) < Reach
+}

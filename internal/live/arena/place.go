@@ -1,0 +1,264 @@
+package arena
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// A slot of a guard is its Next pointer, padded to a granule, then its block.
+// A slot of a dispatcher is `jmp [rip+2]`, two bytes of int3, the head
+// pointer, then the trampoline.
+const (
+	nextSize       = Granule
+	headPointer    = 8
+	dispatcherSize = 16
+)
+
+// Dispatch is the start of every dispatcher: jmp [rip+2]; int3; int3. The
+// 8-byte aligned head pointer follows.
+var dispatch = [headPointer]byte{0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc}
+
+// Dispatcher returns a dispatcher's bytes: the jump through head, which points
+// to the first guard or the trampoline, then the trampoline's code.
+func Dispatcher(head address.Addr, trampoline []byte) []byte {
+	b := append([]byte(nil), dispatch[:]...)
+	b = order.AppendUint64(b, uint64(head))
+	return append(b, trampoline...)
+}
+
+// TrampolineRoom is the most bytes a trampoline may have.
+const TrampolineRoom = 112
+
+// Place is where one guard goes: everything that compiling it and relocating
+// its site's prologue must know. It is booked in the arena's model only; the
+// process learns of it when the plan is inserted.
+type Place struct {
+	Arena      *Arena
+	Index      int          // of the guard: Guards, control block, counters, events
+	Code       address.Addr // of the block, aligned to a granule
+	Room       int          // bytes there
+	Next       address.Addr // 8-byte aligned pointer to what follows on pass
+	Control    address.Addr
+	Counters   address.Addr
+	Events     address.Addr
+	Dispatcher address.Addr
+	Head       address.Addr // pointer in the dispatcher
+	Trampoline address.Addr // TrampolineRoom bytes
+	Reach      Range        // of the arena
+}
+
+// Space is the address space of a process as an allocator sees it: the arenas
+// it has, and the gaps between its mappings.
+type Space struct {
+	arenas []*Arena
+	used   []Range
+	info   Info
+}
+
+// NewSpace returns the allocator over a process's arenas (from
+// observe.Arenas) and all of its mappings.
+func NewSpace(arenas []*Arena, used []Range, in Info) *Space {
+	return &Space{arenas: arenas, used: used, info: in}
+}
+
+// Arenas are the arenas of the process and those that Near added.
+func (s *Space) Arenas() []*Arena { return s.arenas }
+
+// Near returns an arena whose every byte reaches every byte of image: one the
+// process has, or a new one in a free gap below the image.
+func (s *Space) Near(image Range) (*Arena, error) {
+	for _, a := range s.arenas {
+		if reaches(a.Base, image) {
+			return a, nil
+		}
+	}
+	base, err := Gap(s.used, image)
+	if err != nil {
+		return nil, err
+	}
+	a := New(base, s.info)
+	s.arenas = append(s.arenas, a)
+	s.used = append(s.used, a.Range())
+	return a, nil
+}
+
+// Need is what a guard asks an arena for.
+type Need struct {
+	Program [32]byte     // content hash of the prepatch
+	Guard   string       // the guard's name in it
+	Build   string       // of pie: another compiler emits other code
+	Site    address.Addr // absolute: the same site shares its dispatcher
+	Site0   []byte       // original bytes of the site
+}
+
+func (n Need) guardKey() Key {
+	h := sha256.New()
+	fmt.Fprintf(h, "guard\x00%x\x00%s\x00%s\x00%d", n.Program, n.Guard, n.Build, n.Site)
+	return Key(h.Sum(nil)[:16])
+}
+
+func (n Need) dispatcherKey() Key {
+	h := sha256.New()
+	fmt.Fprintf(h, "dispatcher\x00%x\x00%s\x00%d", n.Site0, n.Build, n.Site)
+	return Key(h.Sum(nil)[:16])
+}
+
+// Allot books a place for a guard. The same need gets the same slot again,
+// also after a removal; the block must then have the size it had. Fit ends
+// the booking once the block's size is known.
+func (a *Arena) Allot(n Need) (Place, error) {
+	d, err := a.slotFor(n.dispatcherKey(), SlotDispatcher, dispatcherSize+TrampolineRoom)
+	if err != nil {
+		return Place{}, err
+	}
+	s, err := a.slotFor(n.guardKey(), SlotGuard, 0)
+	if err != nil {
+		return Place{}, err
+	}
+	i := a.freeGuard(s)
+	if i < 0 {
+		return Place{}, fmt.Errorf("%v: all %d guards in use: %w", a, len(a.Guards), ErrFull)
+	}
+	a.Guards[i] = Guard{State: Prepared, Prepatch: -1, Site: n.Site, Dispatcher: d, Slot: s}
+	counters, _, _ := a.Counters(i)
+	events, _, _, _ := a.Ring()
+	return Place{
+		Arena: a, Index: i, Code: a.Entry(i), Room: int(a.Slots[s].Size) - nextSize, Next: a.Next(i),
+		Control: a.Control(i), Counters: counters, Events: events,
+		Dispatcher: a.SlotAddr(d), Head: a.Head(i), Trampoline: a.Trampoline(i), Reach: a.Range(),
+	}, nil
+}
+
+// Fit shrinks the place's slot to a block of size bytes.
+func (a *Arena) Fit(p Place, size int) error {
+	if p.Arena != a || size <= 0 || size > p.Room {
+		return fmt.Errorf("%v: a block of %d bytes in a slot of %d: %w", a, size, p.Room, ErrFull)
+	}
+	s := &a.Slots[a.Guards[p.Index].Slot]
+	s.Size = roundUp(uint32(size)+nextSize, Granule)
+	return nil
+}
+
+// slotFor finds the slot with this key, or books a new one; size 0 books all
+// of the largest free range, for Fit to shrink.
+func (a *Arena) slotFor(k Key, kind SlotKind, size uint32) (int, error) {
+	free := -1
+	for i, s := range a.Slots {
+		if s.Size != 0 && s.Key == k && s.Kind == kind {
+			a.Slots[i].State = SlotUsed
+			return i, nil
+		}
+		if free < 0 && s.Size == 0 {
+			free = i
+		}
+	}
+	if free < 0 {
+		free = a.reclaimable()
+	}
+	if free < 0 {
+		return 0, fmt.Errorf("%v: all %d code slots in use: %w", a, len(a.Slots), ErrFull)
+	}
+	a.Slots[free] = Slot{}
+	start, room := a.hole(size)
+	if room == 0 {
+		return 0, fmt.Errorf("%v: no %d bytes of code left: %w", a, size, ErrFull)
+	}
+	if size != 0 {
+		room = roundUp(size, Granule)
+	}
+	a.Slots[free] = Slot{Key: k, Start: start, Size: room, Kind: kind, State: SlotUsed}
+	return free, nil
+}
+
+// reclaimable returns a free slot record that still remembers a program.
+func (a *Arena) reclaimable() int {
+	for i, s := range a.Slots {
+		if s.State == SlotFree {
+			return i
+		}
+	}
+	return -1
+}
+
+// hole returns the first free range of at least size bytes, or with size 0
+// the largest. Ranges of freed slots are taken only when nothing else is
+// left, so that their programs find them again.
+func (a *Arena) hole(size uint32) (start, room uint32) {
+	for _, keep := range []bool{true, false} {
+		at := uint32(0)
+		for {
+			end, next := a.nextSlot(at, keep)
+			if n := end - at; n >= max(size, minBlock) && n > room {
+				start, room = at, n
+				if size != 0 {
+					return start, room
+				}
+			}
+			if next == 0 {
+				break
+			}
+			at = next
+		}
+		if room != 0 {
+			break
+		}
+	}
+	if room != 0 && size == 0 {
+		a.forget(start, room)
+	}
+	return start, room
+}
+
+// minBlock is the least room worth compiling a guard into.
+const minBlock = 256
+
+// nextSlot returns where the first occupied slot at or after at starts, and
+// where it ends; 0 when there is none.
+func (a *Arena) nextSlot(at uint32, keepFree bool) (start, end uint32) {
+	start = a.Header.code
+	for _, s := range a.Slots {
+		if s.Size == 0 || (s.State == SlotFree && !keepFree) {
+			continue
+		}
+		if s.Start >= at && s.Start < start {
+			start, end = s.Start, s.Start+s.Size
+		}
+	}
+	return start, end
+}
+
+// forget drops the records of free slots that overlap a range just taken.
+func (a *Arena) forget(start, room uint32) {
+	for i, s := range a.Slots {
+		if s.State == SlotFree && s.Size != 0 && s.Start < start+room && start < s.Start+s.Size {
+			a.Slots[i] = Slot{}
+		}
+	}
+}
+
+// freeGuard returns the guard record to use with slot s: one it had before,
+// else one never used, else any free one; −1 when all are in use.
+func (a *Arena) freeGuard(s int) int {
+	never, any := -1, -1
+	for i, g := range a.Guards {
+		if g.State != Free {
+			continue
+		}
+		switch {
+		case g.Site != 0 && g.Slot == s:
+			return i
+		case g.Site == 0 && never < 0:
+			never = i
+		case any < 0:
+			any = i
+		}
+	}
+	if never >= 0 {
+		return never
+	}
+	return any
+}
+
+func roundUp(n, to uint32) uint32 { return (n + to - 1) / to * to }

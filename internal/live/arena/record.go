@@ -1,0 +1,126 @@
+package arena
+
+import (
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// State is how far a guard or prepatch has come.
+type State uint8
+
+// States, in the order a guard goes through them.
+const (
+	Free     State = iota // the record is unused
+	Prepared              // code and records stand; the site is untouched
+	In                    // the site was written
+	Leaving               // removal has begun; the site's bytes say how far it got
+)
+
+func (s State) String() string {
+	switch s {
+	case Free:
+		return "free"
+	case Prepared:
+		return "prepared"
+	case In:
+		return "in"
+	case Leaving:
+		return "leaving"
+	}
+	return "unknown"
+}
+
+// SlotState is whether a range of code is in use.
+type SlotState uint8
+
+// States of a slot.
+const (
+	SlotFree        SlotState = iota // nothing can be running there
+	SlotUsed                         // a guard record refers to it
+	SlotQuarantined                  // unlinked, but a thread may still be in it
+)
+
+// SlotKind is what stands in a slot.
+type SlotKind uint8
+
+// Kinds of slot.
+const (
+	SlotGuard      SlotKind = iota // Next pointer, then a guard's block
+	SlotDispatcher                 // a site's dispatcher and trampoline
+	SlotHandler                    // table mode's signal handler
+)
+
+// Key identifies what stands in a slot: the same program on the same site has
+// the same key, and finds its slot again.
+type Key [16]byte
+
+// Slot is a range of the code region.
+type Slot struct {
+	Key     Key
+	Start   uint32 // offset in the code region, a multiple of Granule
+	Size    uint32 // bytes, a multiple of Granule
+	Kind    SlotKind
+	State   SlotState
+	Content uint64 // hash of the bytes that were written
+}
+
+// Prepatch is one prepatch in the arena.
+type Prepatch struct {
+	State    State
+	ID       string // at most 47 bytes
+	Hash     [32]byte
+	Inserted time.Time
+	Guards   int // guards it has in this arena
+	Flags    Flags
+}
+
+// Flags are how a prepatch was inserted.
+type Flags uint16
+
+// Flags of a prepatch.
+const (
+	FlagAudit   Flags = 1 << iota // inserted to count only
+	FlagTrial                     // inserted with a trial's end
+	FlagPartial                   // inserted although copies are not covered
+	FlagKept                      // the trial was ended by keep
+)
+
+// Image identifies the file that a site is in.
+type Image struct {
+	Name    string // base name, at most 31 bytes: for people, never opened
+	Dev     uint64 // st_dev, as in maps
+	Inode   uint64
+	BuildID []byte // GNU build ID, at most 32 bytes; empty where there is none
+}
+
+// Counts are the sums of one guard's shards, or a guard's own share of them.
+type Counts struct {
+	Calls, Rejects, Audited, Faults, Fuel, Logs uint64
+}
+
+// Guard is one guard on one site. Its index in Arena.Guards is also that of
+// its control block, of its counters, and the number in its events.
+type Guard struct {
+	State      State
+	Prepatch   int // index in Arena.Prepatches
+	Order      int // place among the guards of one site, 0 first
+	Function   string
+	Image      Image
+	Site       address.Addr
+	SiteOff    address.Off // of the site in the image's file
+	Original   []byte      // as in the file, before
+	Patch      []byte      // as written; as long as Original
+	Dispatcher int         // index in Arena.Slots
+	Slot       int         // index in Arena.Slots
+	FaultMode  uint8       // jit.FaultMode
+	Base       Counts      // the counters at insertion: a reused index starts at them
+}
+
+// Handler is what table mode replaced: the process's own actions for SIGSEGV
+// and SIGBUS, as struct kernel_sigaction.
+type Handler struct {
+	Installed bool
+	Slot      int
+	Old       [2][32]byte
+}
