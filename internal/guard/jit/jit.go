@@ -1,0 +1,104 @@
+// Package jit turns a verified guard into x86-64 code for one place in one
+// process.
+//
+// The code is a block that is jumped to, not called: it stands between the
+// patch site and the trampoline, on the stack of the thread that made the call.
+// Its promises:
+//
+//   - On pass, every general and vector register, rsp and all memory at and
+//     above rsp are as at the block's entry; only the flags change. A register
+//     in Site.Free may change; every other one the block uses is pushed first.
+//   - On reject, Site.Undo brings rsp and the callee-saved registers back to
+//     the function's entry, results are set and the block returns to the caller.
+//     Registers other than results and Site.Free are as at the block's entry.
+//   - Nothing is kept outside registers and the thread's own stack, so that the
+//     block may be re-entered by a signal handler or recursion at any instruction.
+//   - rsp never changes between the prologue and the epilogue where a read can
+//     fault, so that a fault lands with the block's frame intact.
+//
+// Bytecode becomes SSA form (lower.go), loses what is dead or constant
+// (simplify.go), is given machine registers (allocate.go) and is written out
+// (emit*.go). Argument words are read in place, from the registers the caller
+// put them in. Blocks that cannot reach a pass come last, out of the way of the
+// blocks that can; registers are saved only on the way into blocks that need it.
+package jit
+
+import (
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// ABI is the calling convention at the function's entry.
+type ABI uint8
+
+// Calling conventions.
+const (
+	SysV       ABI = iota // System V psABI, AMD64
+	GoInternal            // Go's ABIInternal for amd64
+)
+
+// FaultMode is how a read of the target's memory survives a bad address.
+type FaultMode uint8
+
+// Fault modes. Every mode first refuses addresses below 64 KiB and above the
+// user half.
+const (
+	// Table: a plain load; Handler looks the faulting instruction up in a table.
+	// Only where no thread blocks SIGSEGV or SIGBUS.
+	Table FaultMode = iota
+	// Probe: rt_sigprocmask(2) tells whether a page can be read. It keeps no
+	// state, but a concurrent munmap between probe and load kills.
+	Probe
+	// Copy: process_vm_readv(2) on the process itself. No race.
+	Copy
+)
+
+// Site is what the block must know about the place it is reached from.
+type Site struct {
+	ABI     ABI
+	Free    amd64.RegSet // general registers that may be clobbered without saving
+	SPDelta int32        // the entry's rsp is rsp + SPDelta: what kept instructions pushed
+	// Undo is run before a reject's ret: machine code that brings rsp and the
+	// callee-saved registers back to the entry. It must keep the registers that
+	// hold results.
+	Undo []byte
+}
+
+// ErrnoSlot says how the target finds a thread's errno: at fs:Offset, or at
+// fs:*GOT where GOT is the address of a resolved TPOFF64 slot. The zero value
+// says that the target has no errno that PIE could find.
+type ErrnoSlot struct {
+	Known  bool
+	Offset int32        // valid when GOT is 0
+	GOT    address.Addr // 0: Offset counts
+}
+
+// Layout is where everything is. Code, Control, Counters, Events and Next lie
+// within 2 GiB of one another.
+type Layout struct {
+	Code     address.Addr   // where the block goes, 16-byte aligned
+	Control  address.Addr   // the guard's control block, Control* offsets
+	Counters address.Addr   // CountersSize bytes, Counter* offsets
+	Events   address.Addr   // EventsSize bytes, Event* offsets
+	Next     address.Addr   // 8-byte aligned pointer to what follows on pass
+	Guard    uint32         // index written into events
+	Symbols  []address.Addr // by Unit.Symbols
+	Errno    ErrnoSlot
+	Gettid   bool // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
+	Faults   FaultMode
+}
+
+// FaultRange is a range of instructions that may fault, and where a fault in it
+// continues, with every register but rip kept.
+type FaultRange struct {
+	Start, End address.Addr // [Start, End)
+	Landing    address.Addr
+}
+
+// Code is a guard placed at Layout.Code.
+type Code struct {
+	Bytes  []byte
+	Faults []FaultRange // ascending, disjoint; empty unless Layout.Faults is Table
+	Stack  int          // the most bytes of stack used below the entry's rsp
+	Saved  amd64.RegSet // registers saved and restored
+}
