@@ -1,0 +1,77 @@
+package libpie
+
+import (
+	"reflect"
+
+	"github.com/patch-integration-engine/pie/libpie/internal/native"
+)
+
+// Call is one call of the guarded function. A guard gets it as its first
+// parameter and must not keep it.
+type Call struct {
+	env Environment
+}
+
+// Environment is what a natively run guard sees of its process. Package
+// libpietest implements it; a guard has no use for it.
+type Environment interface {
+	Word(i int) uint64   // argument word i
+	ReturnAddr() Addr    // where the call returns to
+	Tid() int32          // the calling thread
+	Now() int64          // CLOCK_MONOTONIC, ns
+	Spend(bytes int)     // a reader looked at so many bytes
+	Fault(reason string) // ends the guard: does not return
+}
+
+// NewCall returns a call as e describes it, for running a guard natively.
+func NewCall(e Environment) *Call { return &Call{env: e} }
+
+// Value is a type that fits one word.
+type Value interface {
+	~int8 | ~int16 | ~int32 | ~int64 | ~int | ~uint8 | ~uint16 | ~uint32 | ~uint64 | ~uint | ~uintptr | ~bool
+}
+
+// Arg returns argument word i, counted from 0, as a T: the low bytes of the
+// word, extended as T says. i is a constant. It is for what a parameter list
+// cannot say: stack and variadic arguments. Words beyond the argument
+// registers (SysV: from 6) are read from the stack. A bool is true when the low
+// byte is not 0.
+func Arg[T Value](c *Call, i int) T {
+	var t T
+	native.SetWord(reflect.ValueOf(&t).Elem(), c.env.Word(i))
+	return t
+}
+
+// Bytes returns the n bytes at a. Nothing is read yet. A negative n, and one
+// above MaxLength, is a fault.
+func (c *Call) Bytes(a Addr, n int) Mem {
+	if n < 0 || n > MaxLength {
+		c.env.Fault("length out of range")
+	}
+	return Mem{a: a, n: n, env: c.env}
+}
+
+// CStr returns the C string at a, without its NUL, looking at no more than max
+// bytes. terminated tells whether the NUL was found; if not, the memory
+// returned is max bytes long. A negative max, and one above MaxLength, is a fault.
+func (c *Call) CStr(a Addr, max int) (s Mem, terminated bool) {
+	if max < 0 || max > MaxLength {
+		c.env.Fault("length out of range")
+	}
+	n := 0
+	for n < max && native.Byte(uint64(a)+uint64(n)) != 0 {
+		n++
+	}
+	c.env.Spend(n)
+	return Mem{a: a, n: n, env: c.env}, n < max
+}
+
+// ReturnAddr returns the address the call returns to.
+func (c *Call) ReturnAddr() Addr { return c.env.ReturnAddr() }
+
+// Tid returns the id of the calling thread, as gettid(2) does; 0 where the
+// target's seccomp filter does not let pie ask.
+func (c *Call) Tid() int32 { return c.env.Tid() }
+
+// Now returns the time in nanoseconds, as CLOCK_MONOTONIC counts it.
+func (c *Call) Now() int64 { return c.env.Now() }

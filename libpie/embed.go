@@ -1,0 +1,9 @@
+package libpie
+
+import "embed"
+
+// Source is the text of this package, against which pie type-checks guards on
+// machines that have no Go toolchain. A guard has no use for it.
+//
+//go:embed addr.go call.go errno.go golang.go mem.go verdict.go
+var Source embed.FS
