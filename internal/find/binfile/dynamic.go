@@ -1,0 +1,156 @@
+package binfile
+
+import (
+	"debug/elf"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// maxDynamic bounds the dynamic section, in entries.
+const maxDynamic = 1 << 14
+
+// dynamic is PT_DYNAMIC: the first value of each tag.
+type dynamic struct {
+	tag     map[elf.DynTag]uint64
+	strings string
+}
+
+// SOName returns the DT_SONAME, or "".
+func (f *File) SOName() string { return f.sonameOf() }
+
+// Interp returns the program interpreter, or "" for a static program.
+func (f *File) Interp() string {
+	for _, s := range f.Segments {
+		if s.Type == elf.PT_INTERP && s.Filesz <= 4096 {
+			if b, err := f.bytes("PT_INTERP", uint64(s.Off), s.Filesz); err == nil {
+				return cString(b, 0)
+			}
+		}
+	}
+	return ""
+}
+
+func (f *File) readSOName() string {
+	d, err := f.dynamic()
+	if err != nil {
+		return ""
+	}
+	off, ok := d.tag[elf.DT_SONAME]
+	if !ok {
+		return ""
+	}
+	return stringAt(d.strings, off)
+}
+
+func (f *File) readDynamic() (*dynamic, error) {
+	for _, s := range f.Segments {
+		if s.Type != elf.PT_DYNAMIC {
+			continue
+		}
+		table, err := f.segmentBytes("PT_DYNAMIC", s.Vaddr, min(s.Filesz, maxDynamic*dynSize))
+		if err != nil {
+			return nil, err
+		}
+		d := &dynamic{tag: map[elf.DynTag]uint64{}}
+		for ; len(table) >= dynSize; table = table[dynSize:] {
+			tag, value := elf.DynTag(le.Uint64(table)), le.Uint64(table[8:])
+			if tag == elf.DT_NULL {
+				break
+			}
+			if _, seen := d.tag[tag]; !seen {
+				d.tag[tag] = value
+			}
+		}
+		strs, err := f.segmentBytes("DT_STRTAB", address.Vaddr(d.tag[elf.DT_STRTAB]), d.tag[elf.DT_STRSZ])
+		if err != nil {
+			return nil, err
+		}
+		d.strings = string(strs)
+		return d, nil
+	}
+	return nil, fmt.Errorf("PT_DYNAMIC: %w", ErrNoTable)
+}
+
+func (f *File) readDynSymbols() ([]Symbol, error) {
+	d, err := f.dynamic()
+	if err != nil {
+		return nil, err
+	}
+	at, ok := d.tag[elf.DT_SYMTAB]
+	if !ok {
+		return nil, fmt.Errorf("DT_SYMTAB: %w", ErrNoTable)
+	}
+	n, err := f.dynSymbolCount(d)
+	if err != nil {
+		return nil, err
+	}
+	table, err := f.segmentBytes("DT_SYMTAB", address.Vaddr(at), n*symbolSize)
+	if err != nil {
+		return nil, err
+	}
+	syms := parseSymbols(table, d.strings)
+	for i := range syms {
+		syms[i].Source = ""
+	}
+	return syms, f.setVersions(d, syms)
+}
+
+// dynSymbolCount finds the length of DT_SYMTAB, which the dynamic section does
+// not hold: DT_HASH has it, DT_GNU_HASH implies it, and last the section
+// header has it.
+func (f *File) dynSymbolCount(d *dynamic) (uint64, error) {
+	const limit = maxTable / symbolSize
+	if at, ok := d.tag[elf.DT_HASH]; ok {
+		var b [8]byte
+		if err := f.ReadVaddr(b[:], address.Vaddr(at)); err != nil {
+			return 0, fmt.Errorf("DT_HASH: %w", err)
+		}
+		return min(uint64(le.Uint32(b[4:])), limit), nil
+	}
+	if at, ok := d.tag[elf.DT_GNU_HASH]; ok {
+		return f.gnuHashCount(address.Vaddr(at))
+	}
+	for i := range f.sections {
+		if s := &f.sections[i]; s.typ == elf.SHT_DYNSYM {
+			return min(s.size/symbolSize, limit), nil
+		}
+	}
+	return 0, fmt.Errorf("DT_HASH and DT_GNU_HASH: %w", ErrNoTable)
+}
+
+// gnuHashCount walks the chain of the highest bucket to its end, as the chains
+// lie in symbol order.
+func (f *File) gnuHashCount(at address.Vaddr) (uint64, error) {
+	var h [16]byte
+	if err := f.ReadVaddr(h[:], at); err != nil {
+		return 0, fmt.Errorf("DT_GNU_HASH: %w", err)
+	}
+	nbuckets, symoffset, bloom := uint64(le.Uint32(h[:])), uint64(le.Uint32(h[4:])), uint64(le.Uint32(h[8:]))
+	table, err := f.segmentBytes("DT_GNU_HASH", at, maxTable)
+	if err != nil {
+		return 0, err
+	}
+	buckets := 16 + bloom*8
+	chains := buckets + nbuckets*4
+	if chains > uint64(len(table)) {
+		return 0, malformed("DT_GNU_HASH", uint64(at), "%d buckets and %d bloom words do not fit", nbuckets, bloom)
+	}
+	last := uint64(0)
+	for b := table[buckets:chains]; len(b) > 0; b = b[4:] {
+		last = max(last, uint64(le.Uint32(b)))
+	}
+	if last < symoffset {
+		return symoffset, nil
+	}
+	for {
+		at := chains + (last-symoffset)*4
+		if at+4 > uint64(len(table)) {
+			return 0, malformed("DT_GNU_HASH", uint64(at), "a chain has no end")
+		}
+		last++
+		if le.Uint32(table[at:])&1 != 0 {
+			return last, nil
+		}
+	}
+}
