@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 )
@@ -87,7 +86,7 @@ func decodeHeader(b []byte) (*Arena, error) {
 	if size != headerSize || len(b) < headerSize {
 		return bad("a header of %d bytes", size)
 	}
-	if order.Uint32(b[headerSize-4:]) != crc32.ChecksumIEEE(b[:headerSize-4]) {
+	if order.Uint32(b[headerSize-4:]) != checksum(b[:headerSize-4]) {
 		return bad("the header's checksum is wrong")
 	}
 	g := &a.Header.geometry

@@ -63,7 +63,7 @@ func (a *Arena) EncodeHeader() Record {
 	w.u32(g.handler)
 	w.text(a.Header.Build, buildMax)
 	w.pad(headerSize - 4)
-	w.u32(crc32.ChecksumIEEE(w.b))
+	w.u32(checksum(w.b))
 	return Record{0, w.b}
 }
 
@@ -154,3 +154,5 @@ func (a *Arena) EncodeHandler() Record {
 	w.pad(handlerSize)
 	return Record{int(a.Header.handler), w.b}
 }
+
+func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }

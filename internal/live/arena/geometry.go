@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 // Sizes of the three regions, in bytes, in order from the arena's base.
@@ -32,7 +33,7 @@ const (
 // The first insertion touches the first page only.
 const (
 	headerSize   = 192
-	controlSize  = 64
+	controlSize  = jit.ControlSize
 	slotSize     = 32
 	prepatchSize = 96
 	guardSize    = 256

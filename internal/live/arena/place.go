@@ -88,20 +88,20 @@ func (s *Space) Near(image Range) (*Arena, error) {
 type Need struct {
 	Program [32]byte     // content hash of the prepatch
 	Guard   string       // the guard's name in it
-	Build   string       // of pie: another compiler emits other code
-	Site    address.Addr // absolute: the same site shares its dispatcher
+	Variant string       // all else that the code depends on: pie's build, the fault mode, symbols' addresses
+	Site    address.Addr // guards of one site share its dispatcher
 	Site0   []byte       // original bytes of the site
 }
 
 func (n Need) guardKey() Key {
 	h := sha256.New()
-	fmt.Fprintf(h, "guard\x00%x\x00%s\x00%s\x00%d", n.Program, n.Guard, n.Build, n.Site)
+	fmt.Fprintf(h, "guard\x00%x\x00%s\x00%s\x00%d", n.Program, n.Guard, n.Variant, n.Site)
 	return Key(h.Sum(nil)[:16])
 }
 
 func (n Need) dispatcherKey() Key {
 	h := sha256.New()
-	fmt.Fprintf(h, "dispatcher\x00%x\x00%s\x00%d", n.Site0, n.Build, n.Site)
+	fmt.Fprintf(h, "dispatcher\x00%x\x00%d", n.Site0, n.Site)
 	return Key(h.Sum(nil)[:16])
 }
 
@@ -168,6 +168,7 @@ func (a *Arena) slotFor(k Key, kind SlotKind, size uint32) (int, error) {
 	if size != 0 {
 		room = roundUp(size, Granule)
 	}
+	a.forget(start, room)
 	a.Slots[free] = Slot{Key: k, Start: start, Size: room, Kind: kind, State: SlotUsed}
 	return free, nil
 }
@@ -204,9 +205,6 @@ func (a *Arena) hole(size uint32) (start, room uint32) {
 		if room != 0 {
 			break
 		}
-	}
-	if room != 0 && size == 0 {
-		a.forget(start, room)
 	}
 	return start, room
 }

@@ -1,11 +1,13 @@
 package arena
 
-// Sizes of what the shared region holds; jit emits the code that counts and
-// writes events, so they are its numbers.
+import "github.com/patch-integration-engine/pie/internal/guard/jit"
+
+// Sizes of what the shared region holds. The code that jit emits counts there
+// and writes events, so they are jit's numbers.
 const (
-	shards     = 8
-	shardSize  = 64
-	eventSlots = 256
-	eventSize  = 64
-	ringHead   = 64
+	shards     = jit.Shards
+	shardSize  = jit.ShardSize
+	eventSlots = jit.EventSlots
+	eventSize  = jit.EventSize
+	ringHead   = jit.EventFirst
 )
