@@ -1,0 +1,119 @@
+// Package catalogue is the prepatches that pie brings along: the folders
+// PRODUCT/CVE below prepatches/, embedded as source. A folder is known by the
+// //pie:id in it, so that its name cannot disagree with what it guards.
+package catalogue
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/prepatches"
+)
+
+// Entry is one prepatch of the catalogue.
+type Entry struct {
+	ID      string            `json:"id"`
+	Product string            `json:"product"`
+	Fixed   string            `json:"fixed,omitempty"` // first version with the vendor's fix
+	Summary string            `json:"summary"`         // the first sentence of its package comment
+	Guards  []source.Guard    `json:"-"`
+	Files   map[string][]byte `json:"-"` // its Go files but tests, by path in the catalogue
+}
+
+// Source returns the entry's Go files as one text.
+func (e Entry) Source() []byte {
+	var b bytes.Buffer
+	for i, name := range slices.Sorted(maps.Keys(e.Files)) {
+		if i > 0 {
+			fmt.Fprintf(&b, "\n// %s\n\n", name)
+		}
+		b.Write(e.Files[name])
+	}
+	return b.Bytes()
+}
+
+// All returns every entry, by product and id. Folders that do not parse are
+// left out; a test holds that there are none.
+func All() []Entry {
+	entries, _ := load(prepatches.Files)
+	return entries
+}
+
+// Lookup returns the entry with the given id; case does not matter.
+func Lookup(id string) (Entry, bool) {
+	for _, e := range All() {
+		if strings.EqualFold(e.ID, id) {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
+
+// load reads a catalogue; errs has one for each folder that is left out.
+func load(fsys fs.FS) (entries []Entry, errs []error) {
+	guards, err := fs.Glob(fsys, "*/*/guard.go")
+	if err != nil {
+		return nil, []error{err}
+	}
+	for _, g := range guards {
+		e, err := readEntry(fsys, path.Dir(g))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("catalogue folder %s: %w", path.Dir(g), err))
+			continue
+		}
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int {
+		return strings.Compare(a.Product+"\x00"+a.ID, b.Product+"\x00"+b.ID)
+	})
+	return entries, errs
+}
+
+func readEntry(fsys fs.FS, dir string) (Entry, error) {
+	names, err := fs.Glob(fsys, dir+"/*.go")
+	if err != nil {
+		return Entry{}, err
+	}
+	files := map[string][]byte{}
+	for _, n := range names {
+		if strings.HasSuffix(n, "_test.go") {
+			continue
+		}
+		if files[n], err = fs.ReadFile(fsys, n); err != nil {
+			return Entry{}, err
+		}
+	}
+	p, err := source.ParseFiles(files)
+	if err != nil {
+		return Entry{}, err
+	}
+	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(files[dir+"/guard.go"]),
+		Guards: p.Guards, Files: files}, nil
+}
+
+// summary is the first sentence of a package comment, after "Package prepatch".
+func summary(src []byte) string {
+	f, err := parser.ParseFile(token.NewFileSet(), "", src, parser.ParseComments|parser.PackageClauseOnly)
+	if err != nil {
+		return ""
+	}
+	return firstSentence(f.Doc)
+}
+
+func firstSentence(doc *ast.CommentGroup) string {
+	text := strings.Join(strings.Fields(doc.Text()), " ")
+	text = strings.TrimPrefix(text, "Package prepatch ")
+	if before, _, ok := strings.Cut(text, ". "); ok {
+		return before
+	}
+	return strings.TrimSuffix(text, ".")
+}

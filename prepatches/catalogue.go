@@ -1,0 +1,10 @@
+// Package prepatches holds the catalogue: one folder PRODUCT/CVE for each
+// prepatch, with its source, its test and what it guards against.
+package prepatches
+
+import "embed"
+
+// Files is the catalogue as pie embeds it.
+//
+//go:embed */*/*.go
+var Files embed.FS
