@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +76,19 @@ func (p *Process) OpenExe() (*File, error) {
 		return nil, fmt.Errorf("executable: %w", err)
 	}
 	return f, nil
+}
+
+// ExePath returns what /proc/PID/exe reads: the path of the executable as the
+// caller's root sees it, for people and for comparing names. It may be stale;
+// deleted is set when the kernel says that the file was removed.
+func (p *Process) ExePath() (path string, deleted bool, err error) {
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(int(p.dir.Fd()), "exe", b)
+	if err != nil {
+		return "", false, fmt.Errorf("pid %d: reading /proc/%d/exe: %w", p.pid, p.pid, goneOr(err))
+	}
+	path, deleted = strings.CutSuffix(string(b[:n]), " (deleted)")
+	return path, deleted, nil
 }
 
 // OpenMapped opens the file behind a mapping that Maps returned.

@@ -12,6 +12,8 @@ type Target interface {
 	Maps() ([]proc.Mapping, error)
 	// ReadAt fills b from memory at a; n < len(b) comes with an error.
 	ReadAt(b []byte, a address.Addr) (n int, err error)
+	// ExePath reads the link /proc/PID/exe, for its name.
+	ExePath() (path string, deleted bool, err error)
 	// OpenExe opens the inode behind /proc/PID/exe.
 	OpenExe() (*proc.File, error)
 	// OpenMapped opens the inode a mapping is of.
@@ -53,6 +55,11 @@ type Function struct {
 	// Aliases are other names of the same address.
 	Aliases []string
 	// Copies are other places with (part of) the same code that a guard at Entry
-	// does not see, in words.
+	// does not see, in words: .isra, .constprop and .part clones, other versions
+	// of the symbol. Without .symtab the clones have no names and are not known.
 	Copies []string
+	// Parts are split-off parts (.cold) that are reached through Entry only.
+	Parts []string
+	// Others are different functions of the same name in other source files.
+	Others []string
 }

@@ -1,12 +1,26 @@
 package locate
 
 import (
+	"debug/elf"
 	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
+
+// maxImages bounds how many files of one process are opened.
+const maxImages = 4096
+
+// ErrNoText says that the executable's code is not mapped from its file, as
+// after a remap to huge pages: what runs is not what can be read.
+var ErrNoText = errors.New("the executable's code is not mapped from its file")
 
 // Image is an ELF file mapped into a process for execution.
 type Image struct {
@@ -14,19 +28,227 @@ type Image struct {
 	Path   string
 	SOName string
 	IsExe  bool
-	// Deleted is set when the file has no name any more.
+	// Deleted is set when the file seems to have no name any more.
 	Deleted bool
 	File    *binfile.File
 	Bias    address.Bias
 	// Mappings are the process's mappings of this file under this bias.
 	Mappings []proc.Mapping
+
+	file   *proc.File
+	starts func() []address.Vaddr
 }
 
-var errStub = errors.New("not built yet")
+// Contains tells whether a lies in one of the image's mappings.
+func (im *Image) Contains(a address.Addr) bool {
+	return slices.ContainsFunc(im.Mappings, func(m proc.Mapping) bool { return m.Contains(a) })
+}
 
-// Images returns the executable, first, and every library of a process.
-func Images(p Target) ([]Image, error) { return nil, errStub }
+// Name is what messages call the image: its SONAME, else the end of its path.
+func (im *Image) Name() string {
+	if im.SOName != "" && !im.IsExe {
+		return im.SOName
+	}
+	return path.Base(im.Path)
+}
 
-// Find finds the function a query names. Several are returned only where all
-// of them have to be guarded: the same library mapped more than once.
-func Find(p Target, q Query) ([]Function, error) { return nil, errStub }
+// Set is the images of one process, the executable first.
+type Set struct {
+	Images []*Image
+	// Skipped says which mapped files could not be read as images, and why. A
+	// function in one of them is not found.
+	Skipped []error
+
+	p Target
+}
+
+// Images opens the executable and every library of a process. The executable
+// must be readable, and be what the errors of binfile.Open call supported;
+// a library that is not is skipped and named in Set.Skipped. The vdso has no
+// file and is no image. The caller closes the set when done with it and with
+// every Function found in it.
+func Images(p Target) (*Set, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	set := &Set{p: p}
+	groups := byFile(maps)
+	exe, err := set.addExe(p, groups)
+	if err != nil {
+		return nil, err
+	}
+	for _, group := range groups {
+		if group[0].File == exe {
+			continue
+		}
+		if len(set.Images) >= maxImages {
+			set.Skipped = append(set.Skipped, fmt.Errorf("more than %d mapped files", maxImages))
+			break
+		}
+		if err := set.addLibrary(p, group); err != nil {
+			set.Skipped = append(set.Skipped, fmt.Errorf("%s: %w", group[0].Path, err))
+		}
+	}
+	return set, nil
+}
+
+// Close closes the files of all images.
+func (s *Set) Close() {
+	for _, im := range s.Images {
+		im.file.Close()
+	}
+}
+
+// Exe returns the executable. A process that maps its executable's code twice
+// has two images with IsExe; this is the first.
+func (s *Set) Exe() *Image { return s.Images[0] }
+
+// addExe returns the identity the executable has in maps.
+func (s *Set) addExe(p Target, groups [][]proc.Mapping) (proc.FileID, error) {
+	file, err := p.OpenExe()
+	if err != nil {
+		return proc.FileID{}, err
+	}
+	elf, err := binfile.Open(file, file.Size)
+	if err != nil {
+		file.Close()
+		return proc.FileID{}, fmt.Errorf("pid %d: its executable: %w", p.Pid(), err)
+	}
+	for _, group := range groups {
+		if !sameFile(p, file, group[0]) {
+			continue
+		}
+		s.Images = place(elf, group)
+		for _, im := range s.Images {
+			im.IsExe, im.file = true, file
+		}
+		if len(s.Images) > 0 {
+			return group[0].File, nil
+		}
+	}
+	file.Close()
+	return proc.FileID{}, fmt.Errorf("pid %d: %w", p.Pid(), ErrNoText)
+}
+
+// sameFile tells whether a mapping is of the file. Where the device of maps is
+// not that of stat (btrfs, overlayfs) the mapped inode itself is looked at.
+func sameFile(p Target, file *proc.File, m proc.Mapping) bool {
+	if m.File.Inode != file.Inode {
+		return false
+	}
+	if m.File.Major == unix.Major(file.Dev) && m.File.Minor == unix.Minor(file.Dev) {
+		return true
+	}
+	mapped, err := p.OpenMapped(m)
+	if err != nil {
+		return false
+	}
+	defer mapped.Close()
+	return mapped.Dev == file.Dev && mapped.Inode == file.Inode
+}
+
+func (s *Set) addLibrary(p Target, group []proc.Mapping) error {
+	i := slices.IndexFunc(group, isCode)
+	if i < 0 {
+		return nil
+	}
+	file, err := p.OpenMapped(group[i])
+	if err != nil {
+		return err
+	}
+	elf, err := binfile.Open(file, file.Size)
+	if err != nil {
+		file.Close()
+		return err
+	}
+	images := place(elf, group)
+	if len(images) == 0 {
+		file.Close()
+		return errors.New("no executable mapping matches a segment of the file")
+	}
+	for _, im := range images {
+		im.file = file
+	}
+	s.Images = append(s.Images, images...)
+	return nil
+}
+
+// place computes under which biases the mappings of one file map its segments.
+// Each executable mapping of an executable segment gives one; the same library
+// loaded twice gives two images.
+func place(f *binfile.File, maps []proc.Mapping) []*Image {
+	var out []*Image
+	for _, m := range maps {
+		if !isCode(m) {
+			continue
+		}
+		bias, ok := biasOf(f, m)
+		if !ok || slices.ContainsFunc(out, func(im *Image) bool { return im.Bias == bias }) {
+			continue
+		}
+		im := &Image{Path: m.Path, SOName: f.SOName(), Deleted: m.Deleted, File: f, Bias: bias}
+		im.starts = sync.OnceValue(func() []address.Vaddr { return starts(f) })
+		for _, o := range maps {
+			if mapsUnder(f, o, bias) {
+				im.Mappings = append(im.Mappings, o)
+			}
+		}
+		out = append(out, im)
+	}
+	return out
+}
+
+// biasOf returns the bias under which an executable mapping maps a segment.
+// A fixed-address program can have one bias only.
+func biasOf(f *binfile.File, m proc.Mapping) (address.Bias, bool) {
+	for _, s := range f.Segments {
+		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 || !covers(s, m) {
+			continue
+		}
+		bias := address.BiasOf(m.Start, s.Vaddr.Add(int64(m.Offset)-int64(s.Off)))
+		if bias&0xfff != 0 || !f.IsPIE() && bias != 0 {
+			continue
+		}
+		return bias, true
+	}
+	return 0, false
+}
+
+// mapsUnder tells whether m maps some segment of the file under a bias.
+func mapsUnder(f *binfile.File, m proc.Mapping, bias address.Bias) bool {
+	for _, s := range f.Segments {
+		if s.Type == elf.PT_LOAD && covers(s, m) &&
+			address.BiasOf(m.Start, s.Vaddr.Add(int64(m.Offset)-int64(s.Off))) == bias {
+			return true
+		}
+	}
+	return false
+}
+
+// covers tells whether the mapping starts in the file pages of a segment.
+func covers(s binfile.Segment, m proc.Mapping) bool {
+	first := uint64(s.Off) &^ 0xfff
+	return uint64(m.Offset) >= first && uint64(m.Offset) < uint64(s.Off)+s.Filesz
+}
+
+func isCode(m proc.Mapping) bool { return m.HasFile() && m.Perms&proc.Exec != 0 }
+
+// byFile groups the mappings of files by inode, in order of appearance.
+func byFile(maps []proc.Mapping) [][]proc.Mapping {
+	at := map[proc.FileID]int{}
+	var out [][]proc.Mapping
+	for _, m := range maps {
+		if !m.HasFile() {
+			continue
+		}
+		i, ok := at[m.File]
+		if !ok {
+			i = len(out)
+			at[m.File] = i
+			out = append(out, nil)
+		}
+		out[i] = append(out[i], m)
+	}
+	return out
+}

@@ -1,0 +1,239 @@
+package locate
+
+import (
+	"debug/elf"
+	"slices"
+	"strings"
+
+	"github.com/ianlancetaylor/demangle"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+)
+
+// name is a function name taken apart as people write it.
+type name struct {
+	whole   string
+	base    string // without source file and version
+	source  string // of "http.c:parse"
+	version string // of "strdup@GLIBC_2.2.5"
+}
+
+// parseName takes a name apart. A colon that is not part of :: separates the
+// source file, an @ or @@ the symbol version.
+func parseName(s string) name {
+	n := name{whole: s, base: s}
+	if i := strings.IndexByte(s, ':'); i > 0 && i+1 < len(s) && s[i+1] != ':' && strings.Contains(s[:i], ".") && !strings.ContainsAny(s[:i], "()<> ") {
+		n.source, n.base = s[:i], s[i+1:]
+	}
+	if base, version, ok := strings.Cut(n.base, "@"); ok && base != "" {
+		n.base, n.version = base, strings.TrimPrefix(version, "@")
+	}
+	return n
+}
+
+// candidate is an address that a name may mean.
+type candidate struct {
+	name     string
+	vaddr    address.Vaddr
+	size     uint64
+	how      string
+	local    bool
+	source   string
+	indirect bool
+	goCode   bool
+	// version is set, and older true, for a symbol version a link would not pick.
+	version string
+	older   bool
+}
+
+// tables are the name tables of a file; one that is missing is empty.
+type tables struct {
+	dyn, sym []binfile.Symbol
+	golang   *binfile.GoTable
+}
+
+func readTables(f *binfile.File) (tables, error) {
+	var t tables
+	var err error
+	if t.dyn, err = f.DynSymbols(); err != nil && !missing(err) {
+		return t, err
+	}
+	if t.sym, err = f.Symbols(); err != nil && !missing(err) {
+		return t, err
+	}
+	if t.golang, err = f.GoTable(); err != nil && !missing(err) {
+		return t, err
+	}
+	return t, nil
+}
+
+// lookup returns every address the name may mean, strongest evidence first.
+func (t *tables) lookup(n name) []candidate {
+	out := t.exact(n)
+	if len(out) == 0 && n.version == "" {
+		out = t.goNames(n)
+	}
+	if len(out) == 0 && n.version == "" {
+		out = t.demangled(n)
+	}
+	return out
+}
+
+func (t *tables) exact(n name) []candidate {
+	var out []candidate
+	for i := range t.dyn {
+		s := &t.dyn[i]
+		if s.Name != n.base || !s.IsFunc() || n.source != "" || n.version != "" && n.version != s.Version {
+			continue
+		}
+		c := ofSymbol(s, ".dynsym "+s.Full())
+		c.version, c.older = s.Version, !s.Default
+		out = append(out, c)
+	}
+	for i := range t.sym {
+		s := &t.sym[i]
+		if !s.IsFunc() || !strings.HasPrefix(s.Name, n.base) {
+			continue
+		}
+		// The linker writes versioned names into .symtab as nm prints them.
+		base, version, versioned := strings.Cut(s.Name, "@")
+		if base != n.base && !isPrivatised(s.Name, n.base) {
+			continue
+		}
+		if n.source != "" && n.source != s.Source || n.version != "" && n.version != strings.TrimPrefix(version, "@") {
+			continue
+		}
+		c := ofSymbol(s, ".symtab "+s.Name)
+		c.version = strings.TrimPrefix(version, "@")
+		c.older = versioned && !strings.HasPrefix(version, "@")
+		out = append(out, c)
+	}
+	return out
+}
+
+func ofSymbol(s *binfile.Symbol, how string) candidate {
+	return candidate{
+		name: s.Name, vaddr: s.Value, size: s.Size, how: how,
+		local: s.Bind == elf.STB_LOCAL, source: s.Source, indirect: s.IsIndirect(),
+	}
+}
+
+// goNames matches a Go name with or without the directories of its import
+// path: server.(*client).processPub.
+func (t *tables) goNames(n name) []candidate {
+	var out []candidate
+	if t.golang == nil {
+		return nil
+	}
+	for i := range t.golang.Funcs {
+		g := &t.golang.Funcs[i]
+		if !goNameMatches(g.Name, n.base) {
+			continue
+		}
+		out = append(out, candidate{name: g.Name, vaddr: g.Entry, size: g.Size, how: ".gopclntab " + g.Name})
+	}
+	return out
+}
+
+// goNameMatches compares with what the linker wrote, which escapes dots in the
+// last element of an import path as %2e.
+func goNameMatches(full, wanted string) bool {
+	full = strings.ReplaceAll(full, "%2e", ".")
+	rest, ok := strings.CutSuffix(full, wanted)
+	return ok && (rest == "" || strings.HasSuffix(rest, "/"))
+}
+
+// demangled matches C++ and Rust symbols by what people write: with or without
+// parameters, spaces apart.
+func (t *tables) demangled(n name) []candidate {
+	wanted := squeeze(n.base)
+	id := lastIdentifier(n.base)
+	if id == "" {
+		return nil
+	}
+	var out []candidate
+	for _, table := range []struct {
+		name string
+		syms []binfile.Symbol
+	}{{".dynsym", t.dyn}, {".symtab", t.sym}} {
+		for i := range table.syms {
+			s := &table.syms[i]
+			if !s.IsFunc() || !strings.HasPrefix(s.Name, "_Z") && !strings.HasPrefix(s.Name, "_R") || !strings.Contains(s.Name, id) {
+				continue
+			}
+			if n.source != "" && n.source != s.Source || !demangledMatches(s.Name, wanted) {
+				continue
+			}
+			c := ofSymbol(s, table.name+" "+s.Name)
+			c.name = demangle.Filter(s.Name)
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// maxMangled bounds what is given to the demangler, in bytes.
+const maxMangled = 4096
+
+func demangledMatches(mangled, wanted string) bool {
+	if len(mangled) > maxMangled || strings.Contains(mangled, ".") {
+		return false // clones (_Zfoo.isra.0) are listed as copies, not matched
+	}
+	for _, opts := range [][]demangle.Option{{}, {demangle.NoParams}, {demangle.NoParams, demangle.NoTemplateParams}} {
+		s, err := demangle.ToString(mangled, opts...)
+		if err == nil && squeeze(s) == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
+
+// lastIdentifier is what a mangled name must contain: the last identifier
+// before the parameters.
+func lastIdentifier(s string) string {
+	s, _, _ = strings.Cut(s, "(")
+	s, _, _ = strings.Cut(s, "<")
+	i := strings.LastIndexFunc(s, func(r rune) bool { return !isIdent(r) })
+	return s[i+1:]
+}
+
+func isIdent(r rune) bool {
+	return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+}
+
+// isPrivatised tells whether full is base as link-time optimisation renames a
+// static function: the code and its parameters are the same.
+func isPrivatised(full, base string) bool {
+	rest, ok := strings.CutPrefix(full, base+".lto_priv.")
+	return ok && strings.Trim(rest, "0123456789") == ""
+}
+
+// related sorts the symbols derived from the base name into clones, which are
+// called instead of the function, and parts of it.
+func (t *tables) related(base string) (clones, parts []*binfile.Symbol) {
+	for i := range t.sym {
+		s := &t.sym[i]
+		rest, ok := strings.CutPrefix(s.Name, base+".")
+		if !ok || !s.IsFunc() && s.Type != elf.STT_NOTYPE {
+			continue
+		}
+		switch {
+		case rest == "cold" || strings.HasPrefix(rest, "cold."):
+			parts = append(parts, s)
+		case isClone(rest):
+			clones = append(clones, s)
+		}
+	}
+	return clones, parts
+}
+
+// cloneSuffixes are the names gcc and clang give to copies of a function.
+var cloneSuffixes = []string{"isra", "constprop", "part", "llvm", "specialized", "clone", "resolver", "avx2", "avx512f", "sse4_2", "arch_x86_64_v2", "arch_x86_64_v3", "arch_x86_64_v4", "default"}
+
+func isClone(rest string) bool {
+	first, _, _ := strings.Cut(rest, ".")
+	return slices.Contains(cloneSuffixes, first)
+}
