@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRedisPatternRecursion(t *testing.T) {
+	runScenario(t, scenario{
+		prepatch: "CVE-2024-31228",
+		start:    startRedis,
+		dial:     dialRedis,
+		attack: func(addr string) error {
+			return redisAttack(addr, func(c *redisClient) error {
+				// KEYS matches the pattern against every key: a long one makes the recursion deep.
+				if _, err := c.do("SET", strings.Repeat("a", 200000), "1"); err != nil {
+					return err
+				}
+				_, err := c.do("KEYS", strings.Repeat("*?", 200000))
+				return err
+			})
+		},
+	})
+}
+
+func TestRedisSelectorPattern(t *testing.T) {
+	runScenario(t, scenario{
+		prepatch: "CVE-2024-31227",
+		start:    startRedis,
+		dial:     dialRedis,
+		attack: func(addr string) error {
+			return redisAttack(addr, func(c *redisClient) error {
+				reply, err := c.do("ACL", "SETUSER", "mallory", "%~")
+				if err != nil {
+					return err
+				}
+				if _, err := c.do("ACL", "LIST"); err != nil {
+					return err
+				}
+				if !strings.HasPrefix(reply, "-ERR") {
+					return fmt.Errorf("the malformed selector was accepted: %q", reply)
+				}
+				return nil
+			})
+		},
+	})
+}
+
+func startRedis(t *testing.T) *server {
+	port := freePort(t)
+	binary := filepath.Join(installed(t, "redis"), "redis-server")
+	// The recursion overflows the usual 8 MiB stack; a larger limit would hide the hole.
+	return startServer(t, port, exec.Command("sh", "-c", `ulimit -S -s 8192; exec "$@"`, "sh",
+		binary, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()))
+}
+
+func redisAttack(addr string, run func(*redisClient) error) error {
+	c, err := newRedisClient(addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return run(c)
+}
+
+// A redisClient speaks RESP, the protocol of Redis.
+type redisClient struct {
+	net.Conn
+	r    *bufio.Reader
+	name string
+	n    int
+}
+
+func newRedisClient(addr string) (*redisClient, error) {
+	conn, err := connect(addr)
+	if err != nil {
+		return nil, err
+	}
+	return &redisClient{Conn: conn, r: bufio.NewReader(conn)}, nil
+}
+
+func dialRedis(addr string, i int) (client, error) {
+	c, err := newRedisClient(addr)
+	if err != nil {
+		return nil, err
+	}
+	c.name = fmt.Sprintf("client-%d", i)
+	return c, nil
+}
+
+// request exercises both guarded functions with input that is fine: a pattern
+// of KEYS and CONFIG GET, a selector of ACL SETUSER; and plain keys.
+func (c *redisClient) request() error {
+	c.n++
+	value := fmt.Sprintf("%s-%d", c.name, c.n)
+	for _, step := range []struct {
+		want    string
+		command []string
+	}{
+		{"+OK", []string{"SET", c.name, value}},
+		{value, []string{"GET", c.name}},
+		{"[" + c.name + "]", []string{"KEYS", c.name[:len(c.name)-2] + "*" + c.name[len(c.name)-2:]}},
+		{"[maxmemory 0]", []string{"CONFIG", "GET", "maxmemor[y]"}},
+		{"+OK", []string{"ACL", "SETUSER", c.name, "%R~" + value}},
+	} {
+		got, err := c.do(step.command...)
+		if err != nil {
+			return fmt.Errorf("%v: %w", step.command, err)
+		}
+		if got != step.want {
+			return fmt.Errorf("%v answered %q, want %q", step.command, got, step.want)
+		}
+	}
+	return nil
+}
+
+// do sends one command and returns its reply: +status and -error lines as they
+// are, strings bare, arrays as [a b].
+func (c *redisClient) do(args ...string) (string, error) {
+	c.SetDeadline(time.Now().Add(replyDeadline))
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%d\r\n", len(args))
+	for _, a := range args {
+		fmt.Fprintf(&b, "$%d\r\n%s\r\n", len(a), a)
+	}
+	if _, err := io.WriteString(c, b.String()); err != nil {
+		return "", err
+	}
+	return c.reply()
+}
+
+func (c *redisClient) reply() (string, error) {
+	line, err := c.r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	line = strings.TrimSuffix(line, "\r\n")
+	if line == "" {
+		return "", fmt.Errorf("empty reply line")
+	}
+	n, _ := strconv.Atoi(line[1:])
+	switch line[0] {
+	case '$':
+		if n < 0 {
+			return "(nil)", nil
+		}
+		b := make([]byte, n+2)
+		_, err := io.ReadFull(c.r, b)
+		return string(b[:n]), err
+	case '*':
+		items := make([]string, max(n, 0))
+		for i := range items {
+			if items[i], err = c.reply(); err != nil {
+				return "", err
+			}
+		}
+		return "[" + strings.Join(items, " ") + "]", nil
+	}
+	return line, nil
+}
