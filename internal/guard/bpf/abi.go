@@ -33,7 +33,8 @@ const (
 	// FrameErrno takes the errno a rejected call sets (write only, low 32 bits).
 	FrameErrno = 208
 	// FrameCode takes the code that the event of a Log or Reject carries
-	// (write only, low 32 bits).
+	// (write only, low 32 bits). A Log must store it; a Reject that did not
+	// carries 0.
 	FrameCode = 216
 
 	// FrameSize bounds all offsets above.
@@ -70,6 +71,18 @@ func (v Verdict) Words() int { return int(v>>8) & 0xff }
 // Reject returns the verdict of a rejected call with the given result words.
 func Reject(words int, flags Verdict) Verdict { return VerdictReject | Verdict(words)<<8 | flags }
 
+// Legal reports whether v has a known kind and announces only what a verdict of
+// that kind may.
+func (v Verdict) Legal() bool {
+	switch v.Kind() {
+	case VerdictPass, VerdictLog:
+		return v == v.Kind()
+	case VerdictReject:
+		return v&^(0xffff|VerdictXMM0|VerdictErrno) == 0 && v.Words() <= FrameResults
+	}
+	return false
+}
+
 // Pseudo source registers of LDDW (RFC 9669, 5.4); PIE's own, above the
 // kernel's.
 const (
@@ -94,9 +107,10 @@ const (
 	// equal to max when no NUL was found before.
 	HelperStrLen Helper = 3
 	// HelperFind (addr, n, needle, m) is the first index of the m-byte needle,
-	// or −1; needle is rodata or target memory, 1 ≤ m.
+	// or −1; needle is rodata or target memory; m = 0 is a fault.
 	HelperFind Helper = 4
-	// HelperEqual (addr, n, other, m) is 1 when n == m and the bytes are equal.
+	// HelperEqual (addr, n, other, m) is 1 when n == m and the bytes are equal;
+	// when n ≠ m it is 0 and nothing is read.
 	HelperEqual Helper = 5
 	// HelperTid () is the thread's id as gettid(2) says, 0 where the target's
 	// seccomp filter does not let PIE ask.
@@ -105,12 +119,31 @@ const (
 	HelperNow Helper = 7
 )
 
+// Bounds of the addresses that a guard reads from the target: what is below
+// the default of vm.mmap_min_addr, and what is not in the user half of the
+// address space with four-level paging, is a fault without being tried.
+const (
+	MinAddress = 1 << 16
+	EndAddress = 1 << 47
+)
+
+// InTarget reports whether n bytes at addr lie within those bounds.
+func InTarget(addr, n uint64) bool {
+	return addr >= MinAddress && addr < EndAddress && n <= EndAddress-addr
+}
+
 // MaxLength is the longest memory a helper reads, in bytes. A length above it,
 // or a negative one, is a fault.
 const MaxLength = 1 << 24
 
-// FuelDefault is how much fuel a call has: one unit a back-edge, one per
-// FuelBytes begun in a helper. It is sized to end a guard within about 100 µs.
+// FuelDefault is how much fuel a call has. A back-edge (a jump to its own index
+// or below) costs one unit when it is taken, unless verify proved that it need
+// not pay. A helper pays one unit before it reads the first of each FuelBytes
+// bytes, counted from the start of its memory: a byte search that succeeds at
+// once has paid one. HelperFind pays so for the haystack, and at each place
+// where the needle's first byte matches also for the rest of the needle. A
+// unit that cannot be paid ends the guard with its onfuel. The default ends a
+// guard within about 100 µs.
 const (
 	FuelDefault = 50_000
 	FuelBytes   = 64
