@@ -1,33 +1,134 @@
 package pie
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
 
-// Prepatch is a prepatch that was compiled and proven safe.
+	"github.com/patch-integration-engine/pie/internal/guard/compile"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
+)
+
+// Prepatch is a prepatch that was compiled and proven safe. Only Load makes one.
 type Prepatch struct {
 	ID      string
-	Fixed   string // the first version with the vendor's fix, as its directive says
-	Expires time.Time
+	Fixed   string    // the first version with the vendor's fix, as its directive says
+	Expires time.Time // zero: never
+	Refs    []string
 	Guards  []GuardInfo
+
+	compiled *compile.Prepatch
+	programs []*verify.Program // by guard
 }
 
 // GuardInfo is what the operator is shown of one guard.
 type GuardInfo struct {
 	Name      string        `json:"name"`
-	Where     string        `json:"where"` // "strdup in libc.so.6 of iperf3"
+	Where     string        `json:"where"` // "strdup in libc.so.6, in iperf3"
 	Exe       string        `json:"exe,omitempty"`
 	Lib       string        `json:"lib,omitempty"`
 	Func      string        `json:"func"`
 	FailsOpen []string      `json:"fails_open,omitempty"` // one sentence each
 	Insns     int           `json:"instructions"`
-	Reads     int           `json:"guarded_reads"` // loads that may meet unreadable memory
-	Loops     int           `json:"fuelled_loops"` // loops the verifier could not bound
+	Reads     int           `json:"guarded_reads"` // reads that may meet unreadable memory
 	Stack     int           `json:"stack_bytes"`
 	Worst     time.Duration `json:"worst_ns"`
-	Clients   string        `json:"clients,omitempty"` // what a rejected call returns
 }
 
-// Load compiles and verifies the Go files of one prepatch. Errors are
+// Load compiles and verifies the Go files of one prepatch. An error is a
 // *Refusal with every complaint on a line of its own, as file:line:col.
 func Load(files map[string][]byte) (*Prepatch, error) {
-	return nil, errNotBuilt
+	src, err := source.ParseFiles(files)
+	if err != nil {
+		return nil, refuse(CodeCompile, err, "correct the directives (docs/libpie.md explains them)", "%v", err)
+	}
+	c, err := compile.Compile(src, files)
+	if err != nil {
+		return nil, refuse(CodeCompile, err, "correct these lines; pie check shows what is left", "%v", err)
+	}
+	p := &Prepatch{ID: c.ID, Fixed: c.Fixed, Expires: c.Expires, Refs: c.Refs, compiled: c}
+	var errs []error
+	for _, g := range c.Guards {
+		prog, err := verify.Verify(g.Unit)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		p.programs = append(p.programs, prog)
+		p.Guards = append(p.Guards, describe(g, prog))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, refuse(CodeVerify, err, "make the guard check what it uses; docs/libpie.md tells what can be proven", "%v", err)
+	}
+	return p, nil
+}
+
+// Hash identifies the content of the prepatch.
+func (p *Prepatch) Hash() [sha256.Size]byte { return p.compiled.Hash }
+
+// MarshalJSON gives what pie check --json prints.
+func (p *Prepatch) MarshalJSON() ([]byte, error) {
+	h := p.Hash()
+	var expires string
+	if !p.Expires.IsZero() {
+		expires = p.Expires.Format(time.DateOnly)
+	}
+	return json.Marshal(struct {
+		ID      string      `json:"id"`
+		Hash    string      `json:"hash"`
+		Fixed   string      `json:"fixed,omitempty"`
+		Expires string      `json:"expires,omitempty"`
+		Refs    []string    `json:"refs,omitempty"`
+		Guards  []GuardInfo `json:"guards"`
+	}{p.ID, hex.EncodeToString(h[:]), p.Fixed, expires, p.Refs, p.Guards})
+}
+
+func describe(g compile.Guard, prog *verify.Program) GuardInfo {
+	cost := prog.Cost()
+	info := GuardInfo{
+		Name: g.Name, Exe: g.Exe, Lib: g.Lib, Func: g.Func, Where: where(g.Guard),
+		Insns: cost.Insns, Stack: prog.Stack(), Worst: time.Duration(cost.Ns),
+	}
+	unit := prog.Unit()
+	stops := false // a Go panic, or a length that is out of range
+	fuelled := cost.Helpers > 0
+	for i := range unit.Insns {
+		if !prog.Reachable(i) {
+			continue
+		}
+		if prog.FaultPoint(i) {
+			info.Reads++
+		}
+		fuelled = fuelled || prog.NeedsFuel(i)
+		if t, ok := unit.Insns[i].Target(i); ok && t == unit.OnFault {
+			stops = true
+		}
+	}
+	if g.OnFault.Pass && (info.Reads > 0 || stops) {
+		info.FailsOpen = append(info.FailsOpen, "fails open if the guard cannot read what the call points to (onfault=pass)")
+	}
+	if g.OnFuel.Pass && fuelled {
+		info.FailsOpen = append(info.FailsOpen, "fails open if the guard runs too long, which padded input can bring about (onfuel=pass)")
+	}
+	return info
+}
+
+// where says in words which function a guard stands in front of.
+func where(g source.Guard) string {
+	var b strings.Builder
+	b.WriteString(g.Func)
+	switch {
+	case g.Lib != "" && g.Exe != "":
+		fmt.Fprintf(&b, " in %s, in %s", g.Lib, g.Exe)
+	case g.Lib != "":
+		fmt.Fprintf(&b, " in %s", g.Lib)
+	case g.Exe != "":
+		fmt.Fprintf(&b, " in %s", g.Exe)
+	}
+	return b.String()
 }

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check PREPATCH",
+		Short: "Compile and verify a prepatch; show its cost and where it fails open",
+		Args:  exact(1, "one PREPATCH"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := a.loadPrepatch(args[0])
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(p)
+			}
+			a.printPrepatch(p)
+			return nil
+		},
+	}
+}
+
+func (a *app) printPrepatch(p *pie.Prepatch) {
+	style := term.StyleFor(a.out, a.getenv)
+	fmt.Fprintf(a.out, "%s  %s", style.Bold(term.Escape(p.ID)), style.Good("verified"))
+	if p.Fixed != "" {
+		fmt.Fprintf(a.out, ", fixed in %s", term.Escape(p.Fixed))
+	}
+	if !p.Expires.IsZero() {
+		fmt.Fprintf(a.out, ", expires %s", p.Expires.Format(time.DateOnly))
+	}
+	fmt.Fprintln(a.out)
+	for _, g := range p.Guards {
+		fmt.Fprintf(a.out, "  %s guards %s\n", term.Escape(g.Name), term.Escape(g.Where))
+		fmt.Fprintf(a.out, "    at most %s, %s, %s of stack; %s may meet unreadable memory\n",
+			worstTime(g.Worst), plural(g.Insns, "instruction", "instructions"), plural(g.Stack, "byte", "bytes"),
+			plural(g.Reads, "read", "reads"))
+		for _, s := range g.FailsOpen {
+			fmt.Fprintf(a.out, "    %s\n", style.Warn(term.Escape(s)))
+		}
+		if len(g.FailsOpen) == 0 {
+			fmt.Fprintf(a.out, "    never fails open\n")
+		}
+	}
+}
+
+// worstTime is "12 ns", "3.4 µs".
+func worstTime(d time.Duration) string {
+	if d < time.Microsecond {
+		return fmt.Sprintf("%d ns", d.Nanoseconds())
+	}
+	return fmt.Sprintf("%.1f µs", float64(d.Nanoseconds())/1000)
+}
+
+func (a *app) showCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show [ID]",
+		Short: "List the catalogue, or print the source of one of its prepatches",
+		Args:  atMost(1, "at most one ID"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return a.showSource(args[0])
+			}
+			return a.showCatalogue()
+		},
+	}
+}
+
+func (a *app) showSource(id string) error {
+	e, ok := catalogue.Lookup(id)
+	if !ok {
+		return unknownPrepatch(id)
+	}
+	if a.json {
+		return a.printJSON(e)
+	}
+	fmt.Fprintf(a.out, "%s", e.Source())
+	return nil
+}
+
+func (a *app) showCatalogue() error {
+	entries := catalogue.All()
+	if a.json {
+		return a.printJSON(entries)
+	}
+	var t term.Table
+	for _, e := range entries {
+		t.Row(e.ID, e.Product, e.Summary)
+	}
+	return t.Write(a.out, "")
+}

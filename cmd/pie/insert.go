@@ -1,0 +1,221 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+// defaultTrial is how long a guard rejects before somebody has to say keep,
+// when a person inserts it.
+const defaultTrial = 10 * time.Minute
+
+// insertFlags are what insert and plan share.
+type insertFlags struct {
+	target      targetFlags
+	audit       bool
+	trial       time.Duration
+	maxReject   string
+	partial     bool
+	fingerprint string
+}
+
+func (f *insertFlags) register(c *cobra.Command) {
+	f.target.register(c)
+	c.Flags().BoolVar(&f.audit, "audit", false, "count what would be rejected, reject nothing")
+	c.Flags().DurationVar(&f.trial, "trial", -1, "stop rejecting after this `TIME` unless kept; 0 for no trial (default 10m on a terminal)")
+	c.Flags().StringVar(&f.maxReject, "max-reject", "", "end the trial when more than this `SHARE` of calls is rejected, such as 1%")
+	c.Flags().BoolVar(&f.partial, "partial", false, "guard although some copies of the function stay uncovered")
+	c.Flags().StringVar(&f.fingerprint, "fingerprint", "", "find the function by this fingerprint `FILE`")
+}
+
+func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
+	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, Trial: f.trial, Progress: a.progress.Step}
+	if f.audit {
+		o.Mode = pie.ModeAudit
+	}
+	if f.trial < 0 {
+		if c.Flags().Changed("trial") {
+			return o, usage(c, "--trial %s: a trial cannot be negative", f.trial)
+		}
+		o.Trial = 0
+		if term.IsTerminal(a.out) {
+			o.Trial = defaultTrial
+		}
+	}
+	share, err := parseShare(f.maxReject)
+	if err != nil {
+		return o, usage(c, "--max-reject %s: %v", f.maxReject, err)
+	}
+	if o.MaxReject = share; share > 0 && o.Trial == 0 {
+		return o, usage(c, "--max-reject ends a trial, and there is none: add --trial 10m")
+	}
+	if f.fingerprint != "" {
+		return o, &pie.Refusal{Code: pie.CodeUnsupported, Msg: "this version of pie finds functions by symbol, not by fingerprint",
+			Instead: "leave --fingerprint out; pie plan tells whether the function is found"}
+	}
+	return o, nil
+}
+
+// parseShare reads "1%", "0.5%" or "0.01"; empty is 0.
+func parseShare(s string) (float64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, percent := strings.CutSuffix(s, "%")
+	share, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, fmt.Errorf("not a share; write 1%% or 0.01")
+	}
+	if percent {
+		share /= 100
+	}
+	if !(share > 0 && share <= 1) {
+		return 0, fmt.Errorf("a share is more than 0 and at most 100%%")
+	}
+	return share, nil
+}
+
+func (a *app) insertCommand() *cobra.Command {
+	var f insertFlags
+	c := &cobra.Command{
+		Use:   "insert PREPATCH TARGET",
+		Short: "Guard running processes with a prepatch",
+		Long: `Guard running processes with a prepatch: an id of the catalogue, a .go file or a folder.
+
+On a terminal the guard is on trial for 10 minutes: it stops rejecting by itself
+unless pie keep ends the trial, even when pie and your login are gone by then.`,
+		Args: exact(1, "one PREPATCH"),
+	}
+	f.register(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o, err := f.options(a, c)
+		if err != nil {
+			return err
+		}
+		p, err := a.loadPrepatch(args[0])
+		if err != nil {
+			return err
+		}
+		sel, err := a.selectForInsert(c, &f.target, p, args[0])
+		if err != nil {
+			return err
+		}
+		report, err := pie.Insert(c.Context(), p, sel, o)
+		if err != nil {
+			return err
+		}
+		return a.finishReport(c, report, insertWords)
+	}
+	return c
+}
+
+// reportWords are what a verb calls its outcome.
+type reportWords struct {
+	done   string                        // "3 of 3 processes guarded"
+	undone string                        // "not guarded: pid 7 …"
+	want   func(s pie.ProcessState) bool // the state the verb brings about
+	next   func(r *pie.Report) string
+}
+
+var insertWords = reportWords{
+	done: "guarded", undone: "not guarded",
+	want: func(s pie.ProcessState) bool { return s == pie.StateGuarded },
+	next: func(r *pie.Report) string {
+		line := fmt.Sprintf("stop now: pie off %s", r.ID)
+		if r.TrialEnd != nil {
+			line = fmt.Sprintf("keep: pie keep %s   %s", r.ID, line)
+		}
+		return line
+	},
+}
+
+// finishReport prints a report and turns it into the exit code.
+func (a *app) finishReport(c *cobra.Command, r *pie.Report, w reportWords) error {
+	done, total := countDone(r, w)
+	if a.json {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		a.printReport(r, w, done, total)
+	}
+	interrupted := c.Context().Err() != nil
+	if interrupted && !a.json {
+		fmt.Fprintf(a.err, "interrupted: finished in %d of %d processes, the others are as they were\n", done, total)
+	}
+	switch {
+	case interrupted:
+		return exitWith{exitInterrupted}
+	case total == 0:
+		return exitWith{exitNoProcess}
+	case done == total:
+		return nil
+	case done == 0 && !r.Changed:
+		return exitWith{exitRefused}
+	}
+	return exitWith{exitPartly}
+}
+
+// countDone counts the processes that still exist and those in the state wanted.
+func countDone(r *pie.Report, w reportWords) (done, total int) {
+	for _, p := range r.Processes {
+		if p.State == pie.StateGone {
+			continue
+		}
+		total++
+		if p.Error == "" && w.want(p.State) {
+			done++
+		}
+	}
+	return done, total
+}
+
+func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
+	style := term.StyleFor(a.out, a.getenv)
+	head := term.Escape(displayID(r.ID)) + "  " + term.Escape(exeNames(r.Processes))
+	if r.Mode != "" {
+		head += "  " + modeWords(r.Mode, r.TrialEnd, time.Now())
+	}
+	fmt.Fprintln(a.out, style.Bold(head))
+	count := fmt.Sprintf("%d of %d processes %s", done, total, w.done)
+	if done == total {
+		count = style.Good(count)
+	} else {
+		count = style.Warn(count)
+	}
+	if !r.Changed {
+		count += " · already so"
+	} else if pause := r.Pause(); pause > 0 {
+		count += " · longest pause " + milliseconds(pause)
+	}
+	fmt.Fprintf(a.out, "  %s\n", count)
+	for _, p := range r.Processes {
+		a.printProcessNotes(p, w, style)
+	}
+	if w.next != nil && done > 0 {
+		fmt.Fprintln(a.out, w.next(r))
+	}
+}
+
+func (a *app) printProcessNotes(p pie.ProcessReport, w reportWords, style term.Style) {
+	if p.Error != "" {
+		fmt.Fprintf(a.out, "  %s pid %d (%s): %s [%s]\n", style.Bad(w.undone+":"), p.Pid, term.Escape(baseName(p.Exe)),
+			strings.Join(escapedLines(p.Error), "; "), p.Reason)
+		for _, line := range escapedLines(p.Instead) {
+			fmt.Fprintf(a.out, "    %s\n", line)
+		}
+	}
+	if p.State == pie.StateGone {
+		fmt.Fprintf(a.out, "  pid %d (%s) ended meanwhile\n", p.Pid, term.Escape(baseName(p.Exe)))
+	}
+	for _, n := range p.Notes {
+		fmt.Fprintf(a.out, "  pid %d: %s\n", p.Pid, term.Escape(n))
+	}
+}

@@ -1,0 +1,136 @@
+// Command pie puts prepatches into running processes, watches them and takes
+// them out. It parses flags, prints and chooses exit codes; everything else is
+// in package pie.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+// version is set by the linker: -ldflags "-X main.version=…".
+var version = "devel"
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
+	return a.execute(ctx, os.Args[1:])
+}
+
+// app is one run of the command.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+	getenv   func(string) string
+
+	json     bool
+	progress *term.Progress
+}
+
+func (a *app) execute(ctx context.Context, args []string) int {
+	a.progress = term.NewProgress(a.err)
+	root := a.command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	a.progress.Done()
+	return a.finish(ctx, err)
+}
+
+const longHelp = `pie puts a small guard, a prepatch, in front of a vulnerable function of a running
+process. The guard lets good calls through and turns the attack into an ordinary
+failed call. Nothing restarts, no connection drops, and it comes out again.
+
+  pie scan                                which running processes could be guarded
+  pie plan CVE-2024-31228 --pid 812       what would be done; nothing is changed
+  pie insert CVE-2024-31228 --pid 812     guard it, for a trial of 10 minutes
+  pie keep CVE-2024-31228                 end the trial, stay
+  pie status                              what is in, and what it did
+  pie remove CVE-2024-31228               take it out, byte for byte
+
+Exit codes: 0 done or already so · 1 failed, nothing changed · 2 usage · 3 refused
+4 partly done · 5 no matching process · 130 interrupted`
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "pie",
+		Short:         "Guard vulnerable functions of running processes",
+		Long:          longHelp,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noCommand,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetVersionTemplate("pie {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err.Error()} })
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
+	root.AddCommand(
+		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
+		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(),
+		a.scanCommand(), a.doctorCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
+	)
+	return root
+}
+
+// noCommand answers a word that is no command.
+func noCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	msg := fmt.Sprintf("no command %q", args[0])
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		msg += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return &usageError{c, msg}
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	command *cobra.Command
+	msg     string
+}
+
+func (e *usageError) Error() string { return e.msg }
+
+// usage is for commands that look at their arguments themselves.
+func usage(c *cobra.Command, format string, args ...any) error {
+	return &usageError{c, fmt.Sprintf(format, args...)}
+}
+
+// exact requires n arguments, described by what.
+func exact(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usage(c, "%s takes %s, got %d arguments", c.CommandPath(), what, len(args))
+		}
+		return nil
+	}
+}
+
+// atMost allows up to n arguments, described by what.
+func atMost(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usage(c, "%s takes %s, got %d arguments", c.CommandPath(), what, len(args))
+		}
+		return nil
+	}
+}
+
+var errInterrupted = errors.New("interrupted")

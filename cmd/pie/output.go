@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+// Exit codes of every command.
+const (
+	exitDone        = 0
+	exitFailed      = 1 // nothing was changed
+	exitUsage       = 2
+	exitRefused     = 3
+	exitPartly      = 4
+	exitNoProcess   = 5
+	exitInterrupted = 130
+)
+
+// exitWith ends a command that has printed all there is to say.
+type exitWith struct{ code int }
+
+func (e exitWith) Error() string { return fmt.Sprintf("exit %d", e.code) }
+
+// finish prints what is still to be said about err and returns the exit code.
+func (a *app) finish(ctx context.Context, err error) int {
+	var (
+		exit    exitWith
+		use     *usageError
+		refusal *pie.Refusal
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &exit):
+		return exit.code
+	case errors.As(err, &use):
+		return a.finishUsage(use)
+	case errors.As(err, &refusal):
+		a.printRefusal(refusal)
+		return refusalExit(refusal.Code)
+	case ctx.Err() != nil:
+		a.printFailure("interrupted", fmt.Errorf("rolled back, %w", errNothingChanged))
+		return exitInterrupted
+	}
+	a.printFailure("error", err)
+	return exitFailed
+}
+
+var errNothingChanged = errors.New("nothing was changed")
+
+func refusalExit(code pie.Code) int {
+	if code == pie.CodeNoProcess {
+		return exitNoProcess
+	}
+	return exitRefused
+}
+
+func (a *app) finishUsage(e *usageError) int {
+	if a.json {
+		a.printJSON(errorJSON{Error: errorBody{Code: "usage", Message: e.msg}})
+		return exitUsage
+	}
+	fmt.Fprintf(a.err, "%s: %s\nusage: %s\nmore:  %s --help\n", e.command.CommandPath(), term.Escape(e.msg),
+		e.command.UseLine(), e.command.CommandPath())
+	return exitUsage
+}
+
+// errorJSON is what --json prints instead of a result.
+type errorJSON struct {
+	Changed bool      `json:"changed"`
+	Error   errorBody `json:"error"`
+}
+
+type errorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Instead string `json:"instead,omitempty"`
+}
+
+// printRefusal prints the three lines every refusal has.
+func (a *app) printRefusal(r *pie.Refusal) {
+	if a.json {
+		a.printJSON(errorJSON{Error: errorBody{string(r.Code), r.Msg, r.Instead}})
+		return
+	}
+	style := term.StyleFor(a.err, a.getenv)
+	head, rest := splitLines(r.Msg)
+	fmt.Fprintf(a.err, "%s %s [%s]\n", style.Bad("refused:"), head, r.Code)
+	for _, line := range rest {
+		fmt.Fprintf(a.err, "    %s\n", line)
+	}
+	fmt.Fprintf(a.err, "  nothing was changed\n")
+	for _, line := range escapedLines(r.Instead) {
+		fmt.Fprintf(a.err, "  %s\n", line)
+	}
+}
+
+// splitLines escapes a message of package pie. Its own line breaks structure
+// it; whatever a process put into it was escaped where it was put in.
+func splitLines(msg string) (head string, rest []string) {
+	lines := escapedLines(msg)
+	if len(lines) == 0 {
+		return "", nil
+	}
+	return lines[0], lines[1:]
+}
+
+func escapedLines(s string) []string {
+	var out []string
+	for _, line := range strings.Split(s, "\n") {
+		if line != "" {
+			out = append(out, term.Escape(line))
+		}
+	}
+	return out
+}
+
+func (a *app) printFailure(word string, err error) {
+	if a.json {
+		a.printJSON(errorJSON{Error: errorBody{Code: word, Message: err.Error()}})
+		return
+	}
+	style := term.StyleFor(a.err, a.getenv)
+	fmt.Fprintf(a.err, "%s %s\n", style.Bad(word+":"), strings.Join(escapedLines(err.Error()), "\n  "))
+}
+
+// printJSON writes one JSON value and a newline. encoding/json escapes control
+// characters, and escapeLine the C1 ones and bidirectional marks it leaves.
+func (a *app) printJSON(v any) error { return writeJSON(a.out, v) }
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+func (a *app) planCommand() *cobra.Command {
+	var f insertFlags
+	c := &cobra.Command{
+		Use:   "plan PREPATCH TARGET",
+		Short: "Show what insert would do; change nothing",
+		Args:  exact(1, "one PREPATCH"),
+	}
+	f.register(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o, err := f.options(a, c)
+		if err != nil {
+			return err
+		}
+		p, err := a.loadPrepatch(args[0])
+		if err != nil {
+			return err
+		}
+		sel, err := a.selectForInsert(c, &f.target, p, args[0])
+		if err != nil {
+			return err
+		}
+		plans, err := pie.Plan(c.Context(), p, sel, o)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			err = a.printJSON(plans)
+		} else {
+			a.printPlans(p, plans)
+		}
+		if err != nil {
+			return err
+		}
+		return planExit(plans)
+	}
+	return c
+}
+
+// planExit is the exit code insert would have.
+func planExit(plans []pie.ProcessPlan) error {
+	refused := 0
+	for _, p := range plans {
+		if p.Refused != nil {
+			refused++
+		}
+	}
+	switch {
+	case len(plans) == 0:
+		return exitWith{exitNoProcess}
+	case refused == len(plans):
+		return exitWith{exitRefused}
+	case refused > 0:
+		return exitWith{exitPartly}
+	}
+	return nil
+}
+
+func (a *app) printPlans(p *pie.Prepatch, plans []pie.ProcessPlan) {
+	style := term.StyleFor(a.out, a.getenv)
+	for _, pp := range plans {
+		fmt.Fprintf(a.out, "%s  pid %d (%s)\n", style.Bold(term.Escape(p.ID)), pp.Pid, term.Escape(baseName(pp.Exe)))
+		switch {
+		case pp.Refused != nil:
+			fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad("would be refused:"), strings.Join(escapedLines(pp.Refused.Msg), "; "), pp.Refused.Code)
+			for _, line := range escapedLines(pp.Refused.Instead) {
+				fmt.Fprintf(a.out, "    %s\n", line)
+			}
+		case pp.Already:
+			fmt.Fprintf(a.out, "  %s\n", style.Good("guarded already; insert would change nothing"))
+		}
+		for _, g := range pp.Guards {
+			a.printGuardPlan(g, style)
+		}
+	}
+	fmt.Fprintln(a.out, style.Dim("nothing was changed"))
+}
+
+func (a *app) printGuardPlan(g pie.GuardPlan, style term.Style) {
+	fmt.Fprintf(a.out, "  %s in %s\n", term.Escape(g.Function), term.Escape(g.Image))
+	var t term.Table
+	t.Row("found by", g.How)
+	t.Row("entry", g.Entry)
+	t.Row("site", g.Site+"  "+g.Before+"  becomes  "+g.After)
+	t.Row("guard", fmt.Sprintf("%s, %s of code", g.Guard, plural(g.Code, "byte", "bytes")))
+	if g.Faults != "" {
+		t.Row("reads", g.Faults)
+	}
+	t.Write(a.out, "    ")
+	for _, c := range g.Copies {
+		fmt.Fprintf(a.out, "    %s %s\n", style.Warn("not covered:"), term.Escape(c))
+	}
+	for _, n := range g.Notes {
+		fmt.Fprintf(a.out, "    %s %s\n", style.Warn("note:"), term.Escape(n))
+	}
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
+)
+
+var identifier = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)+$`)
+
+// maxSource bounds one Go file of a prepatch.
+const maxSource = 1 << 20
+
+// loadPrepatch finds, compiles and verifies what the command line calls PREPATCH.
+func (a *app) loadPrepatch(arg string) (*pie.Prepatch, error) {
+	files, err := prepatchFiles(arg)
+	if err != nil {
+		return nil, err
+	}
+	return pie.Load(files)
+}
+
+func prepatchFiles(arg string) (map[string][]byte, error) {
+	st, err := os.Stat(arg)
+	switch {
+	case err == nil && st.IsDir():
+		return folderFiles(arg)
+	case err == nil && strings.HasSuffix(arg, ".go"):
+		return readFiles(arg)
+	case err == nil:
+		return nil, notReadYet(arg)
+	case identifier.MatchString(arg):
+		return catalogueFiles(arg)
+	case strings.HasSuffix(arg, ".go") || strings.ContainsRune(arg, filepath.Separator):
+		return nil, &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("reading the prepatch: %v", err),
+			Instead: "name a .go file, a folder with one, or an id that pie show lists", Err: err}
+	}
+	return nil, unknownPrepatch(arg)
+}
+
+func catalogueFiles(id string) (map[string][]byte, error) {
+	e, ok := catalogue.Lookup(id)
+	if !ok {
+		return nil, unknownPrepatch(id)
+	}
+	return e.Files, nil
+}
+
+func unknownPrepatch(arg string) error {
+	var ids []string
+	for _, e := range catalogue.All() {
+		ids = append(ids, e.ID)
+	}
+	return &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("%q is no prepatch of the catalogue and no file", arg),
+		Instead: "the catalogue has: " + strings.Join(ids, ", ")}
+}
+
+// notReadYet refuses the forms of a prepatch that other versions of pie read.
+func notReadYet(path string) error {
+	form := "a prepatch"
+	switch filepath.Ext(path) {
+	case ".o":
+		form = "an object file of clang"
+	case ".prepatch":
+		form = "a signed bundle"
+	}
+	return &pie.Refusal{Code: pie.CodeUnsupported, Msg: fmt.Sprintf("%s: this version of pie does not read %s", path, form),
+		Instead: "give the Go source: a .go file or a folder with one"}
+}
+
+func folderFiles(dir string) (map[string][]byte, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	var sources []string
+	for _, n := range names {
+		if !strings.HasSuffix(n, "_test.go") {
+			sources = append(sources, n)
+		}
+	}
+	if len(sources) == 0 {
+		return nil, &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("no .go file in the folder %s", dir),
+			Instead: "a prepatch folder holds guard.go; pie check DIR tells what is wrong with it"}
+	}
+	return readFiles(sources...)
+}
+
+func readFiles(paths ...string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, p := range paths {
+		st, err := os.Stat(p)
+		if err == nil && (!st.Mode().IsRegular() || st.Size() > maxSource) {
+			err = fmt.Errorf("not a source file of at most %d KiB", maxSource>>10)
+		}
+		if err == nil {
+			files[p], err = os.ReadFile(p)
+		}
+		if err != nil {
+			return nil, &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("reading the prepatch %s: %v", p, err),
+				Instead: "name a .go file or a folder with one", Err: err}
+		}
+	}
+	return files, nil
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+// modeWords is "enforce, trial until 02:24", with the date when it is not today.
+func modeWords(m pie.Mode, trialEnd *time.Time, now time.Time) string {
+	if trialEnd == nil || m == pie.ModeOff {
+		return string(m)
+	}
+	if trialEnd.Before(now) {
+		return fmt.Sprintf("%s, trial ended at %s: rejects nothing", m, clock(*trialEnd, now))
+	}
+	return fmt.Sprintf("%s, trial until %s", m, clock(*trialEnd, now))
+}
+
+func clock(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04")
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+// milliseconds is "0.4 ms", "12 ms".
+func milliseconds(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case ms < 0.1:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 10:
+		return fmt.Sprintf("%.1f ms", ms)
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}
+
+func baseName(path string) string {
+	if path == "" {
+		return "?"
+	}
+	return filepath.Base(path)
+}
+
+// exeNames lists the base names of the executables, each once.
+func exeNames(ps []pie.ProcessReport) string {
+	var names []string
+	for _, p := range ps {
+		if n := baseName(p.Exe); !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func displayID(id string) string {
+	if id == pie.AnyID {
+		return "every prepatch"
+	}
+	return id
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

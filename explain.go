@@ -1,0 +1,102 @@
+package pie
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// explain turns what a lower package says about who into a Refusal with a
+// reason code and advice. An error that no row knows is returned with who in
+// front of it: it is a failure, not a refusal.
+func explain(err error, who string) error {
+	var done *Refusal
+	if err == nil || errors.As(err, &done) {
+		return err
+	}
+	for _, f := range []func(error, string) *Refusal{explainProcess, explainFunction, explainPlan} {
+		if r := f(err, who); r != nil {
+			r.Err = err
+			return r
+		}
+	}
+	return fmt.Errorf("%s: %w", who, err)
+}
+
+// explainProcess is about what keeps pie from the process.
+func explainProcess(err error, who string) *Refusal {
+	var perm *tracee.PermissionError
+	var traced *tracee.TracedError
+	switch {
+	case errors.As(err, &perm):
+		return refuse(CodePermission, nil, perm.Detail, "%s: %s is not permitted (%s)", who, perm.Op, perm.Policy)
+	case errors.As(err, &traced):
+		return refuse(CodeTraced, nil, "detach it first: a process has one tracer at a time",
+			"%s is traced already, by pid %d (%s)", who, traced.By, traced.Name)
+	case errors.Is(err, tracee.ErrSelf):
+		return refuse(CodeSelf, nil, "run pie in another process than the one to be guarded", "%s is pie itself", who)
+	case errors.Is(err, tracee.ErrZombie), errors.Is(err, tracee.ErrGone), errors.Is(err, proc.ErrGone):
+		return refuse(CodeNoProcess, nil, "see what runs with pie scan, or name it with --exe", "%s: no such process", who)
+	case errors.Is(err, tracee.ErrKernelThread):
+		return refuse(CodeKernelThread, nil, "name a program; this one lives in the kernel", "%s is a kernel thread", who)
+	case errors.Is(err, tracee.ErrNotAMD64):
+		return refuse(CodeMachine, nil, "only 64-bit x86-64 programs can be guarded", "%s is not a 64-bit x86-64 process", who)
+	case errors.Is(err, tracee.ErrFrozen):
+		return refuse(CodeFrozen, nil, "thaw its cgroup, then insert", "%s is frozen by its cgroup", who)
+	case errors.Is(err, tracee.ErrBusy):
+		return refuse(CodeBusy, nil, "try again; a thread hangs in the kernel near the bytes to be replaced", "%s: a thread does not stop", who)
+	case errors.Is(err, tracee.ErrNoRemoteSyscall):
+		return refuse(CodeNoSyscall, nil, "pie doctor --pid N tells what forbids it", "%s: no system call can be run in it without a risk: %v", who, err)
+	}
+	return nil
+}
+
+// explainFunction is about finding the function.
+func explainFunction(err error, who string) *Refusal {
+	var missing *locate.NotFound
+	var several *locate.Ambiguous
+	var indirect *locate.Indirect
+	var library *locate.NoLibrary
+	switch {
+	case errors.As(err, &missing):
+		r := refuse(CodeNotFound, nil, "check the name in the prepatch; stripped programs keep few names", "%s: no function %s in %s", who, missing.Func, missing.Image)
+		if len(missing.Near) > 0 {
+			r.Instead = "names like it: " + strings.Join(missing.Near, ", ")
+		}
+		return r
+	case errors.As(err, &several):
+		lines := []string{fmt.Sprintf("%s: %s means %d functions:", who, several.Func, len(several.Candidates))}
+		for _, f := range several.Candidates {
+			lines = append(lines, fmt.Sprintf("%s at %v (%s)", f.Name, f.Vaddr, f.How))
+		}
+		return refuse(CodeAmbiguous, nil, "say which one in func=, as file.c:name or name@VERSION", "%s", strings.Join(lines, "\n"))
+	case errors.As(err, &indirect):
+		return refuse(CodeIndirect, nil, "guard one of the implementations by its own name", "%s: %v", who, indirect)
+	case errors.As(err, &library):
+		return refuse(CodeNoImage, nil, "the process does not use the library; it maps "+strings.Join(library.Mapped, ", "),
+			"%s maps no library %s", who, library.SOName)
+	case errors.Is(err, locate.ErrOtherExe):
+		return refuse(CodeNoImage, nil, "name a process that runs the program the prepatch is for", "%s: %v", who, err)
+	}
+	return nil
+}
+
+// explainPlan is about what would be written.
+func explainPlan(err error, who string) *Refusal {
+	var place *jit.PlaceError
+	switch {
+	case errors.As(err, &place):
+		return refuse(CodePlace, nil, "the guard does not fit the function's calling convention or the process; pie plan shows both", "%s: %v", who, place)
+	case errors.Is(err, arena.ErrNoGap):
+		return refuse(CodeHeadroom, nil, "no room for 104 KiB within 2 GiB of the function", "%s: %v", who, err)
+	case errors.Is(err, arena.ErrFull):
+		return refuse(CodeHeadroom, nil, "remove a prepatch first: pie status lists what is in", "%s: %v", who, err)
+	}
+	return nil
+}

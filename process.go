@@ -1,0 +1,64 @@
+package pie
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// process is one pinned process: what reads it, and what may change it.
+type process struct {
+	pid  int
+	exe  string        // path of the executable as its namespace has it, for people
+	read *proc.Process // reads only; enough for plan and status
+}
+
+// openProcess pins pid for reading.
+func openProcess(pid int) (*process, error) {
+	if pid == os.Getpid() {
+		return nil, selfRefusal(pid)
+	}
+	r, err := proc.Open(pid)
+	if err != nil {
+		return nil, explain(err, fmt.Sprintf("pid %d", pid))
+	}
+	return &process{pid: pid, exe: exePath(pid), read: r}, nil
+}
+
+func selfRefusal(pid int) *Refusal {
+	return refuse(CodeSelf, tracee.ErrSelf, "run pie in another process than the one to be guarded",
+		"pid %d is pie itself", pid)
+}
+
+func (p *process) close() { p.read.Close() }
+
+// String is what messages call the process. The name is escaped by who prints.
+func (p *process) String() string {
+	return fmt.Sprintf("pid %d (%s)", p.pid, filepath.Base(p.exe))
+}
+
+// attachable pins the process for changing it, and checks that it is the same
+// process that is read.
+func (p *process) attachable() (*tracee.Process, error) {
+	w, err := tracee.Open(p.pid)
+	if err != nil {
+		return nil, explain(err, p.String())
+	}
+	if w.StartTime() != p.read.Start() {
+		w.Close()
+		return nil, explain(tracee.ErrGone, p.String())
+	}
+	return w, nil
+}
+
+// exePath is the path behind /proc/PID/exe, empty when it cannot be read.
+func exePath(pid int) string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return ""
+	}
+	return path
+}
