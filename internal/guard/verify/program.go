@@ -3,61 +3,88 @@
 package verify
 
 import (
-	"errors"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 )
 
 // Program is a verified guard. Only Verify makes one, so that a function that
-// takes a Program cannot be given unverified bytecode.
+// takes a Program cannot be given unverified bytecode. It is immutable and safe
+// for concurrent use.
 type Program struct {
-	unit *bpf.Unit
+	unit     *bpf.Unit
+	facts    []fact // by instruction
+	stack    int
+	verdicts []bpf.Verdict
+	cost     Cost
 }
 
-// Verify proves that u keeps the contract of package bpf, or says which
-// instruction does not. Errors are *Error.
-func Verify(u *bpf.Unit) (*Program, error) { return nil, errors.New("verify: not built yet") }
+// A fact is what verification found out about one instruction.
+type fact struct {
+	reachable bool
+	faults    bool
+	fuel      bool
+	access    Access
+	live      uint16
+	stack     int    // of the function around it
+	known     uint16 // registers with a known value
+	values    [bpf.NumRegs]uint64
+}
 
-// Unit returns a copy-on-nothing view of what was verified; it must not be modified.
-func (p *Program) Unit() *bpf.Unit { return p.unit }
+// Unit returns a copy of what was verified; its slices belong to the caller.
+func (p *Program) Unit() *bpf.Unit { return cloneUnit(p.unit) }
+
+// cloneUnit copies a unit with its slices, so that nobody can change verified
+// bytecode afterwards.
+func cloneUnit(u *bpf.Unit) *bpf.Unit {
+	c := *u
+	c.Insns = slices.Clone(u.Insns)
+	c.Pos = slices.Clone(u.Pos)
+	c.Symbols = slices.Clone(u.Symbols)
+	c.Rodata = slices.Clone(u.Rodata)
+	return &c
+}
 
 // Reachable reports whether instruction i can execute. A second slot of LDDW is
 // not reachable, nor is a branch that verification found never taken.
-func (p *Program) Reachable(i int) bool { return false }
+func (p *Program) Reachable(i int) bool { return p.facts[i].reachable }
 
 // FaultPoint reports whether instruction i is a load, or a helper call, that
 // can fault: it reads target memory.
-func (p *Program) FaultPoint(i int) bool { return false }
+func (p *Program) FaultPoint(i int) bool { return p.facts[i].faults }
 
 // NeedsFuel reports whether instruction i is a back-edge (bpf.Insn.IsBackEdge)
 // that must pay a unit of fuel when it is taken.
-func (p *Program) NeedsFuel(i int) bool { return false }
+func (p *Program) NeedsFuel(i int) bool { return p.facts[i].fuel }
 
 // Access says what memory instruction i, a load, store or atomic, touches.
-func (p *Program) Access(i int) Access { return Access{} }
+func (p *Program) Access(i int) Access { return p.facts[i].access }
 
 // Const returns the value of register reg before instruction i where it is a
 // known number on every path.
-func (p *Program) Const(i, reg int) (uint64, bool) { return 0, false }
+func (p *Program) Const(i, reg int) (uint64, bool) {
+	f := &p.facts[i]
+	return f.values[reg], f.known&(1<<reg) != 0
+}
 
 // Live returns the registers, bit n for rn, whose value before instruction i
 // may still be read.
-func (p *Program) Live(i int) uint16 { return 0 }
+func (p *Program) Live(i int) uint16 { return p.facts[i].live }
 
 // Stack returns how many bytes below r10 the guard uses, a multiple of 8, with
 // the frames of local calls.
-func (p *Program) Stack() int { return 0 }
+func (p *Program) Stack() int { return p.stack }
 
 // StackOf returns how many bytes below its own r10 the function around
 // instruction i uses, a multiple of 8. A local call at i enters its callee
 // with r10 lowered by that much.
-func (p *Program) StackOf(i int) int { return 0 }
+func (p *Program) StackOf(i int) int { return p.facts[i].stack }
 
 // Verdicts returns every verdict the guard can end with, ascending.
-func (p *Program) Verdicts() []bpf.Verdict { return nil }
+func (p *Program) Verdicts() []bpf.Verdict { return slices.Clone(p.verdicts) }
 
 // Cost returns what a call of the guard costs at worst.
-func (p *Program) Cost() Cost { return Cost{} }
+func (p *Program) Cost() Cost { return p.cost }
 
 // Access is what a load, store or atomic touches.
 type Access struct {
@@ -84,11 +111,14 @@ const (
 	RegionMixed                // several of stack, rodata and symbol: cannot fault
 )
 
+// Regions is how many values Region has.
+const Regions = int(RegionMixed) + 1
+
 // Cost is the worst case of one call.
 type Cost struct {
-	Insns   int            // instructions, without the second slots of LDDW
-	Ns      float64        // estimate of the slowest run in ns, fuel included
-	FuelCap bool           // fuel, not the program's shape, ends the slowest run
-	Loads   map[Region]int // load instructions by what they read
-	Helpers int            // helper call instructions
+	Insns   int          // instructions, without the second slots of LDDW
+	Ns      float64      // estimate of the slowest run in ns, fuel included
+	FuelCap bool         // fuel, not the program's shape, ends the slowest run
+	Loads   [Regions]int // load instructions by what they read
+	Helpers int          // helper call instructions
 }
