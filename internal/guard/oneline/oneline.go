@@ -1,0 +1,144 @@
+// Package oneline turns a guard typed on the command line into a prepatch in Go.
+//
+//	--func vuln --when 'i32(arg1) > 256' --reject -22
+//
+// becomes a source file like any other, which compile then reads: there is no
+// second way into a process, and `pie check` shows exactly what will run.
+//
+// The condition is an expression of C's and Go's common part: comparisons joined
+// by && and ||, over integer arithmetic on parameters and constants. It is
+// parsed by go/parser and rebuilt from the operators allowed here, never pasted,
+// so nothing but such an expression can reach the source.
+//
+// Parameters are arg0, arg1, … by position, or their names where debug
+// information knows them. An argument register holds garbage above the declared
+// width, so a parameter whose type is not known must say how it is to be read:
+// i32(arg1), u64(arg1).
+package oneline
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Param is what debug information says of a parameter.
+type Param struct {
+	Name string // empty when it has none
+	Type string // i8 … i64, u8 … u64, bool or addr; empty when it is something else
+}
+
+// Spec is a guard as it was typed.
+type Spec struct {
+	Exe, Lib string // where the function is, as in a directive; one of them may be empty
+	Func     string // the symbol
+	When     string // the condition under which a call is rejected
+	Reject   string // the value a rejected call returns, or "void"
+	Params   []Param
+}
+
+// Error is what is wrong with the condition: Offset bytes into the text of the
+// option that Option names.
+type Error struct {
+	Option string // --func, --when, --reject; --exe or --lib
+	Text   string
+	Offset int
+	Msg    string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("%s, column %d of %q: %s", e.Option, e.Offset+1, e.Text, e.Msg)
+}
+
+// Source returns the prepatch and its id. The id is made of the function's name
+// and the content, so that the same guard is the same prepatch on every machine.
+func Source(s Spec) (id string, source []byte, err error) {
+	if err := s.checkNames(); err != nil {
+		return "", nil, err
+	}
+	condition, used, err := condition(s)
+	if err != nil {
+		return "", nil, err
+	}
+	verdict, err := verdict(s.Reject)
+	if err != nil {
+		return "", nil, err
+	}
+	hash := sha256.Sum256([]byte(strings.Join([]string{s.Exe, s.Lib, s.Func, condition, verdict}, "\x00")))
+	id = fmt.Sprintf("%s-%x", identifier(s.Func), hash[:4])
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "// Package prepatch rejects calls of %s.\npackage prepatch\n\n", identifier(s.Func))
+	fmt.Fprintf(&b, "import \"github.com/patch-integration-engine/pie/libpie\"\n\n//pie:id %s\n\n", id)
+	b.WriteString("// Guard was written by the options --func, --when and --reject.\n//\n//pie:guard")
+	for _, attribute := range []struct{ key, value string }{{"exe", s.Exe}, {"lib", s.Lib}, {"func", s.Func}} {
+		if attribute.value != "" {
+			fmt.Fprintf(&b, " %s=%s", attribute.key, quoted(attribute.value))
+		}
+	}
+	b.WriteString(" onfault=pass onfuel=pass\nfunc Guard(c *libpie.Call")
+	for i := range used {
+		fmt.Fprintf(&b, ", arg%d %s", i, goType(s.param(i).Type))
+	}
+	fmt.Fprintf(&b, ") libpie.Verdict {\n\tif %s {\n\t\treturn %s\n\t}\n\treturn libpie.Pass()\n}\n", condition, verdict)
+	return id, []byte(b.String()), nil
+}
+
+// checkNames refuses names that could end the line of a directive.
+func (s Spec) checkNames() error {
+	if s.Func == "" {
+		return &Error{Option: "--func", Msg: "no function: name the one to guard"}
+	}
+	for _, name := range []struct{ option, text string }{{"--func", s.Func}, {"--exe", s.Exe}, {"--lib", s.Lib}} {
+		bad := strings.IndexFunc(name.text, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) })
+		if bad >= 0 {
+			return &Error{Option: name.option, Text: name.text, Offset: bad, Msg: "not a printable character"}
+		}
+	}
+	return nil
+}
+
+func (s Spec) param(i int) Param {
+	if i < len(s.Params) {
+		return s.Params[i]
+	}
+	return Param{}
+}
+
+// verdict is the Go expression for the value of --reject. An integer is widened
+// to the whole register: the caller looks at as much of it as its type has.
+func verdict(reject string) (string, error) {
+	if reject == "void" {
+		return "libpie.RejectVoid()", nil
+	}
+	if n, err := strconv.ParseInt(reject, 0, 64); err == nil {
+		return fmt.Sprintf("libpie.Reject(int64(%d))", n), nil
+	}
+	if n, err := strconv.ParseUint(reject, 0, 64); err == nil {
+		return fmt.Sprintf("libpie.Reject(uint64(%#x))", n), nil
+	}
+	return "", &Error{Option: "--reject", Text: reject, Msg: `not a value to return: write an integer such as -1, or "void"`}
+}
+
+// quoted puts a directive's value in quotes where it needs them.
+func quoted(value string) string {
+	if strings.ContainsAny(value, " \t\"") {
+		return strconv.Quote(value)
+	}
+	return value
+}
+
+// identifier keeps of a symbol what may stand in an id and a comment.
+func identifier(symbol string) string {
+	kept := strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+			return r
+		}
+		return '-'
+	}, symbol)
+	return strings.Trim(kept[max(0, len(kept)-40):], "-")
+}

@@ -1,0 +1,141 @@
+package oneline
+
+import (
+	"errors"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"strings"
+	"testing"
+)
+
+var known = []Param{{"buf", "addr"}, {"len", "i32"}, {"closed", "bool"}, {"when", ""}}
+
+func TestCondition(t *testing.T) {
+	for _, c := range []struct {
+		when   string
+		params []Param
+		want   string
+		args   int
+	}{
+		{"i32(arg1) > 256", nil, "int32(arg1) > 256", 2},
+		{"u64(arg0) == 0 || i32(arg2) < -1", nil, "uint64(arg0) == 0 || int32(arg2) < -(1)", 3},
+		{"len > 1024", known, "arg1 > 1024", 2},
+		{"arg1 > 1024", known, "arg1 > 1024", 2},
+		{"closed && buf == 0", known, "arg2 && arg0 == 0", 3},
+		{"!(len*2 >= 0x10)", known, "!((arg1 * 2) >= 0x10)", 2},
+		{"u32(len) > 'a'", known, "uint32(arg1) > 'a'", 2},
+		{"i64(len)+1 != 3", known, "(int64(arg1) + 1) != 3", 2},
+	} {
+		got, args, err := condition(Spec{Func: "f", When: c.when, Params: c.params})
+		if err != nil || got != c.want || args != c.args {
+			t.Errorf("%q: got %q with %d parameters, %v; want %q with %d", c.when, got, args, err, c.want, c.args)
+		}
+	}
+}
+
+func TestConditionRefused(t *testing.T) {
+	for _, c := range []struct {
+		when   string
+		column int
+		says   string
+	}{
+		{"", 1, "no condition"},
+		{"arg4 > 256", 1, "i32(arg4)"},
+		{"when > 256", 1, "i32(when)"},
+		{"length > 256", 1, "buf, len, closed, when"},
+		{"i32(length) > 256", 5, "not a parameter"},
+		{"len", 1, "not a comparison"},
+		{"len > ", 7, "expected operand"},
+		{"len > 1.5", 7, "not an integer expression"},
+		{"len > f(3)", 7, "no function"},
+		{"len > 0; evil()", 8, "expected"},
+		{"func() bool { return true }()", 1, "not a comparison"},
+		{"len > \"a\"", 7, "not an integer"},
+		{"i32(arg16) > 1", 5, "not a parameter"},
+		{"i32(arg01) > 1", 5, "not a parameter"},
+		{"bool(arg1) == 1", 1, "a type is one of"},
+		{"*buf == 1", 1, "not an integer expression"},
+		{"len > 1 /* */ // x\n}", 20, ""},
+		{strings.Repeat("(", 5000), 4097, "longer than"},
+	} {
+		_, _, err := Source(Spec{Func: "f", When: c.when, Reject: "0", Params: known})
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Errorf("%q: %v, want a refusal", c.when, err)
+			continue
+		}
+		if e.Offset+1 != c.column || !strings.Contains(e.Msg, c.says) {
+			t.Errorf("%q: column %d, %q; want column %d and %q", c.when, e.Offset+1, e.Msg, c.column, c.says)
+		}
+	}
+}
+
+func TestSource(t *testing.T) {
+	id, source, err := Source(Spec{Exe: "a server", Func: "vuln", When: "i32(arg1) > 256", Reject: "-22"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `// Package prepatch rejects calls of vuln.
+package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id ` + id + `
+
+// Guard was written by the options --func, --when and --reject.
+//
+//pie:guard exe="a server" func=vuln onfault=pass onfuel=pass
+func Guard(c *libpie.Call, arg0 uint64, arg1 uint64) libpie.Verdict {
+	if int32(arg1) > 256 {
+		return libpie.Reject(int64(-22))
+	}
+	return libpie.Pass()
+}
+`
+	if string(source) != want {
+		t.Errorf("got\n%s\nwant\n%s", source, want)
+	}
+	again, _, _ := Source(Spec{Exe: "a server", Func: "vuln", When: "i32(arg1)>256", Reject: "-22"})
+	other, _, _ := Source(Spec{Exe: "a server", Func: "vuln", When: "i32(arg1)>257", Reject: "-22"})
+	if again != id || other == id {
+		t.Errorf("ids %s, %s, %s: the same guard has one id, another guard another", id, again, other)
+	}
+}
+
+func TestReject(t *testing.T) {
+	for text, want := range map[string]string{
+		"-1": "Reject(int64(-1))", "0x10": "Reject(int64(16))", "18446744073709551615": "Reject(uint64(0xffffffffffffffff))", "void": "RejectVoid()",
+	} {
+		if got, err := verdict(text); err != nil || got != "libpie."+want {
+			t.Errorf("--reject %s: %q, %v; want %q", text, got, err, want)
+		}
+	}
+	var e *Error
+	if _, err := verdict("nil"); !errors.As(err, &e) || e.Option != "--reject" {
+		t.Errorf("--reject nil: %v", err)
+	}
+}
+
+// Whatever is typed ends in an error or in one well-formed Go file with one function.
+func FuzzSource(f *testing.F) {
+	f.Add("vuln", "i32(arg1) > 256", "-22")
+	f.Add("a.(*B).c", "len > 1 && u8(arg0) != 'x'", "void")
+	f.Fuzz(func(t *testing.T, function, when, reject string) {
+		_, source, err := Source(Spec{Func: function, When: when, Reject: reject, Params: known})
+		if err != nil {
+			return
+		}
+		files := token.NewFileSet()
+		file, err := parser.ParseFile(files, "guard.go", source, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, source)
+		}
+		if len(file.Decls) != 2 {
+			t.Fatalf("%d declarations\n%s", len(file.Decls), source)
+		}
+		if _, err := format.Source(source); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
