@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// bin holds what the transcripts run: pie, the same command built as another
+// version (pie-other), and the victim.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "pie-script")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	bin = dir
+	for _, build := range [][]string{
+		{"go", "build", "-ldflags", "-X main.version=one", "-o", filepath.Join(dir, "pie"), "."},
+		{"go", "build", "-ldflags", "-X main.version=other", "-o", filepath.Join(dir, "pie-other"), "."},
+		{"gcc", "-O2", "-o", filepath.Join(dir, "victim"), "testdata/victim/victim.c"},
+	} {
+		cmd := exec.Command(build[0], build[1:]...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "%v: %v\n%s(scripts/setup installs what is missing)\n", build, err, out)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// TestScripts runs the transcripts: what a person types and sees. Every command
+// gets a HOME of its own that is empty each time, so that nothing but the
+// processes can remember what is in them.
+func TestScripts(t *testing.T) {
+	guard, err := filepath.Abs("testdata/guard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("GUARD", guard)
+			e.Values[victimsKey{}] = &victims{byName: map[string]*victim{}}
+			e.Defer(e.Values[victimsKey{}].(*victims).stop)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start": cmdStart, "call": cmdCall, "exits": cmdExits, "forget": cmdForget,
+		},
+	})
+}
+
+type victimsKey struct{}
+
+type victims struct {
+	mu     sync.Mutex
+	byName map[string]*victim
+}
+
+func (v *victims) stop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, p := range v.byName {
+		p.cmd.Process.Kill()
+		p.cmd.Wait()
+	}
+}
+
+// victim is a running victim process.
+type victim struct {
+	cmd *exec.Cmd
+	in  io.Writer
+	out *bufio.Reader
+}
+
+// cmdStart is "start NAME [COMMAND]": starts a victim and sets $NAME to its pid.
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: start NAME [COMMAND]")
+	}
+	path := filepath.Join(bin, "victim")
+	if len(args) == 2 {
+		path = ts.MkAbs(args[1])
+	}
+	p := &victim{cmd: exec.Command(path)}
+	in, err := p.cmd.StdinPipe()
+	ts.Check(err)
+	out, err := p.cmd.StdoutPipe()
+	ts.Check(err)
+	p.in, p.out = in, bufio.NewReader(out)
+	ts.Check(p.cmd.Start())
+	all := ts.Value(victimsKey{}).(*victims)
+	all.mu.Lock()
+	all.byName[args[0]] = p
+	all.mu.Unlock()
+	ts.Setenv(args[0], strconv.Itoa(p.cmd.Process.Pid))
+	if got, err := p.ask("1"); err != nil || got != "4" {
+		ts.Fatalf("victim %s does not work: %q, %v", args[0], got, err)
+	}
+}
+
+const answerTimeout = 5 * time.Second
+
+func (p *victim) ask(line string) (string, error) {
+	if _, err := fmt.Fprintln(p.in, line); err != nil {
+		return "", err
+	}
+	type answer struct {
+		s   string
+		err error
+	}
+	c := make(chan answer, 1)
+	go func() {
+		s, err := p.out.ReadString('\n')
+		c <- answer{strings.TrimSpace(s), err}
+	}()
+	select {
+	case a := <-c:
+		return a.s, a.err
+	case <-time.After(answerTimeout):
+		return "", fmt.Errorf("no answer to %q within %s", line, answerTimeout)
+	}
+}
+
+// cmdCall is "call NAME LINE WANT": sends a line, compares the answer. With !
+// the victim must die.
+func cmdCall(ts *testscript.TestScript, neg bool, args []string) {
+	p := named(ts, args)
+	if neg {
+		if got, err := p.ask(args[1]); err == nil {
+			ts.Fatalf("the victim survived %s and said %s", args[1], got)
+		}
+		return
+	}
+	got, err := p.ask(args[1])
+	ts.Check(err)
+	if got != args[2] {
+		ts.Fatalf("the victim answered %s to %s, want %s", got, args[1], args[2])
+	}
+}
+
+func named(ts *testscript.TestScript, args []string) *victim {
+	all := ts.Value(victimsKey{}).(*victims)
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	p := all.byName[args[0]]
+	if p == nil {
+		ts.Fatalf("no victim %s was started", args[0])
+	}
+	return p
+}
+
+// cmdExits is "exits CODE COMMAND…": the command must end with this code.
+func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := err.(*exec.ExitError)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%v ended with %d, want %d", args[1:], got, want)
+	}
+}
+
+// cmdForget deletes whatever pie could have kept outside the processes.
+func cmdForget(ts *testscript.TestScript, _ bool, _ []string) {
+	for _, dir := range []string{ts.Getenv("HOME"), "/run/pie", "/var/lib/pie"} {
+		if dir != "" && dir != "/no-home" {
+			ts.Check(os.RemoveAll(dir))
+		}
+	}
+}
