@@ -1,0 +1,47 @@
+package plan
+
+import (
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// Function is the code to be guarded, as the file has it.
+type Function struct {
+	Name  string
+	Entry address.Addr
+	Size  uint64 // bytes of Text that are the function; 0 when unknown
+	// Text is the function's code and what follows it (padding is used by short
+	// functions), from Entry on.
+	Text []byte
+	Go   bool // compiled by Go: ABIInternal, goroutine stacks
+	// Segment is the executable segment around the function, from SegmentAt on:
+	// it is searched for branches that enter the site from elsewhere (a .cold part, assembly).
+	// Empty: only the function itself is searched.
+	Segment   []byte
+	SegmentAt address.Addr
+}
+
+// Site is where a function is patched.
+type Site struct {
+	Function string
+	Entry    address.Addr
+	Start    address.Addr // of the bytes that are replaced
+	Original []byte       // those bytes
+	Kept     []amd64.Inst // from Entry to Start: stay in place, run ahead of the guards
+	Before   []amd64.Inst // replaced, and run ahead of the guards
+	After    []amd64.Inst // replaced, and run by the trampoline
+	Resume   address.Addr // where the trampoline jumps back to
+
+	ABI     jit.ABI
+	Free    amd64.RegSet
+	SPDelta int32  // rsp at the entry is rsp at Start plus SPDelta
+	Undo    []byte // as jit.Site.Undo
+
+	Warnings []string
+}
+
+// JIT returns what the compiler must know of the site.
+func (s Site) JIT() jit.Site {
+	return jit.Site{ABI: s.ABI, Free: s.Free, SPDelta: s.SPDelta, Undo: s.Undo}
+}

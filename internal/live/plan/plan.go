@@ -1,0 +1,68 @@
+package plan
+
+import (
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+)
+
+// Input is everything a plan for one process is made from.
+type Input struct {
+	ID    string   // of the prepatch
+	Hash  [32]byte // content hash of the prepatch
+	Build string   // of pie
+	Space *arena.Space
+	// Guards of one prepatch go in together or not at all.
+	Guards []GuardInput
+}
+
+// GuardInput is one guard for one function.
+type GuardInput struct {
+	Name     string // the guard's name in the prepatch
+	Program  *verify.Program
+	Function Function
+	Image    arena.Image
+	Mapped   arena.Range    // of the whole image in the process
+	EntryOff address.Off    // of Function.Entry in the image's file
+	Symbols  []address.Addr // by Unit.Symbols
+	Errno    jit.ErrnoSlot
+	Gettid   bool // as jit.Layout.Gettid
+	Faults   jit.FaultMode
+}
+
+// Plan is what will be written into one process. Only Build makes one.
+type Plan struct {
+	id     string
+	hash   [32]byte
+	guards []Guard
+}
+
+// Guard is one guard of a plan.
+type Guard struct {
+	Name       string // the guard's name in the prepatch
+	Place      arena.Place
+	Function   string
+	Image      arena.Image
+	Site       address.Addr
+	SiteOff    address.Off // of Site in the image's file
+	Original   []byte      // the bytes at Site, as the file has them
+	Patch      []byte      // what replaces them; as long as Original, in one page
+	Moves      []Move
+	Trampoline []byte // for Place.Trampoline
+	Code       *jit.Code
+	Where      Site
+}
+
+// Move says where a thread goes on that was stopped inside a site: at From, an
+// instruction of the site, to To, the same instruction in the trampoline.
+type Move struct{ From, To address.Addr }
+
+// ID is the prepatch's id.
+func (p *Plan) ID() string { return p.id }
+
+// Hash is the content hash of the prepatch.
+func (p *Plan) Hash() [32]byte { return p.hash }
+
+// Guards are the plan's guards, in the prepatch's order. The slice is shared.
+func (p *Plan) Guards() []Guard { return p.guards }
