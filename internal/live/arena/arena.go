@@ -17,9 +17,21 @@ type Arena struct {
 	Guards     []Guard
 	Controls   [][]byte // raw control blocks, by guard
 	Handler    Handler
+	Mapped     Regions // which regions the process has
 
-	fresh bool // not in the process yet
+	raw []byte // the state region as the process has it
 }
+
+// Regions is a set of regions.
+type Regions uint8
+
+// The regions of an arena; a process that a dying pie left half-way has some.
+const (
+	HasState Regions = 1 << iota
+	HasCode
+	HasShared
+	HasAll = HasState | HasCode | HasShared
+)
 
 // Header says who made the arena, when, and where its tables are.
 type Header struct {
@@ -73,16 +85,13 @@ func New(base address.Addr, in Info) *Arena {
 		Prepatches: make([]Prepatch, MaxPrepatches),
 		Guards:     make([]Guard, MaxGuards),
 		Controls:   make([][]byte, MaxGuards),
-		fresh:      true,
+		raw:        make([]byte, StateSize),
 	}
 	for i := range a.Controls {
 		a.Controls[i] = make([]byte, controlSize)
 	}
 	return a
 }
-
-// Fresh reports whether the arena was made by New and is not in a process.
-func (a *Arena) Fresh() bool { return a.fresh }
 
 // Code, State and Shared are the ranges of the three regions.
 func (a *Arena) Code() Range {

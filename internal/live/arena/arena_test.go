@@ -53,7 +53,6 @@ func TestEncodeDecode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.fresh = false
 	if !reflect.DeepEqual(got.Prepatches[3], a.Prepatches[3]) {
 		t.Errorf("prepatch: got %+v, want %+v", got.Prepatches[3], a.Prepatches[3])
 	}

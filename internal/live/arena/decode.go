@@ -47,12 +47,13 @@ func Decode(state address.Addr, b []byte) (*Arena, error) {
 	if a.State().Start != state {
 		return bad("its header is that of an arena at %v", a.Base)
 	}
-	if len(b) < int(a.Header.state) {
+	if uint64(len(b)) < uint64(a.Header.state) {
 		return bad("%d bytes of state where the header says %d", len(b), a.Header.state)
 	}
 	if what := a.Header.check(); what != "" {
 		return bad("%s", what)
 	}
+	a.raw = bytes.Clone(b[:a.Header.state])
 	g := a.Header.geometry
 	for i := range int(g.slots.count) {
 		a.Slots = append(a.Slots, decodeSlot(g.slots.cut(b, i)))

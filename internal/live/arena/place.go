@@ -60,7 +60,23 @@ type Space struct {
 // NewSpace returns the allocator over a process's arenas (from
 // observe.Arenas) and all of its mappings.
 func NewSpace(arenas []*Arena, used []Range, in Info) *Space {
-	return &Space{arenas: arenas, used: used, info: in}
+	s := &Space{used: used, info: in}
+	for _, a := range arenas {
+		if a.Mapped == HasAll || a.completable(used) {
+			s.arenas = append(s.arenas, a)
+		}
+	}
+	return s
+}
+
+// completable reports whether the regions that an arena lacks are still free.
+func (a *Arena) completable(used []Range) bool {
+	for _, r := range a.Missing() {
+		if _, taken := lowestOverlap(used, r.Range); taken {
+			return false
+		}
+	}
+	return true
 }
 
 // Arenas are the arenas of the process and those that Near added.

@@ -1,0 +1,59 @@
+package arena
+
+import "bytes"
+
+// Changes returns the records that differ from what the process has, in the
+// order in which they are to be written: what others refer to first. Control
+// blocks, which running code changes, are not among them.
+func (a *Arena) Changes() []Record {
+	var out []Record
+	add := func(r Record) {
+		if !bytes.Equal(a.raw[r.Off:r.Off+len(r.Bytes)], r.Bytes) {
+			out = append(out, r)
+		}
+	}
+	add(a.EncodeHeader())
+	for i := range a.Slots {
+		add(a.EncodeSlot(i))
+	}
+	for i := range a.Prepatches {
+		add(a.EncodePrepatch(i))
+	}
+	for i := range a.Guards {
+		add(a.EncodeGuard(i))
+	}
+	add(a.EncodeHandler())
+	return out
+}
+
+// Wrote notes that the process has record r now.
+func (a *Arena) Wrote(r Record) { copy(a.raw[r.Off:], r.Bytes) }
+
+// Unchanged reports whether state, read from the process now, is what the
+// arena was decoded from, control blocks aside.
+func (a *Arena) Unchanged(state []byte) bool {
+	if len(state) < len(a.raw) {
+		return false
+	}
+	t := a.Header.controls
+	end := t.row(int(t.count))
+	return bytes.Equal(state[:t.off], a.raw[:t.off]) && bytes.Equal(state[end:len(a.raw)], a.raw[end:])
+}
+
+// Region is one region of an arena.
+type Region struct {
+	Range Range
+	Is    Regions // exactly one
+}
+
+// Missing returns the regions that the process does not have, the state first:
+// it is what names the others.
+func (a *Arena) Missing() []Region {
+	var out []Region
+	for _, r := range []Region{{a.State(), HasState}, {a.Code(), HasCode}, {a.Shared(), HasShared}} {
+		if a.Mapped&r.Is == 0 {
+			out = append(out, r)
+		}
+	}
+	return out
+}

@@ -1,0 +1,4 @@
+package clock
+
+// rdtsc reads the counter after all earlier loads (lfence; rdtsc).
+func rdtsc() uint64
