@@ -166,8 +166,8 @@ type World struct{}
 
 // Thread is one stopped thread.
 type Thread struct {
-	Tid int
-	PC  address.Addr
+	Tid    int
+	PC, SP address.Addr
 }
 
 // Threads returns all threads; the slice is the World's own.
