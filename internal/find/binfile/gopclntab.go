@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 )
@@ -35,6 +36,8 @@ type GoFunc struct {
 	// Assembly is set for functions written in assembly, whose arguments are on
 	// the stack (ABI0).
 	Assembly bool
+	// C is set for C functions that cgo linked in. They follow the C ABI.
+	C bool
 }
 
 // At returns the function that starts at v, or nil.
@@ -196,7 +199,8 @@ func (t *pclntab) describe(g *GoFunc, record []byte) {
 	}
 	const flagAsm = 4 // abi.FuncFlagAsm
 	g.Name = cString(t.names, uint64(le.Uint32(record[word:])))
-	g.Assembly = t.magic != goMagic116 && record[flag]&flagAsm != 0
+	g.C = !strings.Contains(g.Name, ".") // a Go name has its package before a dot
+	g.Assembly = !g.C && t.magic != goMagic116 && record[flag]&flagAsm != 0
 	if size := t.pcEnd(uint64(le.Uint32(record[word+12:]))); size > 0 && size < g.Size {
 		g.Size = size
 	}

@@ -10,6 +10,10 @@ import (
 // names.
 var ErrOtherExe = errors.New("the process runs another executable")
 
+// ErrAssembly says that a Go function is written in assembly: its arguments
+// are on the stack (ABI0), where a guard does not look.
+var ErrAssembly = errors.New("a Go function written in assembly, which cannot be guarded")
+
 // NotFound says that a name is in none of the tables looked through.
 type NotFound struct {
 	Func  string   // the name asked for

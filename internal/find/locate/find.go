@@ -116,19 +116,13 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 		return nil, fmt.Errorf("%s: %w", im.Path, err)
 	}
 	n := parseName(fn)
-	all := t.lookup(n)
-	if len(all) == 0 {
-		return nil, &NotFound{Func: fn, Image: im.Path, Near: t.near(n.base)}
-	}
-	chosen, others := choose(all)
-	if len(chosen) > 1 {
-		return nil, ambiguous(im, fn, chosen)
-	}
-	c := chosen[0]
-	if c.indirect {
-		if c, err = s.resolveIndirect(im, c); err != nil {
-			return nil, err
+	c, others, err := s.pick(im, &t, n)
+	if err != nil {
+		var none *NotFound
+		if errors.As(err, &none) {
+			none.Near = t.near(n.base)
 		}
+		return nil, err
 	}
 	f := &Function{Name: c.name, Image: im, Vaddr: c.vaddr, Entry: c.vaddr.Addr(im.Bias), How: c.how}
 	t.describe(f, n, c, others)
@@ -136,6 +130,31 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 		return nil, fmt.Errorf("%s in %s: %w", fn, im.Path, err)
 	}
 	return f, nil
+}
+
+// pick returns the one address a name means in an image, and the places it
+// could have meant.
+func (s *Set) pick(im *Image, t *tables, n name) (c candidate, others []candidate, err error) {
+	all := t.lookup(n)
+	if len(all) == 0 {
+		return c, nil, &NotFound{Func: n.whole, Image: im.Path}
+	}
+	chosen, others := choose(all)
+	if t.golang != nil {
+		for _, c := range chosen {
+			if g := t.golang.At(c.vaddr); g != nil && g.Assembly {
+				return c, nil, fmt.Errorf("%s in %s: %w", c.name, im.Path, ErrAssembly)
+			}
+		}
+	}
+	if len(chosen) > 1 {
+		return c, nil, ambiguous(im, n.whole, chosen)
+	}
+	c = chosen[0]
+	if c.indirect {
+		c, err = s.resolveIndirect(im, c)
+	}
+	return c, others, err
 }
 
 // choose merges candidates of one address and picks those the name means best:
@@ -211,7 +230,7 @@ func (t *tables) describe(f *Function, n name, c candidate, others []candidate) 
 	}
 	if t.golang != nil {
 		if g := t.golang.At(c.vaddr); g != nil {
-			f.Go = !g.Assembly
+			f.Go = !g.C
 		}
 	}
 }
@@ -243,10 +262,6 @@ func (t *tables) aliases(c candidate) []string {
 		}
 	}
 	return out
-}
-
-func (s *Set) resolveIndirect(im *Image, c candidate) (candidate, error) {
-	return c, &Indirect{Func: c.name, Image: im.Path, Why: "which implementation this process uses is not known"}
 }
 
 func withoutText(all []Function) []Function {

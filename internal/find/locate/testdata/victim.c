@@ -24,6 +24,9 @@ __attribute__((noinline, alias("shown"))) int also_shown(const char *s);
 
 int main(void) {
 	char *copy = strdup("x");
+	char buf[64];
+	volatile size_t two = 2;
+	memcpy(buf, copy, two); // bound, so that which memcpy this is can be told
 	printf("hidden %p\n", (void *)hidden);
 	printf("shown %p\n", (void *)shown);
 	printf("counter %p\n", (void *)&counter);
@@ -31,7 +34,12 @@ int main(void) {
 	void *libc = dlopen("libc.so.6", RTLD_NOW);
 	printf("strdup %p\n", dlsym(libc, "strdup"));
 	printf("memcpy %p\n", dlsym(libc, "memcpy"));
+	printf("stdout %p\n", (void *)&stdout);
+	printf("environ %p\n", (void *)&environ);
 	printf("errno %p\n", (void *)&errno);
+	void *fs;
+	__asm__("mov %%fs:0, %0" : "=r"(fs));
+	printf("fs %p\n", fs);
 	printf("ready %d\n", shown(copy) > 0);
 	fflush(stdout);
 	char b;
