@@ -1,0 +1,117 @@
+// Command bench measures PIE on this machine and prints Markdown tables, beside
+// the peers that can be had anywhere: gdb, the kernel's uprobes, and a bare C
+// program that stops every thread and does nothing.
+//
+//	go run ./bench [-repeat N] [cost] [pause] [insert]
+//
+// Every figure is a median over repeats, and every comparison comes from one run:
+// a guarded function beside its twin in the same process, a peer beside PIE on
+// the same target. Absolute times are this machine's; ratios carry over.
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+)
+
+func main() {
+	repeat := flag.Int("repeat", 5, "how often each measurement is repeated")
+	flag.Parse()
+	what := flag.Args()
+	if len(what) == 0 {
+		what = []string{"cost", "pause", "insert"}
+	}
+	if err := run(what, *repeat); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(what []string, repeat int) error {
+	b, err := newBench(repeat)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	fmt.Printf("%d cores, %s, %s\n", runtime.NumCPU(), runtime.Version(), kernel())
+	for _, w := range what {
+		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert}[w]
+		if !ok {
+			return fmt.Errorf("no measurement %q: there are cost, pause and insert", w)
+		}
+		if err := measure(); err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+	}
+	return nil
+}
+
+// A bench has everything built, in a folder of its own.
+type bench struct {
+	dir     string
+	repeat  int
+	endings []func()
+}
+
+// atEnd has f run before the folder is removed.
+func (b *bench) atEnd(f func()) { b.endings = append(b.endings, f) }
+
+func (b *bench) close() {
+	for _, f := range b.endings {
+		f()
+	}
+	os.RemoveAll(b.dir)
+}
+
+func newBench(repeat int) (*bench, error) {
+	dir, err := os.MkdirTemp("", "pie-bench")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{dir: dir, repeat: max(repeat, 1)}
+	for _, build := range [][]string{
+		{"go", "build", "-o", b.path("pie"), "./cmd/pie"},
+		{"gcc", "-O2", "-g", "-o", b.path("target"), "bench/testdata/target.c", "-lpthread"},
+		{"gcc", "-O2", "-o", b.path("stopper"), "bench/testdata/stopper.c"},
+	} {
+		if out, err := exec.Command(build[0], build[1:]...).CombinedOutput(); err != nil {
+			os.RemoveAll(dir)
+			return nil, fmt.Errorf("%v (run from the repository's root): %w\n%s", build, err, out)
+		}
+	}
+	return b, nil
+}
+
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+
+// pie runs one command of pie; its output matters only when it ends badly.
+func (b *bench) pie(arguments ...string) error {
+	if out, err := exec.Command(b.path("pie"), arguments...).CombinedOutput(); err != nil {
+		return fmt.Errorf("pie %v: %w\n%s", arguments, err, out)
+	}
+	return nil
+}
+
+func kernel() string {
+	out, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "unknown kernel"
+	}
+	return "Linux " + string(out[:max(len(out)-1, 0)])
+}
+
+// median of a set of samples; the zero value for none.
+func median[T cmp.Ordered](samples []T) T {
+	var none T
+	if len(samples) == 0 {
+		return none
+	}
+	sorted := slices.Sorted(slices.Values(samples))
+	return sorted[len(sorted)/2]
+}
