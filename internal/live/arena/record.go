@@ -124,3 +124,13 @@ type Handler struct {
 	Slot      int
 	Old       [2][32]byte
 }
+
+// Sub returns c less what was there before. Counters are claims, so that none
+// of them goes below 0.
+func (c Counts) Sub(base Counts) Counts {
+	less := func(a, b uint64) uint64 { return a - min(a, b) }
+	return Counts{
+		Calls: less(c.Calls, base.Calls), Rejects: less(c.Rejects, base.Rejects), Audited: less(c.Audited, base.Audited),
+		Faults: less(c.Faults, base.Faults), Fuel: less(c.Fuel, base.Fuel), Logs: less(c.Logs, base.Logs),
+	}
+}

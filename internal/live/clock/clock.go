@@ -48,6 +48,26 @@ func New() (*Clock, error) {
 	return c, nil
 }
 
+// Between relates the two clocks from an earlier pair: the counter was at tsc at
+// the time at. The frequency is that of the time since, when that is long
+// enough to be better than hz, which was measured then.
+func Between(tsc uint64, at time.Time, hz uint64) *Clock {
+	c := &Clock{Hz: max(hz, 1), TSC: tsc, Time: at}
+	now, age := Read(), time.Since(at)
+	if age < 2*time.Second || now <= tsc {
+		return c
+	}
+	hi, lo := bits.Mul64(now-tsc, 1e9)
+	if hi >= uint64(age) {
+		return c
+	}
+	long, _ := bits.Div64(hi, lo, uint64(age))
+	if d := max(long, c.Hz) - min(long, c.Hz); d < c.Hz/1000 {
+		c.Hz = max(long, 1)
+	}
+	return c
+}
+
 // At returns the time when the counter was at tsc.
 func (c *Clock) At(tsc uint64) time.Time {
 	if tsc < c.TSC {

@@ -1,0 +1,237 @@
+package observe
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/clock"
+)
+
+// SiteState is what the bytes at a guard's site say.
+type SiteState uint8
+
+// States of a site.
+const (
+	SiteOut     SiteState = iota // the original bytes: the guard is not reached
+	SiteIn                       // the patch
+	SiteAltered                  // neither: somebody else wrote there
+	SiteGone                     // not mapped any more, as after dlclose
+)
+
+func (s SiteState) String() string {
+	return [...]string{"out", "in", "altered", "gone"}[min(s, SiteGone)]
+}
+
+// State is what a prepatch is in a process.
+type State uint8
+
+// States of a prepatch.
+const (
+	StateIn       State = iota // every guard is in
+	StatePartial               // some guards are in: a pie was killed between two writes
+	StatePrepared              // none is in: a pie was killed before it wrote
+	StateAltered               // somebody else wrote over a site, or unmapped it
+)
+
+func (s State) String() string {
+	return [...]string{"in", "partly in", "prepared", "altered"}[min(s, StateAltered)]
+}
+
+// Guard is one guard in a process.
+type Guard struct {
+	Arena     *arena.Arena
+	Index     int // in the arena
+	Function  string
+	Image     arena.Image
+	Site      address.Addr
+	SiteState SiteState
+	Record    arena.State // what the record says: a claim
+	FaultMode jit.FaultMode
+	Mode      jit.Mode
+	Tripped   jit.Trip
+	TrialEnd  time.Time // zero when there is no trial
+	Counts    arena.Counts
+	Found     []byte // the bytes at the site
+}
+
+// Prepatch is one prepatch in a process.
+type Prepatch struct {
+	ID       string
+	Hash     [32]byte
+	Inserted time.Time // zero before it was in
+	Flags    arena.Flags
+	State    State
+	Guards   []Guard
+	// Missing is how many guards the records announce beyond those found.
+	Missing int
+	// Counters names the memory the counts are in. Processes that forked from
+	// one another share it: their counts are the same ones, not to be added up.
+	Counters RingID
+}
+
+// Status returns the prepatches in a process, verified against the bytes at
+// their sites. Arenas that cannot be read are reported in the error, beside
+// those that can.
+func Status(p Process) ([]Prepatch, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	arenas, bad := ArenasIn(p, maps)
+	return statusOf(p, arenas, ringIDs(arenas, maps)), bad
+}
+
+func statusOf(p Process, arenas []*arena.Arena, rings []RingID) []Prepatch {
+	var out []Prepatch
+	for k, a := range arenas {
+		now := clockOf(a)
+		for i, rec := range a.Prepatches {
+			if rec.State == arena.Free {
+				continue
+			}
+			at := index(out, rec.ID, rec.Hash)
+			if at < 0 {
+				at = len(out)
+				out = append(out, Prepatch{ID: rec.ID, Hash: rec.Hash, Inserted: rec.Inserted, Flags: rec.Flags, Counters: rings[k]})
+			}
+			guards := a.GuardsOf(i)
+			for _, j := range guards {
+				out[at].Guards = append(out[at].Guards, readGuard(p, a, j, now))
+			}
+			out[at].Missing += max(0, rec.Guards-len(guards))
+		}
+	}
+	for i := range out {
+		out[i].State = stateOf(out[i])
+	}
+	return out
+}
+
+// index finds the prepatch that has guards in several arenas.
+func index(ps []Prepatch, id string, hash [32]byte) int {
+	for i, p := range ps {
+		if p.ID == id && p.Hash == hash {
+			return i
+		}
+	}
+	return -1
+}
+
+func stateOf(p Prepatch) State {
+	var n [SiteGone + 1]int
+	for _, g := range p.Guards {
+		n[g.SiteState]++
+	}
+	switch {
+	case n[SiteAltered]+n[SiteGone] > 0:
+		return StateAltered
+	case n[SiteIn] == 0:
+		return StatePrepared
+	case n[SiteOut] > 0 || p.Missing > 0:
+		return StatePartial
+	}
+	return StateIn
+}
+
+func readGuard(p Process, a *arena.Arena, i int, c *clock.Clock) Guard {
+	rec := a.Guards[i]
+	g := Guard{
+		Arena: a, Index: i, Function: rec.Function, Image: rec.Image, Site: rec.Site,
+		Record: rec.State, FaultMode: jit.FaultMode(rec.FaultMode),
+	}
+	g.SiteState, g.Found = Site(p, a, i)
+	b := a.Controls[i]
+	g.Mode = jit.Mode(binary.LittleEndian.Uint32(b[jit.ControlMode:]))
+	g.Tripped = jit.Trip(binary.LittleEndian.Uint32(b[jit.ControlTripped:]))
+	if end := binary.LittleEndian.Uint64(b[jit.ControlTrialEnd:]); end != 0 {
+		g.TrialEnd = c.At(end)
+	}
+	if total, err := Counts(p, a, i); err == nil {
+		g.Counts = total.Sub(rec.Base)
+	}
+	return g
+}
+
+// Site reads the bytes at guard i's site and says what they are. A guard that
+// shares its site is in when the dispatcher's chain leads to it.
+func Site(p Process, a *arena.Arena, i int) (SiteState, []byte) {
+	g := a.Guards[i]
+	b := make([]byte, len(g.Original))
+	if _, err := p.ReadAt(b, g.Site); err != nil {
+		return SiteGone, nil
+	}
+	switch {
+	case bytes.Equal(b, g.Original):
+		return SiteOut, b
+	case !bytes.Equal(b, g.Patch):
+		return SiteAltered, b
+	case !linked(p, a, i):
+		return SiteOut, b
+	}
+	return SiteIn, b
+}
+
+// linked follows the chain of the site's guards from the dispatcher's head.
+func linked(p Process, a *arena.Arena, i int) bool {
+	at := a.Head(i)
+	for range a.Guards {
+		next, err := pointer(p, at)
+		if err != nil {
+			return false
+		}
+		if next == a.Entry(i) {
+			return true
+		}
+		follow := -1
+		for _, j := range a.GuardsAt(a.Guards[i].Site) {
+			if a.Entry(j) == next {
+				follow = j
+			}
+		}
+		if follow < 0 {
+			return false
+		}
+		at = a.Next(follow)
+	}
+	return false
+}
+
+func pointer(p Process, at address.Addr) (address.Addr, error) {
+	var b [8]byte
+	if _, err := p.ReadAt(b[:], at); err != nil {
+		return 0, fmt.Errorf("pid %d: pointer at %v: %w", p.Pid(), at, err)
+	}
+	return address.Addr(binary.LittleEndian.Uint64(b[:])), nil
+}
+
+// Counts returns the sums over guard i's shards since the region was made.
+func Counts(p Process, a *arena.Arena, i int) (arena.Counts, error) {
+	at, shards, size := a.Counters(i)
+	b := make([]byte, shards*size)
+	if _, err := p.ReadAt(b, at); err != nil {
+		return arena.Counts{}, fmt.Errorf("pid %d: counters at %v: %w", p.Pid(), at, err)
+	}
+	var c arena.Counts
+	for s := 0; s < len(b); s += size {
+		add := func(to *uint64, off int) { *to += binary.LittleEndian.Uint64(b[s+off:]) }
+		add(&c.Calls, jit.CounterCalls)
+		add(&c.Rejects, jit.CounterRejects)
+		add(&c.Audited, jit.CounterAudited)
+		add(&c.Faults, jit.CounterFaults)
+		add(&c.Fuel, jit.CounterFuel)
+		add(&c.Logs, jit.CounterLogs)
+	}
+	return c, nil
+}
+
+// clockOf relates the counter to the time with the longest base there is: the
+// time since the arena was made, so that the frequency's error does not grow.
+func clockOf(a *arena.Arena) *clock.Clock {
+	h := a.Header
+	return clock.Between(h.TSC, h.Created, h.TSCHz)
+}
