@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -78,19 +77,6 @@ func (p *Process) OpenExe() (*File, error) {
 	return f, nil
 }
 
-// ExePath returns what /proc/PID/exe reads: the path of the executable as the
-// caller's root sees it, for people and for comparing names. It may be stale;
-// deleted is set when the kernel says that the file was removed.
-func (p *Process) ExePath() (path string, deleted bool, err error) {
-	b := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(int(p.dir.Fd()), "exe", b)
-	if err != nil {
-		return "", false, fmt.Errorf("pid %d: reading /proc/%d/exe: %w", p.pid, p.pid, goneOr(err))
-	}
-	path, deleted = strings.CutSuffix(string(b[:n]), " (deleted)")
-	return path, deleted, nil
-}
-
 // OpenMapped opens the file behind a mapping that Maps returned.
 func (p *Process) OpenMapped(m Mapping) (*File, error) {
 	f, err := p.openFile(fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
@@ -122,6 +108,14 @@ func (p *Process) openByPath(m Mapping) (*File, error) {
 	return f, nil
 }
 
+// openInRoot opens a path (O_PATH) as if dir were the root directory.
+func openInRoot(dir int, path string) (int, error) {
+	return unix.Openat2(dir, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+}
+
 // OpenInRoot opens a regular file by its path in the process's root directory
 // and mount namespace. Symbolic links and ".." never lead out of that root.
 func (p *Process) OpenInRoot(path string) (*File, error) {
@@ -129,8 +123,7 @@ func (p *Process) OpenInRoot(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	f, err := openRegular(path, func() (int, error) { return unix.Openat2(int(root.Fd()), path, &how) }, func() { root.Close() })
+	f, err := openRegular(path, func() (int, error) { return openInRoot(int(root.Fd()), path) }, func() { root.Close() })
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: opening %q in its root: %w", p.pid, path, err)
 	}

@@ -30,7 +30,7 @@ func (s *Set) Find(q Query) ([]Function, error) {
 		return nil, errors.New("no function name given")
 	}
 	if q.Exe != "" {
-		ok, err := RunsExe(s.p, q.Exe)
+		ok, err := s.p.RunsExe(q.Exe)
 		if err != nil {
 			return nil, err
 		}

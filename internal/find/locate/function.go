@@ -12,20 +12,19 @@ type Target interface {
 	Maps() ([]proc.Mapping, error)
 	// ReadAt fills b from memory at a; n < len(b) comes with an error.
 	ReadAt(b []byte, a address.Addr) (n int, err error)
-	// ExePath reads the link /proc/PID/exe, for its name.
-	ExePath() (path string, deleted bool, err error)
+	// RunsExe tells whether the process runs an executable, given as a path in
+	// its root or as a name, by inode.
+	RunsExe(exe string) (bool, error)
 	// OpenExe opens the inode behind /proc/PID/exe.
 	OpenExe() (*proc.File, error)
 	// OpenMapped opens the inode a mapping is of.
 	OpenMapped(m proc.Mapping) (*proc.File, error)
-	// OpenInRoot opens a regular file by its path in the process's root.
-	OpenInRoot(path string) (*proc.File, error)
 }
 
 // Query says which function a guard is for.
 type Query struct {
 	// Exe restricts to processes that run this executable: a path in the
-	// process's root, or a name as NameMatches understands it. Empty: any.
+	// process's root, or a name as proc.Process.RunsExe understands it. Empty: any.
 	Exe string
 	// Lib is the SONAME of a library the function is in ("libc.so.6"). Empty:
 	// the function is in the executable or, where Exe is empty too and the
