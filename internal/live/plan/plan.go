@@ -51,6 +51,7 @@ type Guard struct {
 	Moves      []Move
 	Trampoline []byte // for Place.Trampoline
 	Code       *jit.Code
+	Faults     jit.FaultMode // as the input says: recorded in the process
 	Where      Site
 }
 
