@@ -8,14 +8,14 @@ import (
 type space uint8
 
 const (
-	spaceOne  space = iota // one byte
-	space0F                // 0f
-	space0F38              // 0f 38
-	space0F3A              // 0f 3a
-	space3DNow             // 0f 0f … opcode
-	spaceVEX               // c4, c5: map in encoding.table
-	spaceEVEX              // 62
-	spaceXOP               // 8f
+	spaceOne   space = iota // one byte
+	space0F                 // 0f
+	space0F38               // 0f 38
+	space0F3A               // 0f 3a
+	space3DNow              // 0f 0f … opcode
+	spaceVEX                // c4, c5: map in encoding.table
+	spaceEVEX               // 62
+	spaceXOP                // 8f
 )
 
 // encoding is where the parts of one instruction lie (Intel SDM vol. 2,

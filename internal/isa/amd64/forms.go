@@ -61,7 +61,7 @@ const forms0F = "" +
 	"MMMMmmm.xm--mmmm" + // 7
 	"JJJJJJJJJJJJJJJJ" + // 8
 	"mmmmmmmmmmmmmmmm" + // 9
-	"...mMm-m...mMmmm" + // a
+	"...mMmmm...mMmmm" + // a
 	"mmmmmmmmmmMmmmmm" + // b
 	"mmMmMMMm........" + // c
 	"mmmmmmmmmmmmmmmm" + // d
