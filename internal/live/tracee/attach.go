@@ -1,0 +1,272 @@
+package tracee
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// Attached is one stopped thread, valid only inside Attach's function.
+type Attached struct {
+	p      *Process
+	h      *hand
+	tid    int
+	memory memory
+	remote remote
+	began  time.Time
+}
+
+// Attach stops one thread of p, runs do on the tracer's thread and lets the
+// thread go on as it was. do may call its argument only, and must neither
+// allocate nor wait for anything: everything it needs is prepared before. Its
+// error is returned. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
+func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) error) error {
+	candidates, err := p.candidates()
+	if err != nil {
+		return err
+	}
+	return t.attach(ctx, p, candidates, do)
+}
+
+func (t *Tracer) attach(ctx context.Context, p *Process, candidates []candidate, do func(*Attached) error) error {
+	a := &Attached{p: p, remote: t.state.remote()}
+	a.remote.refusal = a.remote.prepare(p)
+	return t.on(ctx, func(h *hand) error {
+		unlock, err := p.hold()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		m, err := p.openMemory()
+		if err != nil {
+			return err
+		}
+		defer m.close()
+		a.h, a.memory = h, m
+		defer t.watchdog.disarm()
+		for _, c := range candidates {
+			t.watchdog.arm()
+			a.remote.seccompMode = c.seccomp
+			if err = a.stop(ctx, c.tid); err == nil {
+				return errors.Join(do(a), a.release())
+			}
+			if !errors.Is(err, ErrBusy) || h.abandoned {
+				return err
+			}
+		}
+		return err
+	})
+}
+
+// Read fills b from the target's memory at addr.
+func (a *Attached) Read(b []byte, addr address.Addr) error { return a.memory.read(b, addr) }
+
+// Write writes b at addr, page by page, through any protection. It is for
+// memory that nobody uses yet: a writer killed between two pages leaves the
+// first one written.
+func (a *Attached) Write(addr address.Addr, b []byte) error { return a.memory.write(a.h, addr, b) }
+
+// Thread returns the id of the stopped thread.
+func (a *Attached) Thread() int { return a.tid }
+
+// attachOptions mark system-call stops, so that they are told from SIGTRAP.
+const attachOptions = unix.PTRACE_O_TRACESYSGOOD
+
+// stop seizes thread tid and waits until it stands still in an event stop,
+// from which alone its registers can be put back with the kernel's restart
+// logic still to come. Signals that arrive first are passed on.
+func (a *Attached) stop(ctx context.Context, tid int) error {
+	a.began = time.Now()
+	if errno := a.h.seize(tid, attachOptions); errno != 0 {
+		return a.p.seizeError(tid, errno)
+	}
+	a.tid, a.memory.tid = tid, tid
+	if errno := a.h.interrupt(tid); errno != 0 {
+		return fmt.Errorf("pid %d: interrupting thread %d: %w", a.p.Pid(), tid, goneOr(errno))
+	}
+	if err := a.awaitEvent(ctx); err != nil {
+		return err
+	}
+	if !a.p.alive() || !a.p.hasTask(tid) {
+		_ = a.h.detach(tid, 0)
+		return fmt.Errorf("pid %d: thread %d: %w", a.p.Pid(), tid, ErrGone)
+	}
+	return nil
+}
+
+// seizeError explains why PTRACE_SEIZE was refused.
+func (p *Process) seizeError(tid int, errno unix.Errno) error {
+	if errno == unix.EPERM {
+		if st, err := p.Task(tid); err == nil && st.State == 'Z' {
+			return fmt.Errorf("pid %d: thread %d has ended: %w", p.Pid(), tid, ErrBusy)
+		}
+		if st, err := p.Task(tid); err == nil && st.Tracer != 0 {
+			return p.traced(st.Tracer)
+		}
+		return p.permission(fmt.Sprintf("seizing thread %d", tid), errno)
+	}
+	if errno == unix.ESRCH && p.alive() {
+		return fmt.Errorf("pid %d: thread %d has ended: %w", p.Pid(), tid, ErrBusy)
+	}
+	return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, goneOr(errno))
+}
+
+func (p *Process) hasTask(tid int) bool {
+	return unix.Faccessat(int(p.dir.Fd()), fmt.Sprintf("task/%d", tid), unix.F_OK, 0) == nil
+}
+
+// awaitEvent waits for an event stop of the thread.
+func (a *Attached) awaitEvent(ctx context.Context) error {
+	for {
+		ws, err := a.await(ctx)
+		if err != nil {
+			return err
+		}
+		switch why, sig := whyStopped(ws); why {
+		case stopEvent:
+			return nil
+		case stopExec:
+			_ = a.h.detach(a.tid, 0)
+			return fmt.Errorf("pid %d: replaced its program by exec: %w", a.p.Pid(), ErrGone)
+		default:
+			_ = a.h.cont(a.tid, sig) // ESRCH: the next wait says how it ended
+		}
+	}
+}
+
+// await waits for the next stop of the thread. A thread that does not stop in
+// time is abandoned: it is let go of when the tracer's OS thread ends.
+func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
+	limit := stopTime
+	if a.remote.entered {
+		limit += callTime
+	}
+	for turn := 0; ; turn++ {
+		got, ws, errno := a.h.poll(a.tid)
+		switch {
+		case errno != 0:
+			return 0, fmt.Errorf("pid %d: waiting for thread %d: %w", a.p.Pid(), a.tid, ErrGone)
+		case got != 0 && ws.Stopped():
+			return ws, nil
+		case got != 0:
+			return 0, a.ended()
+		}
+		if time.Since(a.began) > limit || (turn > spinTurns && ctx.Err() != nil) {
+			a.h.abandoned = true
+			return 0, a.p.stuck(a.tid)
+		}
+		a.h.pause(restFor(turn))
+	}
+}
+
+// spinTurns polls yield the CPU only; later ones sleep.
+const spinTurns = 200
+
+// restFor returns how long to rest before the next poll, in nanoseconds.
+func restFor(turn int) int64 {
+	if turn < spinTurns {
+		return 0
+	}
+	return 20_000
+}
+
+// ended says what became of a thread that ended under our hands.
+func (a *Attached) ended() error {
+	if a.p.alive() {
+		return fmt.Errorf("pid %d: thread %d ended: %w", a.p.Pid(), a.tid, ErrBusy)
+	}
+	return fmt.Errorf("pid %d: %w", a.p.Pid(), ErrGone)
+}
+
+// stuck says why a thread does not stop.
+func (p *Process) stuck(tid int) error {
+	if p.frozen() {
+		return fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
+	}
+	return fmt.Errorf("pid %d: thread %d did not stop within %v: %w", p.Pid(), tid, stopTime, ErrBusy)
+}
+
+// release puts the thread back and lets it go.
+func (a *Attached) release() error {
+	err := a.leave()
+	if a.h.abandoned {
+		return err
+	}
+	if errno := a.h.detach(a.tid, 0); errno != 0 && a.p.alive() {
+		return errors.Join(err, fmt.Errorf("pid %d: letting go of thread %d: %w", a.p.Pid(), a.tid, goneOr(errno)))
+	}
+	return err
+}
+
+// How many threads are looked at, and how many of them tried.
+const (
+	maxLookedAt   = 64
+	maxCandidates = 3
+)
+
+// candidate is a thread that can be stopped.
+type candidate struct {
+	tid     int
+	cost    int // what its interruption means; lower is better
+	seccomp int // its mode
+}
+
+// candidates returns the threads to try, best first.
+func (p *Process) candidates() ([]candidate, error) {
+	tids, err := p.Tasks()
+	if err != nil {
+		return nil, err
+	}
+	var list []candidate
+	for _, tid := range tids[:min(len(tids), maxLookedAt)] {
+		if c, ok := p.candidate(tid); ok {
+			list = append(list, c)
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("pid %d: all of its threads are in uninterruptible sleep: %w", p.Pid(), ErrBusy)
+	}
+	slices.SortStableFunc(list, func(a, b candidate) int { return a.cost - b.cost })
+	return list[:min(len(list), maxCandidates)], nil
+}
+
+// candidate ranks a thread. Not ok: it is gone or in uninterruptible sleep,
+// vfork parents included. A filter is the worst, as a call may be forbidden.
+func (p *Process) candidate(tid int) (candidate, bool) {
+	st, err := p.Task(tid)
+	if err != nil || st.State == 'D' || st.State == 'Z' || st.State == 'X' {
+		return candidate{}, false
+	}
+	c := candidate{tid: tid, cost: 1, seccomp: st.Seccomp}
+	u, err := p.userState(tid)
+	switch {
+	case err != nil:
+		c.cost = 4
+	case u.running:
+		c.cost = 0
+	case continuedByRestartBlock(u.nr):
+		c.cost = 3 // a killed tracer's frame would begin its timeout anew
+	case u.nr >= 0 && endsWithEINTR(uint64(u.nr)):
+		c.cost = 2
+	}
+	if st.Seccomp != seccompOff {
+		c.cost += 10
+	}
+	return c, true
+}
+
+// continuedByRestartBlock lists the calls whose remaining timeout the kernel
+// keeps in the task's restart_block, which rt_sigreturn cancels.
+func continuedByRestartBlock(nr int64) bool {
+	switch nr {
+	case unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_POLL, unix.SYS_FUTEX, unix.SYS_RESTART_SYSCALL:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,154 @@
+package tracee
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// taskState is where a task is on its way to standing still.
+type taskState uint8
+
+const (
+	taskSeized  taskState = iota // traced, running, perhaps interrupted
+	taskStopped                  // stopped, and we know why
+	taskAsleep                   // in uninterruptible sleep, interrupt pending
+	taskGone                     // ended, or let go of
+)
+
+// task is one thread of a World.
+type task struct {
+	tid, group  int
+	state       taskState
+	running     bool // was on a CPU before the stop
+	foreign     bool // a fork child, with memory of its own
+	why         stop
+	signal      unix.Signal // to be passed on
+	interrupted time.Duration
+	regs        unix.PtraceRegs
+}
+
+// restarts tells whether the kernel will make the interrupted system call
+// again, at the instruction before rip.
+func (t *task) restarts() bool {
+	if !inSyscall(&t.regs) {
+		return false
+	}
+	switch int64(t.regs.Rax) {
+	case restartSys, restartNoIntr, restartNoHand, restartBlock:
+		return true
+	}
+	return false
+}
+
+// pc returns the instruction the task goes on with.
+func (t *task) pc() address.Addr {
+	if t.restarts() {
+		return address.Addr(t.regs.Rip - syscallInsnSize)
+	}
+	return address.Addr(t.regs.Rip)
+}
+
+// crowd is the tasks of a World, found by tid.
+type crowd struct {
+	tasks []task
+	index map[int]int
+	began time.Time // of the first interrupt
+}
+
+func (c *crowd) add(t task) {
+	if c.index == nil {
+		c.index = make(map[int]int, 64)
+	}
+	c.index[t.tid] = len(c.tasks)
+	c.tasks = append(c.tasks, t)
+}
+
+// find returns the task with id tid, nil if there is none. The pointer is
+// good until the next add.
+func (c *crowd) find(tid int) *task {
+	if i, ok := c.index[tid]; ok {
+		return &c.tasks[i]
+	}
+	return nil
+}
+
+func (c *crowd) position(t *task) int { return c.index[t.tid] }
+
+// alive counts the tasks of a thread group that have not ended.
+func (c *crowd) alive(group int) int {
+	n := 0
+	for i := range c.tasks {
+		if t := &c.tasks[i]; t.group == group && t.state != taskGone && !t.foreign {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *crowd) anyAsleep() bool {
+	for i := range c.tasks {
+		if c.tasks[i].state == taskAsleep {
+			return true
+		}
+	}
+	return false
+}
+
+// threads lists the tasks that share the memory.
+func (c *crowd) threads(list []Thread) []Thread {
+	list = list[:0]
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		if t.foreign || (t.state != taskStopped && t.state != taskAsleep) {
+			continue
+		}
+		list = append(list, Thread{Tid: t.tid, PC: t.pc(), SP: address.Addr(t.regs.Rsp), Asleep: t.state == taskAsleep})
+	}
+	return list
+}
+
+// listTasks reads the thread ids of any process, by number.
+func listTasks(pid int) ([]int, error) {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	return numbers(names), err
+}
+
+// countTasks asks the kernel for the number of threads: a directory's links
+// are 2 and one for each of them.
+func countTasks(pid int) (int, error) {
+	var st unix.Stat_t
+	err := unix.Stat(fmt.Sprintf("/proc/%d/task", pid), &st)
+	return int(st.Nlink) - 2, err
+}
+
+// isTask tells whether tid is a thread of process pid.
+func isTask(pid, tid int) bool {
+	return unix.Access(fmt.Sprintf("/proc/%d/task/%d", pid, tid), unix.F_OK) == nil
+}
+
+func taskStatus(pid, tid int) (proc.Status, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, tid))
+	if err != nil {
+		return proc.Status{}, err
+	}
+	return proc.ParseStatus(text)
+}
+
+func taskUserState(pid, tid int) (userState, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
+	if err != nil {
+		return userState{}, err
+	}
+	return parseUserState(text)
+}

@@ -1,0 +1,72 @@
+package tracee
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// gadgets are addresses of instructions the target already has, of which a
+// remote system call is made: nothing is written to its code.
+type gadgets struct {
+	syscallRet address.Addr // syscall; ret
+	popRaxRet  address.Addr // pop rax; ret
+}
+
+var (
+	codeSyscallRet = []byte{0x0f, 0x05, 0xc3}
+	codePopRaxRet  = []byte{0x58, 0xc3}
+)
+
+// maxGadgetScan bounds how much code is looked through, in bytes.
+const maxGadgetScan = 256 << 20
+
+// findGadgets looks through the executable memory, small mappings first: the
+// C library is found before a browser's text. Memory, not files: that is what
+// runs. Shared mappings are left out, as another process may change them.
+func (p *Process) findGadgets(maps []proc.Mapping) (gadgets, error) {
+	var code []proc.Mapping
+	for _, m := range maps {
+		const need, refuse = proc.Read | proc.Exec, proc.Write | proc.Shared
+		if m.Perms&need == need && m.Perms&refuse == 0 && m.HasFile() {
+			code = append(code, m)
+		}
+	}
+	slices.SortFunc(code, func(a, b proc.Mapping) int { return int(min(a.Size(), 1<<31)) - int(min(b.Size(), 1<<31)) })
+	var g gadgets
+	buf := make([]byte, 256<<10)
+	for left, i := uint64(maxGadgetScan), 0; i < len(code) && code[i].Size() <= left; i++ {
+		left -= code[i].Size()
+		p.scan(code[i], buf, &g)
+		if g.syscallRet != 0 && g.popRaxRet != 0 {
+			return g, nil
+		}
+	}
+	return g, fmt.Errorf("pid %d: its code has no 'syscall; ret' or no 'pop rax; ret': %w", p.Pid(), ErrNoRemoteSyscall)
+}
+
+// scan looks through one mapping; chunks overlap by what a gadget may span.
+func (p *Process) scan(m proc.Mapping, buf []byte, g *gadgets) {
+	const overlap = 2
+	for at := m.Start; at+overlap < m.End; at = at.Add(int64(len(buf) - overlap)) {
+		n := min(uint64(len(buf)), uint64(m.End-at))
+		got, err := p.ReadAt(buf[:n], at)
+		if err != nil && got == 0 {
+			return
+		}
+		note(&g.syscallRet, buf[:got], codeSyscallRet, at)
+		note(&g.popRaxRet, buf[:got], codePopRaxRet, at)
+		if g.syscallRet != 0 && g.popRaxRet != 0 {
+			return
+		}
+	}
+}
+
+func note(found *address.Addr, code, want []byte, at address.Addr) {
+	if i := bytes.Index(code, want); i >= 0 && *found == 0 {
+		*found = at.Add(int64(i))
+	}
+}

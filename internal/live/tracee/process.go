@@ -1,0 +1,198 @@
+package tracee
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// Inode identifies a file whatever its name: st_dev and st_ino of stat(2).
+type Inode struct{ Dev, Ino uint64 }
+
+// Process is a pinned identity that may be traced: the process that had the
+// pid when Open was called, and never its successor. What proc.Process reads
+// (Maps, ReadAt, OpenExe, OpenMapped …) needs no attach and stops nobody.
+type Process struct {
+	*proc.Process
+	dir   *os.File // /proc/PID, readable, so that it can be locked
+	pidfd *os.File
+	exe   Inode
+	name  string
+
+	holding sync.Mutex
+	holders int
+}
+
+// Open pins process pid of our pid namespace and refuses what cannot be
+// traced at all: ErrGone, ErrSelf, ErrKernelThread, ErrZombie, ErrNotAMD64,
+// *PermissionError. Being traced already is found out by Attach.
+func Open(pid int) (*Process, error) {
+	if pid == os.Getpid() {
+		return nil, fmt.Errorf("pid %d: %w", pid, ErrSelf)
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: %w", pid, notAProcess(err))
+	}
+	p := &Process{pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	if err := p.pin(pid); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// notAProcess explains pidfd_open(2)'s errors: EINVAL is a thread's id or a
+// number no process can have.
+func notAProcess(err error) error {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return ErrGone
+	}
+	return fmt.Errorf("pidfd_open: %w", err)
+}
+
+// pin fills p. The two descriptors of /proc/PID are opened after the pidfd: if
+// that process is still alive at the end, they are its own.
+func (p *Process) pin(pid int) (err error) {
+	if p.Process, err = proc.Open(pid); err != nil {
+		return err
+	}
+	if p.dir, err = os.Open(filepath.Join("/proc", strconv.Itoa(pid))); err != nil {
+		return fmt.Errorf("pid %d: %w", pid, goneOr(err))
+	}
+	st, err := p.Status()
+	if err != nil {
+		return err
+	}
+	p.name = st.Name
+	if st.State == 'Z' || st.State == 'X' {
+		return fmt.Errorf("pid %d (%q): %w", pid, st.Name, ErrZombie)
+	}
+	if p.isKernelThread() {
+		return fmt.Errorf("pid %d (%q): %w", pid, st.Name, ErrKernelThread)
+	}
+	if err := p.pinExe(); err != nil {
+		return err
+	}
+	return p.Check()
+}
+
+// isKernelThread uses that a kernel thread alone has no executable while its
+// directory exists: readlink says ENOENT, not EACCES.
+func (p *Process) isKernelThread() bool {
+	var b [1]byte
+	_, err := unix.Readlinkat(int(p.dir.Fd()), "exe", b[:])
+	return errors.Is(err, unix.ENOENT) && p.alive()
+}
+
+// pinExe remembers the executable's inode and refuses other machines than
+// x86-64 (e_ident[EI_CLASS] and e_machine of its ELF header). x32 is class 1.
+func (p *Process) pinExe() error {
+	exe, err := p.OpenExe()
+	if err != nil {
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+			return p.permission("looking at its executable", err)
+		}
+		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, err)
+	}
+	defer exe.Close()
+	p.exe = Inode{Dev: exe.Dev, Ino: exe.Inode}
+	var head [20]byte
+	if _, err := exe.ReadAt(head[:], 0); err != nil {
+		return fmt.Errorf("pid %d (%q): executable's header: %w", p.Pid(), p.name, err)
+	}
+	const elfClass64, machineX86_64 = 2, 62
+	if string(head[:4]) != "\x7fELF" || head[4] != elfClass64 || head[18] != machineX86_64 || head[19] != 0 {
+		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, ErrNotAMD64)
+	}
+	return nil
+}
+
+// Close releases the descriptors.
+func (p *Process) Close() error {
+	for _, f := range []*os.File{p.pidfd, p.dir} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if p.Process != nil {
+		return p.Process.Close()
+	}
+	return nil
+}
+
+// Exe returns the inode of the executable.
+func (p *Process) Exe() Inode { return p.exe }
+
+// Name returns the command name at the time of Open: chosen by the process,
+// at most 15 bytes, to be quoted when printed.
+func (p *Process) Name() string { return p.name }
+
+// Check verifies that the process is alive and still runs the executable Open
+// saw: ErrGone if not.
+func (p *Process) Check() error {
+	if !p.alive() {
+		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, ErrGone)
+	}
+	exe, err := p.OpenExe()
+	if err != nil {
+		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, err)
+	}
+	defer exe.Close()
+	if now := (Inode{Dev: exe.Dev, Ino: exe.Inode}); now != p.exe {
+		return fmt.Errorf("pid %d (%q): now runs another executable: %w", p.Pid(), p.name, ErrGone)
+	}
+	return nil
+}
+
+// alive asks the pidfd, which becomes readable when the process ends.
+func (p *Process) alive() bool {
+	fds := []unix.PollFd{{Fd: int32(p.pidfd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n == 0
+}
+
+// Lock keeps other instances of PIE away from the process until unlock is
+// called; it does not wait: ErrBusy. Attach and StopWorld take it themselves
+// where it is not held yet. The lock is a flock(2) on the process's /proc
+// directory: it ends with its holder and leaves no file anywhere.
+func (p *Process) Lock() (unlock func(), err error) { return p.hold() }
+
+func (p *Process) hold() (release func(), err error) {
+	p.holding.Lock()
+	defer p.holding.Unlock()
+	if p.holders == 0 {
+		err := unix.Flock(int(p.dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("pid %d: another pie is at work on it: %w", p.Pid(), ErrBusy)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("pid %d: locking: %w", p.Pid(), goneOr(err))
+		}
+	}
+	p.holders++
+	return sync.OnceFunc(p.unhold), nil
+}
+
+func (p *Process) unhold() {
+	p.holding.Lock()
+	defer p.holding.Unlock()
+	if p.holders--; p.holders == 0 {
+		_ = unix.Flock(int(p.dir.Fd()), unix.LOCK_UN)
+	}
+}
+
+// goneOr turns what /proc and ptrace answer for an ended process into ErrGone.
+func goneOr(err error) error {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("%w (%w)", ErrGone, err)
+	}
+	return err
+}

@@ -1,0 +1,183 @@
+package tracee
+
+import (
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Requests and constants of ptrace(2) that x/sys does not name for amd64.
+const (
+	ptraceGetSigMask     = 0x420a
+	ptraceSetSigMask     = 0x420b
+	ptraceSeccompFilter  = 0x420c // PTRACE_SECCOMP_GET_FILTER
+	ptraceRseqConfig     = 0x420f // PTRACE_GET_RSEQ_CONFIGURATION
+	ptraceEventStop      = 128    // PTRACE_EVENT_STOP
+	optionSuspendSeccomp = 1 << 21
+	noteX86XState        = 0x202 // NT_X86_XSTATE
+
+	// Offsets of struct user's registers, for PTRACE_POKEUSER.
+	userRAX = 10 * 8
+	userRIP = 16 * 8
+)
+
+// hand issues requests from the tracer's thread. Every method is one request,
+// made without the Go scheduler (RawSyscall) and without allocation, and is
+// followed by one call of onStep.
+type hand struct {
+	onStep func(Step)
+	n      int
+	// abandoned is set when a tracee could not be stopped and so not be
+	// detached: only the end of the thread lets go of it.
+	abandoned bool
+}
+
+// step tells the test hook that a request or a remote write was made.
+func (h *hand) step(name string) {
+	if h.onStep != nil {
+		h.n++
+		h.onStep(Step{Name: name, N: h.n})
+	}
+}
+
+func (h *hand) request(name string, req uintptr, tid int, addr, data uintptr) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, req, uintptr(tid), addr, data, 0, 0)
+	h.step(name)
+	return errno
+}
+
+// Requests on a running thread.
+
+func (h *hand) seize(tid int, options uintptr) unix.Errno {
+	return h.request("seize", unix.PTRACE_SEIZE, tid, 0, options)
+}
+
+func (h *hand) interrupt(tid int) unix.Errno {
+	return h.request("interrupt", unix.PTRACE_INTERRUPT, tid, 0, 0)
+}
+
+// Requests on a stopped thread: ESRCH when it is not stopped (any more).
+
+func (h *hand) cont(tid int, sig unix.Signal) unix.Errno {
+	return h.request("cont", unix.PTRACE_CONT, tid, 0, uintptr(sig))
+}
+
+// toSyscall resumes until the next entry into or exit from a system call.
+func (h *hand) toSyscall(tid int, sig unix.Signal) unix.Errno {
+	return h.request("syscall", unix.PTRACE_SYSCALL, tid, 0, uintptr(sig))
+}
+
+func (h *hand) detach(tid int, sig unix.Signal) unix.Errno {
+	return h.request("detach", unix.PTRACE_DETACH, tid, 0, uintptr(sig))
+}
+
+func (h *hand) getRegs(tid int, r *unix.PtraceRegs) unix.Errno {
+	errno := h.request("getregs", unix.PTRACE_GETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+	runtime.KeepAlive(r)
+	return errno
+}
+
+func (h *hand) setRegs(tid int, r *unix.PtraceRegs) unix.Errno {
+	errno := h.request("setregs", unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+	runtime.KeepAlive(r)
+	return errno
+}
+
+// pokeUser writes one register; offset is in struct user.
+func (h *hand) pokeUser(tid int, offset, value uintptr) unix.Errno {
+	return h.request("pokeuser", unix.PTRACE_POKEUSR, tid, offset, value)
+}
+
+// pokeData writes one word of memory, at any address, through any protection.
+func (h *hand) pokeData(tid int, addr, value uintptr) unix.Errno {
+	return h.request("pokedata", unix.PTRACE_POKEDATA, tid, addr, value)
+}
+
+// getXState reads the whole vector state in the standard XSAVE format and
+// returns how many bytes that is.
+func (h *hand) getXState(tid int, b []byte) (int, unix.Errno) {
+	iov := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	errno := h.request("getregset", unix.PTRACE_GETREGSET, tid, noteX86XState, uintptr(unsafe.Pointer(&iov)))
+	runtime.KeepAlive(b)
+	return int(iov.Len), errno
+}
+
+func (h *hand) getSigMask(tid int, mask *uint64) unix.Errno {
+	errno := h.request("getsigmask", ptraceGetSigMask, tid, 8, uintptr(unsafe.Pointer(mask)))
+	runtime.KeepAlive(mask)
+	return errno
+}
+
+func (h *hand) setSigMask(tid int, mask uint64) unix.Errno {
+	errno := h.request("setsigmask", ptraceSetSigMask, tid, 8, uintptr(unsafe.Pointer(&mask)))
+	runtime.KeepAlive(&mask)
+	return errno
+}
+
+func (h *hand) eventMessage(tid int) (int, unix.Errno) {
+	var msg uint64
+	errno := h.request("geteventmsg", unix.PTRACE_GETEVENTMSG, tid, 0, uintptr(unsafe.Pointer(&msg)))
+	runtime.KeepAlive(&msg)
+	return int(msg), errno
+}
+
+// poll asks once, without waiting, whether tracee tid (−1: any of this
+// thread's) has changed state. It returns 0 if not. __WNOTHREAD leaves the
+// children of other threads, os/exec's for instance, to those who wait for
+// them.
+func (h *hand) poll(tid int) (int, unix.WaitStatus, unix.Errno) {
+	var status uint32
+	r, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(tid), uintptr(unsafe.Pointer(&status)),
+		unix.WALL|unix.WNOHANG|unix.WNOTHREAD, 0, 0, 0)
+	runtime.KeepAlive(&status)
+	if errno != 0 {
+		return 0, 0, errno
+	}
+	return int(r), unix.WaitStatus(status), 0
+}
+
+// stop is why a tracee is stopped (ptrace(2), "Stopped states").
+type stop uint8
+
+const (
+	stopNone    stop = iota
+	stopEvent        // PTRACE_EVENT_STOP: our interrupt, a group stop, or the first stop of a newborn
+	stopSignal       // signal-delivery-stop: the signal is lost unless it is passed on
+	stopSyscall      // entry or exit of a system call (PTRACE_O_TRACESYSGOOD)
+	stopBirth        // PTRACE_EVENT_CLONE, FORK or VFORK in the parent
+	stopExec         // PTRACE_EVENT_EXEC
+	stopOther        // another event
+)
+
+// whyStopped sorts a wait status of a stopped tracee and returns the signal
+// of a signal-delivery-stop.
+func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
+	sig := ws.StopSignal()
+	switch event := uint32(ws) >> 16; event {
+	case 0:
+		if sig == unix.SIGTRAP|0x80 {
+			return stopSyscall, 0
+		}
+		return stopSignal, sig
+	case ptraceEventStop:
+		return stopEvent, 0
+	case unix.PTRACE_EVENT_CLONE, unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK:
+		return stopBirth, 0
+	case unix.PTRACE_EVENT_EXEC:
+		return stopExec, 0
+	}
+	return stopOther, 0
+}
+
+// pause gives the CPU to the tracees for about d nanoseconds, 0 for one
+// scheduling decision, without the Go scheduler.
+func (h *hand) pause(d int64) {
+	if d == 0 {
+		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		return
+	}
+	ts := unix.Timespec{Nsec: d}
+	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
+	runtime.KeepAlive(&ts)
+}

@@ -1,0 +1,299 @@
+package tracee
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// remote is what system calls in a stopped thread need.
+//
+// The order of requests is the mechanism; a tracer may die after each:
+//
+//	write the frame          nothing has changed but unused bytes of a stack
+//	SETREGS to the gadget    from here the frame heals: call, ret, rt_sigreturn
+//	block all signals        no handler runs on the frame's stack
+//	PTRACE_SYSCALL twice     the result is in rax
+//	  … SETREGS, PTRACE_SYSCALL twice for each further call
+//	INTERRUPT, CONT          to an event stop, before one more instruction runs
+//	unblock, SETREGS         the original registers, orig_rax included: the kernel
+//	                         restarts what the first interrupt had interrupted
+//	zero the frame, DETACH
+type remote struct {
+	refusal     error // why no call can be made; nil if it can
+	gadgets     gadgets
+	stack       proc.Mapping // main's [stack]
+	seccompMode int          // of the stopped thread
+	suspended   bool         // PTRACE_O_SUSPEND_SECCOMP is set
+
+	entered bool
+	regs    unix.PtraceRegs // as the thread stood; orig_rax included
+	now     unix.PtraceRegs
+	mask    uint64
+	at      address.Addr // of the frame
+	size    int
+	xstate  []byte
+	frame   []byte
+	zero    []byte
+}
+
+// allSignals blocks everything that can be blocked.
+const allSignals = ^uint64(0)
+
+// prepare does what needs no stop.
+func (r *remote) prepare(p *Process) error {
+	st, err := p.Status()
+	if err != nil {
+		return err
+	}
+	if st.ShadowStack {
+		return fmt.Errorf("pid %d: it runs with a shadow stack: %w", p.Pid(), ErrNoRemoteSyscall)
+	}
+	maps, err := p.Maps()
+	if err != nil {
+		return err
+	}
+	for _, m := range maps {
+		if m.Path == "[stack]" {
+			r.stack = m
+		}
+	}
+	if r.stack.Size() == 0 {
+		return fmt.Errorf("pid %d: it has no [stack]: %w", p.Pid(), ErrNoRemoteSyscall)
+	}
+	r.gadgets, err = p.findGadgets(maps)
+	return err
+}
+
+// Syscall runs system call nr in the stopped thread. A remote errno comes back
+// as a wrapped unix.Errno. ErrNoRemoteSyscall: nothing was done, because it
+// would be a risk for the process. ErrGone: the process ended meanwhile.
+func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
+	r := &a.remote
+	if r.refusal != nil {
+		return 0, r.refusal
+	}
+	if err := a.allowed(nr, args); err != nil {
+		return 0, err
+	}
+	if !r.entered {
+		if err := a.enter(); err != nil {
+			return 0, err
+		}
+	}
+	if err := a.call(nr, args); err != nil {
+		return 0, err
+	}
+	const maxErrno = 4095
+	if ret := int64(r.now.Rax); ret < 0 && ret >= -maxErrno {
+		return 0, fmt.Errorf("pid %d: system call %d in it: %w", a.p.Pid(), nr, unix.Errno(-ret))
+	}
+	return r.now.Rax, nil
+}
+
+// enter saves the thread's whole state and lays the frame that restores it.
+func (a *Attached) enter() error {
+	r := &a.remote
+	if errno := a.h.getRegs(a.tid, &r.regs); errno != 0 {
+		return a.lost("reading its registers", errno)
+	}
+	const userCS64 = 0x33 // __USER_CS; a compat task has 0x23
+	if r.regs.Cs != userCS64 {
+		return fmt.Errorf("pid %d: thread %d runs 32-bit code: %w", a.p.Pid(), a.tid, ErrNoRemoteSyscall)
+	}
+	if err := a.leaveRseq(); err != nil {
+		return err
+	}
+	n, errno := a.h.getXState(a.tid, r.xstate)
+	if errno != 0 || n >= len(r.xstate) {
+		return fmt.Errorf("pid %d: vector state of %d bytes: %w (%v)", a.p.Pid(), n, ErrNoRemoteSyscall, errno)
+	}
+	if errno := a.h.getSigMask(a.tid, &r.mask); errno != 0 {
+		return a.lost("reading its signal mask", errno)
+	}
+	xstate := usedXState(r.xstate[:n], tileDataOffset())
+	r.size = frameSize(len(xstate))
+	if err := a.placeFrame(); err != nil {
+		return err
+	}
+	healed := rewound(r.regs)
+	if err := buildFrame(r.frame[:r.size], r.at, r.gadgets, &healed, r.mask, xstate); err != nil {
+		return err
+	}
+	return a.memory.write(a.h, r.at, r.frame[:r.size])
+}
+
+// call makes one system call and leaves the thread at its exit, with the
+// registers in r.now.
+func (a *Attached) call(nr uint64, args []uint64) error {
+	r := &a.remote
+	r.now = r.regs
+	r.now.Rip, r.now.Rsp = uint64(r.gadgets.syscallRet), uint64(r.at)
+	r.now.Rax, r.now.Orig_rax = nr, ^uint64(0)
+	for i, reg := range [...]*uint64{&r.now.Rdi, &r.now.Rsi, &r.now.Rdx, &r.now.R10, &r.now.R8, &r.now.R9} {
+		*reg = 0
+		if i < len(args) {
+			*reg = args[i]
+		}
+	}
+	if errno := a.h.setRegs(a.tid, &r.now); errno != 0 {
+		return a.lost("setting its registers", errno)
+	}
+	if !r.entered {
+		r.entered = true
+		if errno := a.h.setSigMask(a.tid, allSignals); errno != 0 {
+			return a.lost("blocking its signals", errno)
+		}
+	}
+	for range 2 { // the entry, then the exit
+		if err := a.nextSyscallStop(); err != nil {
+			return err
+		}
+	}
+	if errno := a.h.getRegs(a.tid, &r.now); errno != 0 {
+		return a.lost("reading the result", errno)
+	}
+	return nil
+}
+
+// nextSyscallStop runs the thread to the next entry or exit. A stop for
+// another reason is left at once; only SIGSTOP, which cannot be blocked,
+// arrives as a signal.
+func (a *Attached) nextSyscallStop() error {
+	var sig unix.Signal
+	for {
+		if errno := a.h.toSyscall(a.tid, sig); errno != 0 {
+			return a.lost("resuming it", errno)
+		}
+		ws, err := a.await(context.Background())
+		if err != nil {
+			return err
+		}
+		why, s := whyStopped(ws)
+		if why == stopSyscall {
+			return nil
+		}
+		sig = s
+	}
+}
+
+// leave puts the thread back as it stood, if a call was made.
+func (a *Attached) leave() error {
+	r := &a.remote
+	if r.entered && !a.h.abandoned {
+		r.entered = false
+		if err := a.restore(); err != nil {
+			return err
+		}
+	}
+	if r.at == 0 || a.h.abandoned {
+		return nil
+	}
+	return a.memory.write(a.h, r.at, r.zero[:r.size])
+}
+
+// restore goes from the exit of a system call, after which the kernel runs no
+// restart logic, to an event stop, after which it does.
+func (a *Attached) restore() error {
+	r := &a.remote
+	if errno := a.h.interrupt(a.tid); errno != 0 {
+		return a.lost("interrupting it", errno)
+	}
+	if errno := a.h.cont(a.tid, 0); errno != 0 {
+		return a.lost("resuming it", errno)
+	}
+	if err := a.awaitEvent(context.Background()); err != nil {
+		return err
+	}
+	if errno := a.h.setSigMask(a.tid, r.mask); errno != 0 {
+		return a.lost("restoring its signal mask", errno)
+	}
+	if sawEINTR(&r.regs) {
+		hideEINTR(&r.regs)
+	}
+	if errno := a.h.setRegs(a.tid, &r.regs); errno != 0 {
+		return a.lost("restoring its registers", errno)
+	}
+	return nil
+}
+
+// lost explains a request that failed on a thread that should stand still: it
+// was killed.
+func (a *Attached) lost(doing string, errno unix.Errno) error {
+	return fmt.Errorf("pid %d: thread %d: %s: %w", a.p.Pid(), a.tid, doing, goneOr(errno))
+}
+
+// Where frames lie: slots of frameMax bytes from the low end of main's stack,
+// above room for a signal handler's frame that may run there if a tracer dies
+// between unblocking signals and restoring the registers.
+const (
+	frameSlots    = 4
+	belowFrame    = 16 << 10
+	stackHeadroom = 32 << 10 // between the highest slot and the deepest use of the stack
+)
+
+// placeFrame finds a slot that nobody uses: zero, or the rest of a frame that
+// a killed tracer left.
+func (a *Attached) placeFrame() error {
+	r := &a.remote
+	limit := r.stack.End
+	if sp := address.Addr(r.regs.Rsp); r.stack.Contains(sp) {
+		limit = sp
+	}
+	if u, err := a.p.userState(a.p.Pid()); err == nil && !u.running && r.stack.Contains(address.Addr(u.sp)) {
+		limit = min(limit, address.Addr(u.sp))
+	}
+	for slot := range int64(frameSlots) {
+		at := r.stack.Start.Add(belowFrame + slot*frameMax)
+		if at.Add(frameMax+stackHeadroom) > limit || r.size > frameMax {
+			break
+		}
+		free, err := a.isUnused(at)
+		if err != nil {
+			return err
+		}
+		if free {
+			r.at = at
+			return nil
+		}
+	}
+	return fmt.Errorf("pid %d: no unused room at the low end of its stack %v-%v: %w", a.p.Pid(), r.stack.Start, r.stack.End, ErrNoRemoteSyscall)
+}
+
+// isUnused tells whether the slot at addr is all zero, or holds a frame that a
+// killed tracer left and that no thread is going through any more. (The lock
+// on the process keeps living tracers out.)
+func (a *Attached) isUnused(at address.Addr) (bool, error) {
+	r := &a.remote
+	b := r.frame[:r.size]
+	if err := a.memory.read(b, at); err != nil {
+		return false, err
+	}
+	if bytes.Equal(b, r.zero[:r.size]) {
+		return true, nil
+	}
+	if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
+		return false, nil
+	}
+	tids, err := a.p.Tasks()
+	if err != nil {
+		return false, err
+	}
+	for _, tid := range tids {
+		u, err := a.p.userState(tid)
+		sp := address.Addr(u.sp)
+		if tid == a.tid {
+			sp = address.Addr(r.regs.Rsp)
+		}
+		if err == nil && at <= sp && sp < at.Add(frameMax) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

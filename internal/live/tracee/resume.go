@@ -1,0 +1,51 @@
+package tracee
+
+import "time"
+
+// resume lets everybody go, those that were running first: a sleeping thread
+// does not notice. Detaching is resuming: signals that arrived are passed on,
+// and a job-control stop that is in effect is entered again by the kernel.
+func (w *World) resume() time.Duration {
+	var longest time.Duration
+	for _, running := range [...]bool{true, false} {
+		for i := range w.crowd.tasks {
+			t := &w.crowd.tasks[i]
+			if t.state != taskStopped || t.running != running {
+				continue
+			}
+			_ = w.h.detach(t.tid, t.signal) // ESRCH: it was killed
+			t.state = taskGone
+			if w.crowd.began.IsZero() {
+				continue
+			}
+			longest = max(longest, time.Since(w.crowd.began)-t.interrupted)
+		}
+	}
+	w.sweep()
+	return longest
+}
+
+// sweepTime is how long late stops are waited for after all have been resumed.
+const sweepTime = 20 * time.Millisecond
+
+// sweep lets go of tasks whose stop arrives late, newborns among them, and
+// reaps those that ended, until this thread has no tracee left. What does not
+// stop is left to the end of the OS thread.
+func (w *World) sweep() {
+	begin := time.Now()
+	for turn := 0; ; turn++ {
+		tid, ws, errno := w.h.poll(-1)
+		switch {
+		case errno != 0: // ECHILD: no tracee is left
+			return
+		case tid == 0 && (w.crowd.anyAsleep() || time.Since(begin) > sweepTime):
+			w.h.abandoned = true
+			return
+		case tid == 0:
+			w.h.pause(restFor(turn))
+		case ws.Stopped():
+			_, signal := whyStopped(ws)
+			_ = w.h.detach(tid, signal)
+		}
+	}
+}

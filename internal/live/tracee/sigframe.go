@@ -1,0 +1,127 @@
+package tracee
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// A frame is what makes a remote system call heal by itself. It is a stack
+// that leads from the 'ret' after the system call into rt_sigreturn(2), which
+// restores all registers, the signal mask and the vector state:
+//
+//	+0     address of 'pop rax; ret'          ← rsp during the call
+//	+8     15, the number of rt_sigreturn
+//	+16    address of 'syscall; ret'          = pretcode of struct rt_sigframe
+//	+24    struct ucontext                    ← rsp in rt_sigreturn
+//	+328   struct siginfo, unused
+//	+512   the XSAVE area, 64-byte aligned, and its second magic number
+//
+// Layouts: struct rt_sigframe and struct ucontext of the kernel's
+// arch/x86/include/{asm/sigframe.h,uapi/asm/ucontext.h,sigcontext.h}.
+const (
+	frameSigframe = 16
+	frameXState   = 512
+	frameMark     = 480 // frameMagic: recognises a frame a killed tracer left
+	frameMax      = 16 << 10
+
+	// Offsets in struct rt_sigframe.
+	sfFlags   = 8                // uc_flags
+	sfStack   = sfFlags + 16     // uc_stack: ss_sp, ss_flags, ss_size
+	sfContext = sfFlags + 40     // uc_mcontext, 256 bytes
+	sfMask    = sfContext + 256  // uc_sigmask
+	sfSS      = sfContext + 18*8 // cs, gs, fs, ss: 16 bits each
+	sfFPState = sfContext + 23*8
+
+	// uc_flags: extended state present; ss is saved, and restored exactly.
+	ucXState, ucSS, ucStrictSS = 1, 2, 4
+	// No such ss_flags exist: rt_sigreturn then leaves the alternate stack alone.
+	invalidSSFlags = 0x7ff
+
+	// Software-reserved bytes of the FXSAVE area, which tell rt_sigreturn how
+	// long the state is (struct _fpx_sw_bytes).
+	swReserved = 464
+	magic1     = 0x46505853
+	magic2     = 0x46505845
+)
+
+// frameMagic marks a frame as ours: "PIEFRAME".
+const frameMagic = 0x454d415246454950
+
+// frameSize returns the bytes a frame with n bytes of vector state takes.
+func frameSize(n int) int { return frameXState + n + 4 }
+
+// buildFrame writes to b the frame that lies at addr in the target and
+// restores regs, mask and xstate. addr must be a multiple of 64.
+func buildFrame(b []byte, addr address.Addr, g gadgets, regs *unix.PtraceRegs, mask uint64, xstate []byte) error {
+	if len(xstate) < swReserved+48+64 || frameSize(len(xstate)) > len(b) || addr%64 != 0 {
+		return fmt.Errorf("vector state of %d bytes does not fit a frame at %v: %w", len(xstate), addr, ErrNoRemoteSyscall)
+	}
+	clear(b)
+	le := binary.LittleEndian
+	le.PutUint64(b[0:], uint64(g.popRaxRet))
+	le.PutUint64(b[8:], unix.SYS_RT_SIGRETURN)
+	le.PutUint64(b[frameMark:], frameMagic)
+	sf := b[frameSigframe:]
+	le.PutUint64(sf[0:], uint64(g.syscallRet))
+	le.PutUint64(sf[sfFlags:], ucXState|ucSS|ucStrictSS)
+	le.PutUint32(sf[sfStack+8:], invalidSSFlags)
+	putContext(sf[sfContext:], regs)
+	le.PutUint16(sf[sfSS:], uint16(regs.Cs))
+	le.PutUint16(sf[sfSS+6:], uint16(regs.Ss))
+	le.PutUint64(sf[sfFPState:], uint64(addr)+frameXState)
+	le.PutUint64(sf[sfMask:], mask)
+	putXState(b[frameXState:], xstate)
+	return nil
+}
+
+// putContext writes the general registers in the order of struct sigcontext.
+func putContext(b []byte, r *unix.PtraceRegs) {
+	for i, v := range [...]uint64{
+		r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15,
+		r.Rdi, r.Rsi, r.Rbp, r.Rbx, r.Rdx, r.Rax, r.Rcx, r.Rsp, r.Rip, r.Eflags,
+	} {
+		binary.LittleEndian.PutUint64(b[8*i:], v)
+	}
+}
+
+// putXState copies the state that PTRACE_GETREGSET gave, in which the first
+// software-reserved word is XCR0, and puts both magic numbers on: without
+// them rt_sigreturn would reset everything beyond SSE.
+func putXState(b, xstate []byte) {
+	le := binary.LittleEndian
+	copy(b, xstate)
+	features := le.Uint64(xstate[swReserved:])
+	sw := b[swReserved : swReserved+48]
+	clear(sw)
+	le.PutUint32(sw[0:], magic1)
+	le.PutUint32(sw[4:], uint32(len(xstate)+4))
+	le.PutUint64(sw[8:], features)
+	le.PutUint32(sw[16:], uint32(len(xstate)))
+	le.PutUint32(b[len(xstate):], magic2)
+}
+
+const (
+	// tileFeatures are the AMX components 17 and 18, which a task has only
+	// after asking for them; tileData alone decides the length.
+	tileFeatures = 3 << 17
+	tileData     = 1 << 18
+	xstateBV     = 512 // XSTATE_BV in the XSAVE header
+)
+
+// usedXState cuts off the room for AMX tiles from a state that has none:
+// rt_sigreturn refuses a state longer than the task may have, and resets it.
+// tileOffset is where the tiles begin (CPUID 0xD, 18), 0 without AMX.
+func usedXState(xstate []byte, tileOffset int) []byte {
+	le := binary.LittleEndian
+	if len(xstate) < xstateBV+8 || le.Uint64(xstate[swReserved:])&tileFeatures == 0 {
+		return xstate
+	}
+	if le.Uint64(xstate[xstateBV:])&tileData != 0 || tileOffset <= xstateBV || tileOffset > len(xstate) {
+		return xstate
+	}
+	return xstate[:tileOffset]
+}

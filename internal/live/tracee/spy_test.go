@@ -1,0 +1,3 @@
+package tracee
+
+func spyMain() bool { return false }

@@ -1,0 +1,173 @@
+package tracee
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// maxProcText bounds one small pseudo file, in bytes.
+const maxProcText = 1 << 20
+
+// Tasks returns the ids of the process's threads, as far as one pass over
+// /proc/PID/task sees them while they come and go.
+func (p *Process) Tasks() ([]int, error) {
+	dir, err := p.openat("task", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: listing its threads: %w", p.Pid(), goneOr(err))
+	}
+	return numbers(names), nil
+}
+
+// Task reads the status of one thread. (Status speaks of the main thread.)
+func (p *Process) Task(tid int) (proc.Status, error) {
+	text, err := p.readat(fmt.Sprintf("task/%d/status", tid))
+	if err != nil {
+		return proc.Status{}, err
+	}
+	st, err := proc.ParseStatus(text)
+	if err != nil {
+		return st, fmt.Errorf("pid %d: thread %d: %w", p.Pid(), tid, err)
+	}
+	return st, nil
+}
+
+// Children returns the pids of the processes any thread of this one has
+// forked and not yet reaped, from /proc/PID/task/TID/children.
+func (p *Process) Children() ([]int, error) {
+	tids, err := p.Tasks()
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, tid := range tids {
+		text, err := p.readat(fmt.Sprintf("task/%d/children", tid))
+		if err != nil {
+			continue // the thread has ended; its children moved to another thread
+		}
+		pids = append(pids, numbers(strings.Fields(string(text)))...)
+	}
+	return pids, nil
+}
+
+// SharingMM returns the other processes that live in the same address space:
+// vfork children before their exec, and CLONE_VM processes. They are in no
+// /proc/PID/task, so every process of /proc is asked for with kcmp(2).
+func (p *Process) SharingMM() ([]int, error) {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("listing /proc: %w", err)
+	}
+	var pids []int
+	for _, pid := range numbers(names) {
+		if pid != p.Pid() && sameMM(p.Pid(), pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// sameMM asks kcmp(2) with KCMP_VM. A process we may not look at counts as
+// another one: it could not be stopped either.
+func sameMM(a, b int) bool {
+	const kcmpVM = 1
+	r, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return errno == 0 && r == 0
+}
+
+// userState is what a thread is doing, from /proc/PID/task/TID/syscall.
+type userState struct {
+	running bool   // on a CPU or waiting for one: nothing else is known
+	nr      int64  // number of the system call it sleeps in; −1: none
+	sp, pc  uint64 // user registers, when it sleeps
+}
+
+// parseUserState reads "running", "-1 SP PC" or "NR ARG0 … ARG5 SP PC".
+func parseUserState(text []byte) (userState, error) {
+	f := strings.Fields(string(text))
+	if len(f) == 1 && f[0] == "running" {
+		return userState{running: true, nr: -1}, nil
+	}
+	if len(f) != 3 && len(f) != 9 {
+		return userState{}, fmt.Errorf("syscall %.80q: neither running nor a call with its arguments", text)
+	}
+	nr, err1 := strconv.ParseInt(f[0], 10, 64)
+	sp, err2 := strconv.ParseUint(f[len(f)-2], 0, 64)
+	pc, err3 := strconv.ParseUint(f[len(f)-1], 0, 64)
+	for _, err := range []error{err1, err2, err3} {
+		if err != nil {
+			return userState{}, fmt.Errorf("syscall %.80q: %w", text, err)
+		}
+	}
+	return userState{nr: nr, sp: sp, pc: pc}, nil
+}
+
+// userState reads what thread tid is doing.
+func (p *Process) userState(tid int) (userState, error) {
+	text, err := p.readat(fmt.Sprintf("task/%d/syscall", tid))
+	if err != nil {
+		return userState{}, err
+	}
+	return parseUserState(text)
+}
+
+// inside tells whether pc lies in one of the ranges.
+func inside(pc address.Addr, ranges []Range) bool {
+	for _, r := range ranges {
+		if r.Start <= pc && pc < r.End {
+			return true
+		}
+	}
+	return false
+}
+
+// openat opens a file of the pinned /proc/PID.
+func (p *Process) openat(name string, flags int) (*os.File, error) {
+	fd, err := unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.Pid(), p.Pid(), name, goneOr(err))
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// readat reads a small file of the pinned /proc/PID.
+func (p *Process) readat(name string) ([]byte, error) {
+	f, err := p.openat(name, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxProcText))
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: reading %s: %w", p.Pid(), name, goneOr(err))
+	}
+	return text, nil
+}
+
+// numbers keeps the names that are decimal numbers.
+func numbers(names []string) []int {
+	list := make([]int, 0, len(names))
+	for _, s := range names {
+		if n, err := strconv.Atoi(s); err == nil && n > 0 {
+			list = append(list, n)
+		}
+	}
+	return list
+}

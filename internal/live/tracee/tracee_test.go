@@ -1,0 +1,74 @@
+package tracee
+
+import (
+	"context"
+	"testing"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// states are the blocking states of testdata/victim.c that stay as they are
+// when a thread of theirs runs a remote system call.
+var states = []string{
+	"read", "poll", "epoll", "epoll_pwait", "select", "futex", "cond", "nanosleep", "nanosleep_abs", "recv", "accept",
+	"semop", "sigtimedwait", "waitpid", "alarm", "compute", "call", "clone", "fork",
+}
+
+func TestRemoteSyscallLeavesNoTrace(t *testing.T) {
+	tr := newTracer(t)
+	for _, state := range states {
+		t.Run(state, func(t *testing.T) {
+			v := startVictim(t, "victim", state, "1")
+			p := v.open()
+			defer p.Close()
+			for range 20 {
+				err := tr.attach(context.Background(), p, []candidate{{tid: v.worker()}}, mapUnmap)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v.mustProgress()
+			}
+		})
+	}
+}
+
+func TestStopWorldLeavesNoTrace(t *testing.T) {
+	tr := newTracer(t)
+	for _, state := range append(states, "vfork") {
+		for _, threads := range []string{"1", "64"} {
+			if state == "alarm" && threads != "1" {
+				continue
+			}
+			t.Run(state+"/"+threads, func(t *testing.T) {
+				v := startVictim(t, "victim", state, threads)
+				p := v.open()
+				defer p.Close()
+				for i := range 20 {
+					stop, err := tr.StopWorld(context.Background(), p, nil, patchAnswer(v, i))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if stop.Threads < 2 {
+						t.Errorf("stopped %d threads", stop.Threads)
+					}
+					if i == 19 {
+						t.Log(stop)
+					}
+					v.mustProgress()
+				}
+			})
+		}
+	}
+}
+
+// patchAnswer changes the number that answer() adds, between 1 and 2: gcc made
+// it 'lea 1(%rdi),%eax'.
+func patchAnswer(v *victim, i int) func(*World) error {
+	at := v.answer + 2
+	return func(w *World) error {
+		old, new := byte(1+i%2), byte(2-i%2)
+		return w.Write(at, []byte{new}, []byte{old})
+	}
+}
+
+var _ address.Addr

@@ -1,0 +1,204 @@
+package tracee
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// Step is one ptrace request or remote write that has just been made.
+type Step struct {
+	Name string
+	N    int // counts from 1 within a Tracer
+}
+
+// Options of a Tracer.
+type Options struct {
+	// OnStep, when set, is called on the tracer's thread after every ptrace
+	// request and every remote write, so that tests can die there.
+	OnStep func(Step)
+}
+
+// Tracer owns the OS thread that issues every ptrace request, and the
+// watchdog. It is safe for concurrent use; one operation runs at a time.
+type Tracer struct {
+	jobs     chan job
+	closed   chan struct{}
+	closing  sync.Once
+	watchdog *watchdog
+	hand     hand
+	state    scratch
+}
+
+// job runs on the tracer's thread; done is closed after it.
+type job struct {
+	run  func(*hand)
+	done chan struct{}
+}
+
+// NewTracer starts the watchdog process and the thread. The first operation
+// waits until the watchdog answers, some milliseconds after this call.
+func NewTracer(o Options) (*Tracer, error) {
+	w, err := startWatchdog()
+	if err != nil {
+		return nil, err
+	}
+	t := &Tracer{
+		jobs:     make(chan job),
+		closed:   make(chan struct{}),
+		watchdog: w,
+		hand:     hand{onStep: o.OnStep},
+	}
+	t.state.allocate()
+	lockMemory()
+	go t.loop()
+	return t, nil
+}
+
+// Close ends the thread and the watchdog, after the operation that runs.
+func (t *Tracer) Close() error {
+	t.closing.Do(func() { close(t.closed) })
+	return nil
+}
+
+// lockMemory keeps what is resident resident, without populating the vast
+// reservations of the Go runtime (MCL_ONFAULT). Without the right to lock, a
+// page fault may come into a stop; the watchdog bounds it.
+func lockMemory() {
+	const onFault = 4 // MCL_ONFAULT, mlockall(2)
+	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | onFault)
+}
+
+// loop is the tracer's thread. Its end detaches every tracee that still runs,
+// without stopping it: that is how a thread in uninterruptible sleep is let go
+// of. The runtime never ends the process's first thread, so the loop moves
+// away from it.
+func (t *Tracer) loop() {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		moved := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(moved)
+			t.serve()
+		}()
+		<-moved
+		runtime.UnlockOSThread()
+		return
+	}
+	t.serve()
+}
+
+func (t *Tracer) serve() {
+	for {
+		select {
+		case j := <-t.jobs:
+			j.run(&t.hand)
+			close(j.done)
+			if t.hand.abandoned {
+				t.hand.abandoned = false
+				go t.loop()
+				return
+			}
+		case <-t.closed:
+			t.watchdog.close()
+			return
+		}
+	}
+}
+
+// on runs f on the tracer's thread, under the watchdog. Once f has begun it
+// is not abandoned: its own deadlines bound it.
+func (t *Tracer) on(ctx context.Context, f func(*hand) error) error {
+	var err error
+	j := job{done: make(chan struct{}), run: func(h *hand) { err = t.session(h, f) }}
+	select {
+	case t.jobs <- j:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.closed:
+		return ErrClosed
+	}
+	<-j.done
+	return err
+}
+
+func (t *Tracer) session(h *hand, f func(*hand) error) error {
+	if err := t.guardSession(); err != nil {
+		return fmt.Errorf("nothing was stopped: %w", err)
+	}
+	defer t.watchdog.end()
+	defer holdJobControl()()
+	return f(h)
+}
+
+// guardSession wakes the watchdog, or a new one if it has died.
+func (t *Tracer) guardSession() error {
+	if t.watchdog.begin() == nil {
+		return nil
+	}
+	t.watchdog.close()
+	w, err := startWatchdog()
+	if err != nil {
+		return err
+	}
+	t.watchdog = w
+	return w.begin()
+}
+
+// quietly runs f without garbage collection, which would stop this thread in
+// the middle of a stop.
+func quietly(f func() error) error {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	return f()
+}
+
+// Write writes b at addr in one go without stopping anybody: one aligned word
+// of PIE's own data, such as a mode; never code. ErrPageBoundary.
+func (t *Tracer) Write(p *Process, addr address.Addr, b []byte) error {
+	if spansPages(addr, len(b)) {
+		return fmt.Errorf("pid %d: %d bytes at %v: %w", p.Pid(), len(b), addr, ErrPageBoundary)
+	}
+	return t.on(context.Background(), func(h *hand) error {
+		m, err := p.openMemory()
+		if err != nil {
+			return err
+		}
+		defer m.close()
+		return m.write(h, addr, b)
+	})
+}
+
+// How long one operation waits for threads to stop before it lets all go
+// again, and how long system calls in a stopped thread may take in addition:
+// together below the watchdog's stopLimit.
+const (
+	stopTime = 250 * time.Millisecond
+	callTime = 150 * time.Millisecond
+)
+
+// scratch is memory that operations use while threads are stopped, allocated
+// and touched once.
+type scratch struct {
+	xstate, frame, zero []byte
+	tasks               []task
+}
+
+func (s *scratch) allocate() {
+	// A state that fills this may be longer; the length must be a multiple of 8.
+	s.xstate = make([]byte, (frameMax-frameXState-4)&^7)
+	s.frame = make([]byte, frameMax)
+	s.zero = make([]byte, frameMax)
+}
+
+func (s *scratch) remote() remote {
+	return remote{xstate: s.xstate, frame: s.frame, zero: s.zero}
+}

@@ -1,0 +1,208 @@
+package tracee
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// programs holds what TestMain built.
+var programs string
+
+func TestMain(m *testing.M) {
+	if spyMain() {
+		return
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tracee")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	programs = dir
+	if err := build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// build compiles the programs of testdata.
+func build(dir string) error {
+	sources, err := filepath.Glob("testdata/*.c")
+	if err != nil {
+		return err
+	}
+	for _, src := range sources {
+		name := strings.TrimSuffix(filepath.Base(src), ".c")
+		args := []string{"-O2", "-mavx2", "-pthread", "-o", filepath.Join(dir, name), src}
+		if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s (the tests need gcc): %w\n%s", src, err, out)
+		}
+	}
+	out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "govictim"), "./testdata/govictim").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("building govictim: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// victim is a program that checks itself; see testdata/victim.c.
+type victim struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	in     *os.File
+	lines  chan string
+	answer address.Addr // of its function answer
+}
+
+// startVictim runs program with args, which says "ready ADDRESS".
+func startVictim(t testing.TB, program string, args ...string) *victim {
+	t.Helper()
+	v := &victim{t: t, cmd: exec.Command(filepath.Join(programs, program), args...), lines: make(chan string, 16)}
+	theirIn, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, theirOut, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.in, v.cmd.Stdin, v.cmd.Stdout, v.cmd.Stderr = in, theirIn, theirOut, os.Stderr
+	if err := v.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirIn.Close()
+	theirOut.Close()
+	go func() {
+		defer close(v.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			v.lines <- s.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = v.cmd.Process.Kill()
+		_ = v.cmd.Wait()
+		in.Close()
+		out.Close()
+	})
+	if _, err := fmt.Sscanf(v.line(5*time.Second), "ready 0x%x", &v.answer); err != nil {
+		t.Fatalf("victim: %v", err)
+	}
+	return v
+}
+
+func (v *victim) pid() int { return v.cmd.Process.Pid }
+
+func (v *victim) line(d time.Duration) string {
+	v.t.Helper()
+	select {
+	case s, ok := <-v.lines:
+		if !ok {
+			v.t.Fatalf("victim %v has ended: %v", v.cmd.Args, v.cmd.Wait())
+		}
+		if strings.HasPrefix(s, "wrong") {
+			v.t.Fatalf("victim %v: %s", v.cmd.Args, s)
+		}
+		return s
+	case <-time.After(d):
+		st, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.pid()))
+		v.t.Fatalf("victim %v does not answer within %v\n%s", v.cmd.Args, d, st)
+	}
+	return ""
+}
+
+// report asks for the progress made and the EINTRs seen.
+func (v *victim) report() (progress, interrupted uint64) {
+	v.t.Helper()
+	if _, err := v.in.WriteString("\n"); err != nil {
+		v.t.Fatalf("victim: %v", err)
+	}
+	if _, err := fmt.Sscanf(v.line(2*time.Second), "%d %d", &progress, &interrupted); err != nil {
+		v.t.Fatalf("victim: %v", err)
+	}
+	return progress, interrupted
+}
+
+// frozen is how long a victim may make no progress.
+const frozen = 600 * time.Millisecond
+
+// mustProgress checks that the victim lives, works and has seen nothing wrong.
+func (v *victim) mustProgress() {
+	v.t.Helper()
+	before, _ := v.report()
+	for begin := time.Now(); ; time.Sleep(2 * time.Millisecond) {
+		now, _ := v.report()
+		if now > before {
+			return
+		}
+		if time.Since(begin) > frozen {
+			v.t.Fatalf("victim %v makes no progress", v.cmd.Args)
+		}
+	}
+}
+
+// worker returns a thread that does the victim's work: not the main one.
+func (v *victim) worker() int {
+	v.t.Helper()
+	p := v.open()
+	defer p.Close()
+	tids, err := p.Tasks()
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return tids[len(tids)-1]
+}
+
+func (v *victim) open() *Process {
+	v.t.Helper()
+	p, err := Open(v.pid())
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return p
+}
+
+func newTracer(t testing.TB) *Tracer {
+	t.Helper()
+	tr, err := NewTracer(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	return tr
+}
+
+// mapUnmap makes two remote system calls and writes in between.
+func mapUnmap(a *Attached) error {
+	at, err := a.Syscall(unix.SYS_MMAP, 0, 3*pageSize, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, ^uint64(0), 0)
+	if err != nil {
+		return err
+	}
+	text := []byte("written through r-x")
+	if err := a.Write(address.Addr(at+pageSize-5), text); err != nil {
+		return err
+	}
+	back := make([]byte, len(text))
+	if err := a.Read(back, address.Addr(at+pageSize-5)); err != nil {
+		return err
+	}
+	if string(back) != string(text) {
+		return fmt.Errorf("read back %q", back)
+	}
+	_, err = a.Syscall(unix.SYS_MUNMAP, at, 3*pageSize)
+	return err
+}

@@ -1,0 +1,225 @@
+package tracee
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The watchdog is a second process. A tracer that is killed lets go of its
+// tracees; one that is stopped, frozen or waiting for a page does not. When a
+// stop lasts longer than stopLimit, the watchdog kills the tracer.
+//
+// It is the same executable, started anew under the name watchdogName (init
+// below takes over before main), in its own session, so that Ctrl-Z and the
+// hang-up of a terminal do not reach it. Starting anew was preferred to a bare
+// fork of this process: the child of a fork of a Go program has one thread, no
+// scheduler and a stack that must not grow, and shares every page of the
+// tracer copy-on-write, which would put page faults into the stop. It costs
+// some milliseconds, before anything is stopped and while other work goes on.
+//
+// Tracer and watchdog share one page that holds a deadline, so that arming and
+// disarming inside the stop are one store each. Between sessions the watchdog
+// sleeps in a read of its command pipe, and ends when that pipe closes, which
+// the death of the tracer does.
+
+const (
+	watchdogName = "pie-watchdog"
+	// stopLimit is the time from the first interrupt to the last resume after
+	// which the tracer is killed.
+	stopLimit = 500 * time.Millisecond
+	// watchInterval is how often the deadline is looked at during a session.
+	watchInterval = 20 * time.Millisecond
+	// watchdogAnswer is how long a live watchdog may take to answer.
+	watchdogAnswer = 5 * time.Second
+)
+
+// Descriptors of the watchdog process.
+const (
+	watchdogPage = 3 + iota
+	watchdogCommands
+	watchdogAnswers
+	watchdogTracer
+)
+
+func init() {
+	if len(os.Args) > 0 && os.Args[0] == watchdogName {
+		watch()
+		os.Exit(0)
+	}
+}
+
+// watchdog is the tracer's side.
+type watchdog struct {
+	process  *os.Process
+	page     []byte
+	commands *os.File
+	answers  *os.File
+	// began and beganAt are one instant on Go's clock and on the watchdog's,
+	// so that arm need not ask the kernel.
+	began   time.Time
+	beganAt int64
+}
+
+func startWatchdog() (*watchdog, error) {
+	w := &watchdog{}
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	if err := w.open(&theirs); err != nil {
+		w.close()
+		return nil, fmt.Errorf("preparing the watchdog: %w", err)
+	}
+	cmd := exec.Cmd{
+		Path:        "/proc/self/exe",
+		Args:        []string{watchdogName},
+		Env:         []string{"GOMAXPROCS=1", "GOGC=off", "GOTRACEBACK=none"},
+		Dir:         "/",
+		ExtraFiles:  theirs,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		w.close()
+		return nil, fmt.Errorf("starting the watchdog: %w", err)
+	}
+	w.process = cmd.Process
+	go func() { _ = cmd.Wait() }()
+	return w, nil
+}
+
+// open makes the page, the two pipes and a descriptor of this process, and
+// puts the watchdog's ends into theirs in the order of its descriptors.
+func (w *watchdog) open(theirs *[]*os.File) error {
+	fd, err := unix.MemfdCreate(watchdogName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("memfd: %w", err)
+	}
+	*theirs = append(*theirs, os.NewFile(uintptr(fd), "page"))
+	if err := unix.Ftruncate(fd, int64(os.Getpagesize())); err != nil {
+		return fmt.Errorf("memfd: %w", err)
+	}
+	if w.page, err = unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+		return fmt.Errorf("mapping the page: %w", err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	w.commands = write
+	*theirs = append(*theirs, read)
+	if read, write, err = os.Pipe(); err != nil {
+		return err
+	}
+	w.answers = read
+	*theirs = append(*theirs, write)
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return fmt.Errorf("pidfd of this process: %w", err)
+	}
+	*theirs = append(*theirs, os.NewFile(uintptr(self), "tracer"))
+	return nil
+}
+
+// begin makes sure that a watchdog is there and watching before anything is
+// stopped.
+func (w *watchdog) begin() error {
+	if err := w.answers.SetReadDeadline(time.Now().Add(watchdogAnswer)); err != nil {
+		return fmt.Errorf("watchdog: %w", err)
+	}
+	if _, err := w.commands.Write([]byte{'b'}); err != nil {
+		return fmt.Errorf("the watchdog is gone: %w", err)
+	}
+	var b [1]byte
+	if _, err := w.answers.Read(b[:]); err != nil {
+		return fmt.Errorf("the watchdog does not answer: %w", err)
+	}
+	w.began, w.beganAt = time.Now(), monotonic()
+	return nil
+}
+
+// end lets the watchdog sleep.
+func (w *watchdog) end() {
+	w.disarm()
+	_, _ = w.commands.Write([]byte{'e'}) // a dead watchdog is noticed by the next begin
+}
+
+// arm sets the deadline; disarm lifts it. Neither makes a system call.
+func (w *watchdog) arm() {
+	now := w.beganAt + int64(time.Since(w.began))
+	atomic.StoreInt64(deadlineOf(w.page), now+int64(stopLimit))
+}
+
+func (w *watchdog) disarm() { atomic.StoreInt64(deadlineOf(w.page), 0) }
+
+func (w *watchdog) close() {
+	for _, f := range []*os.File{w.commands, w.answers} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if w.page != nil {
+		_ = unix.Munmap(w.page)
+	}
+}
+
+// deadlineOf is the first word of the shared page: nanoseconds of
+// CLOCK_MONOTONIC, 0 when nobody is stopped.
+func deadlineOf(page []byte) *int64 { return (*int64)(unsafe.Pointer(&page[0])) }
+
+// monotonic reads CLOCK_MONOTONIC, which both processes share.
+func monotonic() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// watch is the watchdog process.
+func watch() {
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
+	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE) // without the right to, it may wait for a page itself
+	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return
+	}
+	for {
+		var b [1]byte
+		if n, err := unix.Read(watchdogCommands, b[:]); err == unix.EINTR {
+			continue
+		} else if n != 1 {
+			return
+		}
+		if b[0] != 'b' {
+			continue
+		}
+		if n, _ := unix.Write(watchdogAnswers, b[:]); n != 1 {
+			return
+		}
+		watchSession(page)
+	}
+}
+
+// watchSession looks at the deadline until the next command or the death of
+// the tracer makes the pipe readable.
+func watchSession(page []byte) {
+	fds := []unix.PollFd{{Fd: watchdogCommands, Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, int(watchInterval/time.Millisecond))
+		if err == nil && n > 0 {
+			return
+		}
+		if d := atomic.LoadInt64(deadlineOf(page)); d != 0 && monotonic() > d {
+			_ = unix.PidfdSendSignal(watchdogTracer, unix.SIGKILL, nil, 0)
+			return
+		}
+	}
+}
