@@ -274,27 +274,13 @@ func withoutText(all []Function) []Function {
 
 func missing(err error) bool { return errors.Is(err, binfile.ErrNoTable) }
 
-// starts returns where functions start in a file, ascending: every FDE, every
-// function symbol, every Go function.
+// starts returns where functions start in a file, ascending. Tables that are
+// malformed bound nothing.
 func starts(f *binfile.File) []address.Vaddr {
-	var out []address.Vaddr
-	frames, _ := f.Frames() // what is malformed cannot bound a function
-	for _, r := range frames {
-		out = append(out, r.Start)
+	all, _ := f.Functions()
+	out := make([]address.Vaddr, len(all))
+	for i := range all {
+		out[i] = all[i].Start
 	}
-	t, _ := readTables(f)
-	for _, syms := range [][]binfile.Symbol{t.dyn, t.sym} {
-		for i := range syms {
-			if syms[i].IsFunc() {
-				out = append(out, syms[i].Value)
-			}
-		}
-	}
-	if t.golang != nil {
-		for i := range t.golang.Funcs {
-			out = append(out, t.golang.Funcs[i].Entry)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return out
 }

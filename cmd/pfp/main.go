@@ -1,0 +1,186 @@
+// Command pfp finds functions in programs. So far it lists those that a
+// program's own tables name.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+// Exit codes, as pie has them.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3 // a file that pfp does not read, such as a 32-bit one
+)
+
+// version is set by the linker: -ldflags "-X main.version=…".
+var version = "devel"
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	root := command()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	var usage *usageError
+	var kind *binfile.UnsupportedError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "pfp: %s\nmore: pfp --help\n", term.Escape(usage.msg))
+		return exitUsage
+	case errors.As(err, &kind), errors.Is(err, binfile.ErrNotELF):
+		fmt.Fprintf(stderr, "pfp: %s\n", term.Escape(err.Error()))
+		return exitRefused
+	}
+	fmt.Fprintf(stderr, "pfp: %s\n", term.Escape(err.Error()))
+	return exitFailed
+}
+
+type usageError struct{ msg string }
+
+func (e *usageError) Error() string { return e.msg }
+
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "pfp",
+		Short:         "List the functions of a program",
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &usageError{fmt.Sprintf("no command %q", args[0])}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetVersionTemplate("pfp {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(listCommand())
+	return root
+}
+
+const listHelp = `Lists every function that the symbol tables, Go's function table or the unwind
+table of an ELF file know: address as the linker gave it, size in bytes, the
+table, and the names. A stripped function, which only the unwind table knows,
+has no name ("-"). An indirect function (IFUNC) is marked with (ifunc).`
+
+func listCommand() *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "list BINARY",
+		Short: "List the functions of a program or library",
+		Long:  listHelp,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return &usageError{fmt.Sprintf("pfp list takes one BINARY, got %d arguments", len(args))}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			l, err := list(args[0])
+			var path *fs.PathError
+			if err != nil && !errors.As(err, &path) { // which names it already
+				err = fmt.Errorf("%s: %w", args[0], err)
+			}
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return l.printJSON(c.OutOrStdout())
+			}
+			return l.print(c.OutOrStdout())
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	return c
+}
+
+// listing is what pfp list prints.
+type listing struct {
+	BuildID   string     `json:"build_id,omitempty"`
+	SOName    string     `json:"soname,omitempty"`
+	Go        string     `json:"go,omitempty"`
+	Functions []function `json:"functions"`
+}
+
+type function struct {
+	Address string   `json:"address"` // hexadecimal, link time
+	Size    uint64   `json:"size"`
+	From    string   `json:"from"`
+	Names   []string `json:"names"`
+	IFunc   bool     `json:"ifunc,omitempty"`
+}
+
+func list(path string) (*listing, error) {
+	// Looked at before it is opened: opening a pipe would wait, and a device may
+	// do something.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	f, err := binfile.Open(file, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	all, err := f.Functions()
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{BuildID: f.BuildIDString(), SOName: f.SOName(), Functions: []function{}}
+	if g, err := f.GoBuild(); err == nil {
+		l.Go = g.Version
+	}
+	for _, fn := range all {
+		l.Functions = append(l.Functions, function{fn.Start.String(), fn.Size, fn.From, append([]string{}, fn.Names...), fn.Indirect})
+	}
+	return l, nil
+}
+
+func (l *listing) printJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(l)
+}
+
+func (l *listing) print(w io.Writer) error {
+	t := (&term.Table{}).Right(1)
+	t.Row("ADDRESS", "SIZE", "FROM", "NAME")
+	for _, fn := range l.Functions {
+		name := strings.Join(fn.Names, " ")
+		if name == "" {
+			name = "-"
+		}
+		if fn.IFunc {
+			name += " (ifunc)"
+		}
+		t.Row(fn.Address, fmt.Sprint(fn.Size), fn.From, name)
+	}
+	return t.Write(w, "")
+}

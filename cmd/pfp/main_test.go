@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"pfp": func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the transcripts with a small program that gcc builds.
+func TestScripts(t *testing.T) {
+	dir := t.TempDir()
+	source, err := filepath.Abs("testdata/small.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"small": {"-O1"}, "stripped": {"-O1", "-s"},
+	} {
+		cmd := exec.Command("gcc", append(args, "-o", filepath.Join(dir, name), source)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v (is gcc installed? scripts/setup installs it)\n%s", cmd, err, out)
+		}
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PROGRAMS", dir)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"poke": poke},
+	})
+}
+
+// poke FROM TO OFFSET BYTE copies a file and changes one byte of it.
+func poke(ts *testscript.TestScript, neg bool, args []string) {
+	b, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var off int
+	var value byte
+	_, err = fmt.Sscan(args[2]+" "+args[3], &off, &value)
+	ts.Check(err)
+	b[off] = value
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
+}
