@@ -1,7 +1,14 @@
 package compile
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"go/token"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
@@ -60,8 +67,56 @@ func (e *Error) Error() string {
 	return s
 }
 
+// maxErrors bounds what a hostile file can make us print.
+const maxErrors = 20
+
 // Compile compiles every guard of p, whose files are given by name. Errors are
-// *Error, joined.
+// *Error, joined, in the order of the files.
 func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
-	return nil, &Error{Msg: "the compiler is not built yet"}
+	m, errs := load(files)
+	if errs != nil {
+		return nil, join(errs)
+	}
+	out := &Prepatch{Prepatch: p, Hash: hash(files)}
+	for _, g := range p.Guards {
+		c, err := m.guard(g)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		out.Guards = append(out.Guards, *c)
+	}
+	if errs != nil {
+		return nil, join(errs)
+	}
+	return out, nil
+}
+
+// join sorts errors by place, drops repetitions and bounds their number.
+func join(errs []*Error) error {
+	slices.SortStableFunc(errs, func(a, b *Error) int {
+		return cmp.Or(strings.Compare(a.Pos.File, b.Pos.File), a.Pos.Line-b.Pos.Line, a.Pos.Col-b.Pos.Col)
+	})
+	errs = slices.CompactFunc(errs, func(a, b *Error) bool { return *a == *b })
+	var all []error
+	for _, e := range errs[:min(len(errs), maxErrors)] {
+		all = append(all, e)
+	}
+	return errors.Join(all...)
+}
+
+// hash is independent of the order and of what separates names from contents.
+func hash(files map[string][]byte) [32]byte {
+	h := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(h, "%d:%s%d:", len(name), name, len(files[name]))
+		h.Write(files[name])
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// place returns where pos is; line directives in the source have no say.
+func (m *module) place(pos token.Pos) bpf.Pos {
+	p := m.fset.PositionFor(pos, false)
+	return bpf.Pos{File: p.Filename, Line: p.Line, Col: p.Column}
 }

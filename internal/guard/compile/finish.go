@@ -1,0 +1,183 @@
+package compile
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+)
+
+// finish turns the lowered guard into a unit.
+func (l *lowerer) finish(g source.Guard) (*bpf.Unit, *Error) {
+	entry := l.blocks[0]
+	onFault := l.landing(g.OnFault)
+	onFuel := onFault
+	if g.OnFuel.String() != g.OnFault.String() {
+		onFuel = l.landing(g.OnFuel)
+	}
+	if l.err != nil {
+		return nil, l.err
+	}
+	threadJumps(l.blocks)
+	order := layout(entry)
+	if l.fault != nil && holds(order, l.fault) {
+		// The fault block runs on into the landing, so it comes last.
+		order = append(without(order, l.fault), l.fault)
+	}
+	order = append(order, onFault)
+	if onFuel != onFault {
+		order = append(order, onFuel)
+	}
+	for i, b := range order {
+		b.id = i
+	}
+	l.legalize(order)
+	colors, err := l.assign(order)
+	if err != nil {
+		return nil, err
+	}
+	e := emitter{l: l, order: order, color: colors}
+	u := e.unit(onFault, onFuel)
+	u.Name = g.Name
+	if len(u.Insns) > math.MaxInt16 {
+		return nil, &Error{Pos: l.m.place(entry.pos), Msg: fmt.Sprintf("the guard is too large: %d instructions", len(u.Insns))}
+	}
+	return u, nil
+}
+
+// landing is the block of an onfault or onfuel.
+func (l *lowerer) landing(a source.Action) *block {
+	b := l.newBlock()
+	l.start(b)
+	l.base = landingReg
+	l.exit(action(a))
+	l.base = frameReg
+	return b
+}
+
+func holds(blocks []*block, b *block) bool {
+	for _, x := range blocks {
+		if x == b {
+			return true
+		}
+	}
+	return false
+}
+
+func without(blocks []*block, b *block) []*block {
+	var rest []*block
+	for _, x := range blocks {
+		if x != b {
+			rest = append(rest, x)
+		}
+	}
+	return rest
+}
+
+// threadJumps lets jumps go where they will end up: over empty blocks, and
+// over a branch whose outcome is known on the way to it, as in
+//
+//	r = 1; jump B        B: branch r != 0
+//
+// which is what && and || and functions that return a bool leave.
+func threadJumps(blocks []*block) {
+	for _, b := range blocks {
+		for i := range b.succs() {
+			for range len(blocks) {
+				next := bypass(b, b.to[i])
+				if next == b.to[i] {
+					break
+				}
+				b.to[i] = next
+			}
+		}
+		if b.end == endBranch && b.to[0] == b.to[1] {
+			b.end = endJump
+		}
+	}
+}
+
+// bypass returns where control that goes from b to the block at goes on, if at
+// does nothing.
+func bypass(b, at *block) *block {
+	if len(at.insns) > 0 {
+		return at
+	}
+	switch at.end {
+	case endJump:
+		return at.to[0]
+	case endBranch:
+		if b.end != endJump || !at.b.isConst() {
+			return at
+		}
+		for i := len(b.insns) - 1; i >= 0; i-- {
+			if b.insns[i].dst != at.a.r {
+				continue
+			}
+			if b.insns[i].op == opMov && b.insns[i].a.isConst() {
+				if holdsFor(at.cond, b.insns[i].a.c, at.b.c) {
+					return at.to[0]
+				}
+				return at.to[1]
+			}
+			break
+		}
+	}
+	return at
+}
+
+// layout orders the blocks that can be reached, each soon after one that leads
+// to it.
+func layout(entry *block) []*block {
+	type frame struct {
+		b    *block
+		next int
+	}
+	seen := map[*block]bool{entry: true}
+	stack := []frame{{b: entry}}
+	var post []*block
+	for len(stack) > 0 {
+		top := &stack[len(stack)-1]
+		succs := top.b.succs()
+		if top.next == len(succs) {
+			post = append(post, top.b)
+			stack = stack[:len(stack)-1]
+			continue
+		}
+		top.next++
+		if s := succs[len(succs)-top.next]; !seen[s] {
+			seen[s] = true
+			stack = append(stack, frame{b: s})
+		}
+	}
+	for i, j := 0, len(post)-1; i < j; i, j = i+1, j-1 {
+		post[i], post[j] = post[j], post[i]
+	}
+	return post
+}
+
+// legalize moves constants that no instruction can hold into registers.
+func (l *lowerer) legalize(order []*block) {
+	for _, b := range order {
+		old := b.insns
+		b.insns = nil
+		l.cur = b
+		toReg := func(o *operand) {
+			if o.isConst() && int64(int32(o.c)) != o.c {
+				*o = l.mov(*o)
+			}
+		}
+		for k := range old {
+			l.pos = old[k].pos
+			if old[k].op != opMov && old[k].op != opCall {
+				toReg(&old[k].b)
+			}
+			b.insns = append(b.insns, old[k])
+		}
+		if b.end == endBranch {
+			l.pos = b.pos
+			toReg(&b.b)
+		}
+	}
+}

@@ -1,0 +1,213 @@
+package compile
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/scanner"
+	"go/token"
+	"go/types"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/tools/go/ssa"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/libpie"
+)
+
+// libpiePath is what a prepatch imports.
+const libpiePath = "github.com/patch-integration-engine/pie/libpie"
+
+// module is a prepatch, type-checked and in SSA form.
+type module struct {
+	fset  *token.FileSet
+	files []*ast.File
+	pkg   *types.Package
+	prog  *ssa.Program
+	ssa   *ssa.Package
+	sizes types.Sizes
+	errs  []*Error
+}
+
+// load brings the files through the front end. What it refuses it refuses
+// before the next stage sees it, so that no stage meets input whose cost is not
+// bounded: size, then nesting, then syntax outside the subset, then types, then
+// the size of types.
+func load(files map[string][]byte) (*module, []*Error) {
+	m := &module{fset: token.NewFileSet(), sizes: types.SizesFor("gc", "amd64")}
+	for _, stage := range []func(map[string][]byte){m.parse, m.screen, m.check, m.build} {
+		if stage(files); len(m.errs) > 0 {
+			return nil, m.errs
+		}
+	}
+	return m, nil
+}
+
+// refuse records an error at pos.
+func (m *module) refuse(pos token.Pos, instead, format string, args ...any) {
+	if len(m.errs) < 10*maxErrors {
+		m.errs = append(m.errs, &Error{Pos: m.place(pos), Msg: fmt.Sprintf(format, args...), Instead: instead})
+	}
+}
+
+func (m *module) parse(files map[string][]byte) {
+	size := 0
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if size += len(files[name]); size > source.MaxSize {
+			m.errs = append(m.errs, &Error{Pos: bpf.Pos{File: name, Line: 1, Col: 1}, Msg: fmt.Sprintf("the prepatch is larger than %d KiB", source.MaxSize>>10)})
+			return
+		}
+		f, err := parser.ParseFile(m.fset, name, files[name], parser.SkipObjectResolution)
+		if err == nil {
+			m.files = append(m.files, f)
+			continue
+		}
+		var list scanner.ErrorList
+		if !errors.As(err, &list) {
+			m.errs = append(m.errs, &Error{Pos: bpf.Pos{File: name, Line: 1, Col: 1}, Msg: err.Error()})
+		}
+		for _, e := range list {
+			m.errs = append(m.errs, &Error{Pos: bpf.Pos{File: name, Line: e.Pos.Line, Col: e.Pos.Column}, Msg: e.Msg})
+		}
+	}
+}
+
+// check type-checks the prepatch against the embedded sources.
+func (m *module) check(map[string][]byte) {
+	lib, err := library()
+	if err != nil {
+		m.errs = append(m.errs, &Error{Msg: err.Error()})
+		return
+	}
+	bits, bitFiles, bitInfo, err := bitsPackage(m.fset)
+	if err != nil {
+		m.errs = append(m.errs, &Error{Msg: err.Error()})
+		return
+	}
+	info := newInfo()
+	cfg := types.Config{
+		Importer: importer{libpiePath: lib, "math/bits": bits},
+		Sizes:    m.sizes,
+		Error:    m.typeError,
+	}
+	m.pkg, _ = cfg.Check("prepatch", m.fset, m.files, info)
+	if len(m.errs) > 0 {
+		return
+	}
+	m.checkTypes(info)
+	if len(m.errs) > 0 {
+		return
+	}
+	m.prog = ssa.NewProgram(m.fset, 0)
+	m.prog.CreatePackage(lib, nil, nil, true)
+	m.prog.CreatePackage(bits, bitFiles, bitInfo, true)
+	m.ssa = m.prog.CreatePackage(m.pkg, m.files, info, false)
+}
+
+// build brings every function into SSA form.
+func (m *module) build(map[string][]byte) {
+	defer func() {
+		// The builder panics on what it does not expect. A file that gets
+		// there must end in an error, not take pie down.
+		if r := recover(); r != nil {
+			m.errs = append(m.errs, &Error{Pos: m.place(m.files[0].Package), Msg: fmt.Sprintf("the guard cannot be brought into SSA form: %v", r)})
+		}
+	}()
+	m.prog.Build()
+}
+
+func (m *module) typeError(err error) {
+	var e types.Error
+	if !errors.As(err, &e) {
+		m.errs = append(m.errs, &Error{Msg: err.Error()})
+		return
+	}
+	instead := ""
+	for missing, hint := range laterNames {
+		if strings.Contains(e.Msg, missing) && strings.Contains(e.Msg, "undefined") {
+			instead = hint
+		}
+	}
+	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
+}
+
+// laterNames are names of libpie's design that do not exist yet, as an
+// "undefined" message has them, with what to write instead.
+var laterNames = map[string]string{
+	"libpie.Map":       "libpie has no state across calls yet: decide from this call alone",
+	"libpie.PerThread": "libpie has no state across calls yet: decide from this call alone",
+	"libpie.Counter":   "libpie has no state across calls yet; calls, rejects and events are counted without it",
+	"libpie.Limiter":   "libpie has no state across calls yet: decide from this call alone",
+	"libpie.Invoke":    "a guard cannot call functions of the target yet: look at the memory the function would look at",
+	"libpie.Put":       "a guard cannot write to the target yet: reject the call instead",
+	"libpie.Zero":      "a guard cannot write to the target yet: reject the call instead",
+	"libpie.Rewrite":   "a guard cannot change arguments yet: reject the call instead",
+	"SetArg":           "a guard cannot change arguments yet: reject the call instead",
+	"libpie.Exit":      "a guard cannot end the target: reject the call instead",
+	"Global":           "a guard cannot name a global variable of the target yet: read it through a pointer the function is given",
+	"CalledFrom":       "not known to guards yet: compare c.ReturnAddr()",
+	"StackUsed":        "not known to guards yet",
+}
+
+func newInfo() *types.Info {
+	return &types.Info{
+		Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{},
+		Uses: map[*ast.Ident]types.Object{}, Implicits: map[ast.Node]types.Object{},
+		Scopes: map[ast.Node]*types.Scope{}, Selections: map[*ast.SelectorExpr]*types.Selection{},
+		Instances: map[*ast.Ident]types.Instance{}, FileVersions: map[*ast.File]string{},
+	}
+}
+
+// importer gives the packages a prepatch may import.
+type importer map[string]*types.Package
+
+func (i importer) Import(path string) (*types.Package, error) {
+	if p := i[path]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("package %q is not known to guards", path)
+}
+
+// bodiless stands in for packages that only the bodies of libpie use.
+type bodiless struct{}
+
+func (bodiless) Import(path string) (*types.Package, error) {
+	if path == "unsafe" {
+		return types.Unsafe, nil
+	}
+	p := types.NewPackage(path, path[strings.LastIndexByte(path, '/')+1:])
+	p.MarkComplete()
+	return p, nil
+}
+
+// library returns libpie's declarations. Its bodies are not looked at: to the
+// compiler each of its functions is an instruction.
+func library() (*types.Package, error) {
+	fset := token.NewFileSet()
+	entries, err := libpie.Source.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("reading the embedded libpie: %w", err)
+	}
+	var files []*ast.File
+	for _, e := range entries {
+		text, err := libpie.Source.ReadFile(e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("reading the embedded libpie: %w", err)
+		}
+		f, err := parser.ParseFile(fset, e.Name(), text, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, fmt.Errorf("parsing the embedded libpie: %w", err)
+		}
+		files = append(files, f)
+	}
+	cfg := types.Config{IgnoreFuncBodies: true, Importer: bodiless{}, Sizes: types.SizesFor("gc", "amd64")}
+	pkg, err := cfg.Check(libpiePath, fset, files, nil)
+	if err != nil {
+		return nil, fmt.Errorf("checking the embedded libpie: %w", err)
+	}
+	return pkg, nil
+}

@@ -1,0 +1,161 @@
+package compile
+
+import (
+	"go/ast"
+	"go/token"
+	"strconv"
+)
+
+// Limits of what is looked at.
+const (
+	maxNesting = 500    // of the syntax tree
+	maxNodes   = 60_000 // of the syntax tree, all files together
+)
+
+// screen refuses what is outside the subset and can be told from syntax alone,
+// where the message can point at the very token; and what would be expensive to
+// type-check.
+func (m *module) screen(map[string][]byte) {
+	nodes := 0
+	for _, f := range m.files {
+		depth, tooDeep := 0, false
+		ast.Inspect(f, func(n ast.Node) bool {
+			if n == nil {
+				depth--
+				return false
+			}
+			nodes++
+			if depth >= maxNesting && !tooDeep {
+				tooDeep = true
+				m.refuse(n.Pos(), "name the parts of the expression, or move them into functions", "nested more than %d deep", maxNesting)
+			}
+			if tooDeep {
+				return false
+			}
+			depth++
+			return true
+		})
+		if nodes > maxNodes {
+			m.refuse(f.Package, "a guard is a short check", "the prepatch is too large: more than %d syntax nodes", maxNodes)
+		}
+	}
+	if len(m.errs) > 0 {
+		return
+	}
+	m.screenConstants()
+	for _, f := range m.files {
+		m.screenImports(f)
+		for _, d := range f.Decls {
+			m.screenDecl(d)
+		}
+		ast.Inspect(f, m.screenNode)
+	}
+}
+
+func (m *module) screenImports(f *ast.File) {
+	for _, i := range f.Imports {
+		path, _ := strconv.Unquote(i.Path.Value)
+		switch {
+		case path == "unsafe":
+			m.refuse(i.Pos(), "libpie.At and libpie.AddrOf convert between addresses and pointers", "a guard cannot use unsafe")
+		case path == "C":
+			m.refuse(i.Pos(), "", "a guard cannot use cgo")
+		case path != libpiePath && path != "math/bits":
+			m.refuse(i.Pos(), "only "+libpiePath+" and math/bits can be imported", "a guard cannot import %q", path)
+		case i.Name != nil && i.Name.Name == ".":
+			m.refuse(i.Pos(), "import it by its name", "a guard cannot import into its own scope")
+		}
+	}
+}
+
+func (m *module) screenDecl(d ast.Decl) {
+	switch d := d.(type) {
+	case *ast.FuncDecl:
+		if d.Type.TypeParams != nil {
+			m.refuse(d.Type.TypeParams.Pos(), "write the function for the type you need", "a prepatch cannot declare generic functions")
+		}
+		if d.Name.Name == "init" && d.Recv == nil {
+			m.refuse(d.Pos(), "compute it in the guard", "init does not run: a guard only runs when it is called")
+		}
+		if d.Body == nil {
+			m.refuse(d.Pos(), "write its body", "the function has no body")
+		}
+	case *ast.GenDecl:
+		for _, s := range d.Specs {
+			switch s := s.(type) {
+			case *ast.ValueSpec:
+				if d.Tok == token.VAR {
+					m.refuse(s.Pos(), "use a constant; a table can be a constant string, indexed", "a prepatch has no package-level variables: nothing keeps them between calls yet")
+				}
+			case *ast.TypeSpec:
+				if s.TypeParams != nil {
+					m.refuse(s.TypeParams.Pos(), "write the type you need", "a prepatch cannot declare generic types")
+				}
+			}
+		}
+	}
+}
+
+// screenNode refuses one construct.
+func (m *module) screenNode(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.GoStmt:
+		m.refuse(n.Pos(), "do the work in the guard itself", "a guard cannot start goroutines: it runs on the caller's thread")
+	case *ast.DeferStmt:
+		m.refuse(n.Pos(), "there is nothing to release; return", "a guard cannot defer")
+	case *ast.SelectStmt, *ast.SendStmt, *ast.ChanType:
+		m.refuse(n.Pos(), "decide from this call alone", "a guard cannot use channels")
+	case *ast.FuncLit:
+		m.refuse(n.Pos(), "declare a function", "a guard cannot use closures")
+	case *ast.MapType:
+		m.refuse(n.Pos(), "use a switch, or an array with a fixed length", "a guard cannot use maps")
+	case *ast.InterfaceType:
+		m.refuse(n.Pos(), "use the concrete type", "a guard cannot use interfaces")
+	case *ast.TypeAssertExpr, *ast.TypeSwitchStmt:
+		m.refuse(n.Pos(), "use the concrete type", "a guard cannot use interfaces")
+	case *ast.BranchStmt:
+		if n.Tok == token.GOTO {
+			m.refuse(n.Pos(), "use for, break and continue", "a guard cannot use goto")
+		}
+	case *ast.ArrayType:
+		if n.Len == nil {
+			m.refuse(n.Pos(), "use an array with a fixed length, or c.Bytes for memory of the target; the slice parameter of a Go function is a libpie.GoSlice", "a guard cannot use slices")
+		}
+	case *ast.BasicLit:
+		if n.Kind == token.IMAG {
+			m.refuse(n.Pos(), "", "a guard cannot use complex numbers")
+		}
+	case *ast.CallExpr:
+		m.screenCall(n)
+	}
+	return true
+}
+
+// refusedBuiltins are predeclared functions, and what to do without them.
+var refusedBuiltins = map[string]string{
+	"append": "use an array with a fixed length", "make": "use an array with a fixed length", "new": "declare a variable and take its address",
+	"recover": "a fault always ends the guard with its onfault", "print": "return libpie.Log(code)", "println": "return libpie.Log(code)",
+	"copy": "assign the array, or its elements", "delete": "", "close": "", "complex": "", "real": "", "imag": "", "clear": "assign a zero value",
+}
+
+func (m *module) screenCall(n *ast.CallExpr) {
+	id, ok := n.Fun.(*ast.Ident)
+	if !ok {
+		return
+	}
+	if instead, refused := refusedBuiltins[id.Name]; refused && !m.declares(id.Name) {
+		m.refuse(n.Pos(), instead, "a guard cannot use %s", id.Name)
+	}
+}
+
+// declares reports whether the prepatch has a function of that name.
+func (m *module) declares(name string) bool {
+	for _, f := range m.files {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Name.Name == name {
+				return true
+			}
+		}
+	}
+	return false
+}

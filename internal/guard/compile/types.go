@@ -1,0 +1,203 @@
+package compile
+
+import (
+	"go/types"
+	"math"
+)
+
+// maxLeaves bounds the scalars in one type, nested ones counted.
+const maxLeaves = 4096
+
+// maxParts bounds the scalars of a value that is copied as a whole.
+const maxParts = 64
+
+// leaf is one scalar of a type: where it is and how it is read.
+type leaf struct {
+	off    int64
+	size   uint8 // 1, 2, 4 or 8 bytes
+	signed bool
+	isBool bool
+}
+
+// bits returns the leaf's width.
+func (l leaf) bits() int { return int(l.size) * 8 }
+
+// scalar returns how a value of type t, if it is one word, is held; ok is false
+// for other types.
+func scalar(t types.Type) (l leaf, ok bool) {
+	switch u := t.Underlying().(type) {
+	case *types.Pointer:
+		return leaf{size: 8}, true
+	case *types.Basic:
+		switch u.Kind() {
+		case types.Bool, types.UntypedBool:
+			return leaf{size: 1, isBool: true}, true
+		case types.Int8:
+			return leaf{size: 1, signed: true}, true
+		case types.Uint8:
+			return leaf{size: 1}, true
+		case types.Int16:
+			return leaf{size: 2, signed: true}, true
+		case types.Uint16:
+			return leaf{size: 2}, true
+		case types.Int32, types.UntypedRune:
+			return leaf{size: 4, signed: true}, true
+		case types.Uint32:
+			return leaf{size: 4}, true
+		case types.Int, types.Int64, types.UntypedInt:
+			return leaf{size: 8, signed: true}, true
+		case types.Uint, types.Uint64, types.Uintptr, types.UntypedNil:
+			return leaf{size: 8}, true
+		}
+	}
+	return leaf{}, false
+}
+
+// isLib reports whether t is the type of that name in libpie.
+func isLib(t types.Type, name string) bool {
+	n, ok := types.Unalias(t).(*types.Named)
+	return ok && n.Obj().Name() == name && n.Obj().Pkg() != nil && n.Obj().Pkg().Path() == libpiePath
+}
+
+// isCall reports whether t is *libpie.Call.
+func isCall(t types.Type) bool {
+	p, ok := types.Unalias(t).(*types.Pointer)
+	return ok && isLib(p.Elem(), "Call")
+}
+
+// leaves returns the scalars of t in the order of their offsets; ok is false if
+// t has parts a guard cannot hold. A libpie.Mem is its address and length.
+// Offsets are those in memory; for types that hold a Mem they mean nothing.
+func (m *module) leaves(t types.Type) (all []leaf, ok bool) {
+	if isLib(t, "Mem") {
+		return []leaf{{size: 8}, {off: 8, size: 8, signed: true}}, true
+	}
+	if l, ok := scalar(t); ok {
+		return []leaf{l}, true
+	}
+	switch u := t.Underlying().(type) {
+	case *types.Struct:
+		fields := structFields(u)
+		offsets := m.sizes.Offsetsof(fields)
+		for i, f := range fields {
+			sub, ok := m.leaves(f.Type())
+			if !ok {
+				return nil, false
+			}
+			all = appendAt(all, sub, offsets[i])
+		}
+		return all, true
+	case *types.Array:
+		sub, ok := m.leaves(u.Elem())
+		if !ok {
+			return nil, false
+		}
+		size := m.sizes.Sizeof(u.Elem())
+		for i := range u.Len() {
+			all = appendAt(all, sub, i*size)
+		}
+		return all, true
+	}
+	return nil, false
+}
+
+func appendAt(all, sub []leaf, off int64) []leaf {
+	for _, l := range sub {
+		l.off += off
+		all = append(all, l)
+	}
+	return all
+}
+
+func structFields(s *types.Struct) []*types.Var {
+	fields := make([]*types.Var, s.NumFields())
+	for i := range fields {
+		fields[i] = s.Field(i)
+	}
+	return fields
+}
+
+// checkTypes refuses variables and fields whose type a guard cannot hold, and
+// types so large that computing their layout would take long.
+func (m *module) checkTypes(info *types.Info) {
+	c := counter{seen: map[types.Type]int64{}}
+	for id, obj := range info.Defs {
+		switch obj := obj.(type) {
+		case *types.Var:
+			if instead, why := unheld(obj.Type()); why != "" {
+				m.refuse(id.Pos(), instead, "%s has type %s: %s", obj.Name(), typeName(obj.Type()), why)
+			}
+		case *types.TypeName:
+			if c.count(obj.Type()) > maxLeaves {
+				m.refuse(id.Pos(), "declare only the part of the target's struct that the guard reads", "%s has more than %d fields and elements", obj.Name(), maxLeaves)
+			}
+		}
+	}
+	for e, tv := range info.Types {
+		if c.count(tv.Type) > maxLeaves {
+			m.refuse(e.Pos(), "declare only the part of the target's struct that the guard reads", "the type has more than %d fields and elements", maxLeaves)
+		}
+	}
+}
+
+// unheld says why no variable can have type t, and what to use.
+func unheld(t types.Type) (instead, why string) {
+	switch u := t.Underlying().(type) {
+	case *types.Basic:
+		if u.Info()&(types.IsFloat|types.IsComplex) != 0 {
+			return "read the bits as an integer of the same size, and compare those", "a guard has no floating-point arithmetic"
+		}
+	case *types.Interface:
+		return "use the concrete type; an error that the function is given is a libpie.GoError, any other interface a libpie.GoInterface", "a guard cannot hold an interface value"
+	case *types.Signature:
+		return "call the function by its name", "a guard cannot hold a function value"
+	case *types.Pointer:
+		if b, ok := u.Elem().Underlying().(*types.Basic); ok && b.Kind() == types.String {
+			return "libpie.GoString is a string of a Go program", "a string of the target cannot be read as a Go string"
+		}
+	}
+	return "", ""
+}
+
+// typeName is t without package paths.
+func typeName(t types.Type) string {
+	return types.TypeString(t, func(p *types.Package) string {
+		if p.Path() == libpiePath {
+			return "libpie"
+		}
+		return ""
+	})
+}
+
+// counter counts scalars, each named type once, saturating.
+type counter struct{ seen map[types.Type]int64 }
+
+func (c *counter) count(t types.Type) int64 {
+	if t == nil {
+		return 0
+	}
+	if n, ok := c.seen[t]; ok {
+		return n
+	}
+	c.seen[t] = 1 // a pointer cycle comes back here
+	n := int64(1)
+	switch u := t.Underlying().(type) {
+	case *types.Struct:
+		n = 0
+		for i := range u.NumFields() {
+			n = min(n+c.count(u.Field(i).Type()), math.MaxInt32)
+		}
+	case *types.Array:
+		n = u.Len()
+		if n > maxLeaves {
+			n = math.MaxInt32
+		} else {
+			n *= c.count(u.Elem())
+		}
+	case *types.Pointer:
+		c.count(u.Elem())
+	}
+	n = min(n, math.MaxInt32)
+	c.seen[t] = n
+	return n
+}
