@@ -2,14 +2,111 @@ package jit
 
 import (
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
 )
 
-// program is what Compile needs of a verify.Program.
+// Compile places a verified guard. Errors are *PlaceError.
+func Compile(p *verify.Program, s Site, l Layout) (*Code, error) { return compile(p, s, l) }
+
+// program is what compile needs of a verify.Program.
 type program interface {
 	Unit() *bpf.Unit
 	Reachable(i int) bool
 	FaultPoint(i int) bool
 	NeedsFuel(i int) bool
+	Access(i int) verify.Access
 	Stack() int
+	StackOf(i int) int
 	Verdicts() []bpf.Verdict
+}
+
+func compile(p program, s Site, l Layout) (*Code, error) {
+	if err := checkLayout(p.Unit(), s, l); err != nil {
+		return nil, err
+	}
+	f, err := lower(p)
+	if err != nil {
+		return nil, err
+	}
+	simplify(f)
+	conv := conventionOf(s.ABI)
+	if err := checkPlacement(p.Unit(), f, conv, l); err != nil {
+		return nil, err
+	}
+	legalise(f)
+	order(f)
+	f.stack = p.Stack()
+	regs := allocate(f, conv, s.Free)
+	if regs == nil {
+		return nil, placeError(p.Unit(), -1, "too few registers", ErrUnsupported)
+	}
+	return emit(p, f, regs, s, l)
+}
+
+// checkLayout refuses addresses that no code could be written for.
+func checkLayout(u *bpf.Unit, s Site, l Layout) error {
+	bad := func(detail string) error {
+		return &PlaceError{Unit: u.Name, Insn: -1, Detail: detail, Err: ErrLayout}
+	}
+	switch {
+	case l.Code%16 != 0:
+		return bad("code address " + l.Code.String() + " is not 16-byte aligned")
+	case l.Next%8 != 0:
+		return bad("next pointer " + l.Next.String() + " is not 8-byte aligned")
+	case l.Control%64 != 0 || l.Counters%64 != 0 || l.Events%64 != 0:
+		return bad("control block, counters and events must be 64-byte aligned")
+	case s.ABI != SysV && s.ABI != GoInternal:
+		return bad("unknown calling convention")
+	case l.Faults > Copy:
+		return bad("unknown fault mode")
+	case s.SPDelta < 0 || s.SPDelta > 1<<16:
+		return bad("SPDelta is out of range")
+	}
+	return nil
+}
+
+// checkPlacement refuses what the calling convention or the target cannot give.
+func checkPlacement(u *bpf.Unit, f *function, conv *convention, l Layout) error {
+	for _, b := range f.blocks {
+		for _, v := range b.values {
+			if err := checkValue(u, v, conv, l); err != nil {
+				return err
+			}
+		}
+		if b.term != termExit {
+			continue
+		}
+		e, fail := b.exit, func(detail string, err error) error {
+			return placeError(u, b.insn, detail, err)
+		}
+		switch {
+		case len(e.words) > len(conv.results):
+			return fail("", ErrResult)
+		case e.xmm0 != nil && !conv.xmm0:
+			return fail("floating-point result under Go's ABIInternal", ErrResult)
+		case e.errno != nil && !l.Errno.Known:
+			return fail("", ErrErrno)
+		}
+	}
+	return nil
+}
+
+func checkValue(u *bpf.Unit, v *value, conv *convention, l Layout) error {
+	switch {
+	case v.op == opArg && int(v.imm) >= len(conv.args):
+		return placeError(u, v.insn, "", ErrArgument)
+	case v.op == opSymbol && int(v.imm) >= len(l.Symbols):
+		return placeError(u, v.insn, "", ErrSymbol)
+	case v.faults && l.Faults == Probe && !l.Gettid:
+		return placeError(u, v.insn, "rt_sigprocmask", ErrSyscall)
+	}
+	return nil
+}
+
+func placeError(u *bpf.Unit, insn int, detail string, err error) error {
+	e := &PlaceError{Unit: u.Name, Insn: insn, Detail: detail, Err: err}
+	if insn >= 0 && insn < len(u.Pos) {
+		e.Pos = u.Pos[insn]
+	}
+	return e
 }

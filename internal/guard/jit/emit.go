@@ -1,0 +1,384 @@
+package jit
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// emitter writes one guard out. A block is written in one of two states: bare,
+// with rsp and all registers outside regs.free as at entry, or framed, with
+//
+//	rsp + 0            bytecode stack, e.stack bytes
+//	rsp + e.stack      slots
+//	rsp + e.vectors    saved vector registers and copied memory
+//	rsp + e.local      saved registers, the first pushed last
+//
+// below the entry's rsp. Once framed a path stays so until it leaves the guard.
+type emitter struct {
+	*amd64.Asm
+	p    program
+	f    *function
+	regs *registers
+	site Site
+	l    Layout
+
+	body, enter []amd64.Label // by block: with the frame as it is, and on the way from bare to framed
+	framed      bool          // state of the code being written
+	pushed      int32         // bytes pushed beyond the frame at this point
+	deepest     int32         // most bytes used below the entry's rsp
+	stack       int32
+	vectors     int32
+	local       int32
+	checked     map[*value]int64 // bases whose page was found plausible in this block
+
+	later   []func() // code written after all blocks
+	landing [2]amd64.Label
+	landed  [2]bool // landing is wanted: bare, framed
+	outOf   amd64.Label
+	burnt   bool // outOf is wanted
+	record  amd64.Label
+	records bool
+	probe   amd64.Label
+	probes  bool
+	fetch   amd64.Label
+	fetches bool
+	shards  amd64.Label // literal: address of the counters
+	rodata  amd64.Label
+	faults  []FaultRange
+	lands   []amd64.Label // landing of each fault range
+}
+
+func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, error) {
+	e := &emitter{Asm: amd64.NewAsm(l.Code), p: p, f: f, regs: regs, site: s, l: l}
+	for range f.blocks {
+		e.body = append(e.body, e.Label())
+		e.enter = append(e.enter, e.Label())
+	}
+	for _, lb := range []*amd64.Label{
+		&e.landing[0], &e.landing[1], &e.outOf, &e.record, &e.probe, &e.fetch, &e.shards, &e.rodata,
+	} {
+		*lb = e.Label()
+	}
+	e.layFrame()
+	e.markFramed()
+	e.entry()
+	for i, b := range f.blocks {
+		e.block(b, i)
+	}
+	e.coldCode()
+	code, err := e.Bytes()
+	if errors.Is(err, amd64.ErrOutOfReach) {
+		return nil, placeError(p.Unit(), -1, err.Error(), ErrLayout)
+	}
+	if err != nil {
+		return nil, placeError(p.Unit(), -1, err.Error(), ErrUnsupported)
+	}
+	for i, lb := range e.lands {
+		e.faults[i].Landing, _ = e.Bound(lb)
+	}
+	saved := amd64.Set(regs.saved...)
+	if !slices.ContainsFunc(f.blocks, func(b *block) bool { return b.framed }) {
+		saved = 0
+	}
+	return &Code{Bytes: code, Faults: e.faults, Stack: int(e.deepest), Saved: saved}, nil
+}
+
+// layFrame decides how the frame is laid out.
+func (e *emitter) layFrame() {
+	e.stack = int32(e.f.stack+7) &^ 7
+	e.vectors = e.stack + 8*int32(e.regs.slots)
+	e.local = e.vectors + e.vectorBytes()
+}
+
+// frameSize is the bytes between rsp and the entry's rsp at this point.
+func (e *emitter) frameSize() int32 {
+	if !e.framed {
+		return e.pushed
+	}
+	return e.pushed + e.local + 8*int32(len(e.regs.saved))
+}
+
+// savedAt returns where r was saved; ok is false when its value is still in it.
+func (e *emitter) savedAt(r amd64.Reg) (m amd64.Mem, ok bool) {
+	i := slices.Index(e.regs.saved, r)
+	if !e.framed || i < 0 {
+		return m, false
+	}
+	return amd64.At(amd64.RSP, e.pushed+e.local+8*int32(len(e.regs.saved)-1-i)), true
+}
+
+// slot returns the operand of a slot of the frame.
+func (e *emitter) slot(n int) amd64.Mem {
+	return amd64.At(amd64.RSP, e.pushed+e.stack+8*int32(n))
+}
+
+// push and pop keep track of rsp, and drop forgets n bytes; it keeps the flags.
+func (e *emitter) push(r amd64.Reg) {
+	e.Push(r)
+	e.grow(8)
+}
+
+func (e *emitter) pop(r amd64.Reg) {
+	e.Pop(r)
+	e.pushed -= 8
+}
+
+func (e *emitter) drop(n int32) {
+	e.Lea(amd64.RSP, amd64.At(amd64.RSP, n))
+	e.pushed -= n
+}
+
+// grow notes that n more bytes were pushed.
+func (e *emitter) grow(n int32) {
+	e.pushed += n
+	e.deepest = max(e.deepest, e.frameSize())
+}
+
+// markFramed finds the blocks that need the frame. A block that writes a
+// register the caller may rely on, or uses the frame's memory, needs it, and so
+// does whatever may follow such a block.
+func (e *emitter) markFramed() {
+	var work []*block
+	mark := func(b *block) {
+		if b != nil && !b.framed {
+			b.framed = true
+			work = append(work, b)
+		}
+	}
+	for _, b := range e.f.blocks {
+		if e.needsFrame(b) {
+			mark(b)
+		}
+	}
+	if e.regs.homes {
+		mark(e.f.entry)
+	}
+	for len(work) > 0 {
+		b := work[len(work)-1]
+		work = work[:len(work)-1]
+		for _, s := range b.succs {
+			mark(s)
+		}
+		for _, v := range b.values {
+			if v.faults {
+				mark(e.f.onFault)
+			}
+			if v.burns() {
+				mark(e.f.onFuel)
+			}
+		}
+	}
+}
+
+func (e *emitter) needsFrame(b *block) bool {
+	writes := func(loc location) bool { return loc.reg == amd64.NoReg || !e.regs.free.Has(loc.reg) }
+	for _, v := range b.values {
+		switch {
+		case v.burns(), v.op == opStack, v.op == opStore, v.op == opAtomic, v.op == opHelper,
+			v.op == opLoad && v.args[0].op == opStack:
+			return true
+		case v.op == opPhi || v.op == opArg && !e.regs.homes:
+			continue // written at the ends of the blocks before; not written at all
+		case v.placed() && (v.uses > 0 || v.effect()) && writes(v.loc):
+			return true
+		}
+		for _, r := range v.temp {
+			if !e.regs.free.Has(r) {
+				return true
+			}
+		}
+		if v.faults && e.l.Faults == Copy {
+			return true
+		}
+	}
+	for _, s := range b.succs {
+		for _, v := range s.values {
+			if v.op == opPhi && v.uses > 0 && writes(v.loc) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// entry writes what every call runs: the mode check and the count.
+func (e *emitter) entry() {
+	off := e.Label()
+	e.OpStoreImm(amd64.Cmp, 4, amd64.Abs(e.l.Control.Add(ControlMode)), int32(ModeOff))
+	e.Jcc(amd64.CondE, off)
+	e.count()
+	e.later = append(e.later, func() {
+		e.Bind(off)
+		e.JmpMem(amd64.Abs(e.l.Next))
+	})
+}
+
+// count adds the call to the counters.
+func (e *emitter) count() {
+	if free := e.regs.free.Regs(); len(free) > 0 {
+		e.shard(free[len(free)-1])
+		e.LockInc(amd64.At(free[len(free)-1], CounterCalls))
+		return
+	}
+	e.push(amd64.RAX)
+	e.shard(amd64.RAX)
+	e.LockInc(amd64.At(amd64.RAX, CounterCalls))
+	e.pop(amd64.RAX)
+}
+
+// shard sets r to the address of the shard of this thread: the top four bits of
+// a multiplicative hash (2^32/φ) of rsp, without the bits in which one thread's
+// calls differ.
+func (e *emitter) shard(r amd64.Reg) {
+	e.Mov(8, r, amd64.RSP)
+	e.ShiftImm(amd64.Shr, 8, r, e.regs.conv.shift)
+	e.IMulImm(4, r, r, -0x61c88647)
+	e.ShiftImm(amd64.Shr, 4, r, 32-4-6)
+	e.OpImm(amd64.And, 4, r, (Shards-1)*ShardSize)
+	e.OpLoad(amd64.Add, 8, r, amd64.LabelMem(e.shards))
+}
+
+// block writes b, the i-th.
+func (e *emitter) block(b *block, i int) {
+	var prev *block
+	if i > 0 {
+		prev = e.f.blocks[i-1]
+	}
+	e.framed = b.framed
+	e.checked = map[*value]int64{}
+	if b.framed && (b == e.f.entry || slices.ContainsFunc(b.preds, func(p *block) bool { return !p.framed }) ||
+		b == e.f.onFault && e.faultsBare()) {
+		if prev != nil && prev.framed && e.fallsInto(prev, b) {
+			e.Jmp(e.body[b.id])
+		}
+		e.Bind(e.enter[b.id])
+		e.prologue()
+	}
+	e.Bind(e.body[b.id])
+	for _, v := range b.values {
+		e.value(v)
+	}
+	var next *block
+	if i+1 < len(e.f.blocks) {
+		next = e.f.blocks[i+1]
+	}
+	switch b.term {
+	case termJump:
+		e.phiMoves(b, b.succs[0])
+		if b.succs[0] != next {
+			e.Jmp(e.to(b, b.succs[0]))
+		}
+	case termBranch:
+		e.branch(b, next)
+	case termExit:
+		e.exit(b)
+	}
+}
+
+// faultsBare reports whether a read can fault while there is no frame.
+func (e *emitter) faultsBare() bool {
+	for _, b := range e.f.blocks {
+		for _, v := range b.values {
+			if v.faults && !b.framed {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fallsInto reports whether control reaches b by running off the end of prev.
+func (e *emitter) fallsInto(prev, b *block) bool {
+	return slices.Contains(prev.succs, b)
+}
+
+// to returns the label by which from goes on to b.
+func (e *emitter) to(from, b *block) amd64.Label {
+	if b.framed && !from.framed {
+		return e.enter[b.id]
+	}
+	return e.body[b.id]
+}
+
+// prologue saves registers and makes the frame.
+func (e *emitter) prologue() {
+	for _, r := range e.regs.saved {
+		e.Push(r)
+	}
+	if e.local > 0 {
+		e.Lea(amd64.RSP, amd64.At(amd64.RSP, -e.local))
+	}
+	e.grow(0)
+	if e.regs.burns {
+		e.MovImm(e.regs.fuel.reg, int64(e.f.fuel))
+	}
+}
+
+// epilogue undoes prologue.
+func (e *emitter) epilogue() {
+	if !e.framed {
+		return
+	}
+	if e.local > 0 {
+		e.Lea(amd64.RSP, amd64.At(amd64.RSP, e.local))
+	}
+	for _, r := range slices.Backward(e.regs.saved) {
+		e.Pop(r)
+	}
+}
+
+// coldCode writes what stands behind all blocks.
+func (e *emitter) coldCode() {
+	for len(e.later) > 0 {
+		write := e.later[0]
+		e.later = e.later[1:]
+		write()
+	}
+	for state, framed := range []bool{false, true} {
+		if e.landed[state] {
+			e.framed = framed
+			e.Bind(e.landing[state])
+			e.event(KindFault, nil)
+			e.Jmp(e.to(&block{framed: framed}, e.f.onFault))
+		}
+	}
+	if e.burnt {
+		e.framed = true
+		e.Bind(e.outOf)
+		e.event(KindFuel, nil)
+		e.Jmp(e.body[e.f.onFuel.id])
+	}
+	e.routines()
+	e.Align(8)
+	e.Bind(e.shards)
+	e.Quad(uint64(e.l.Counters))
+	e.Bind(e.rodata)
+	e.Raw(e.p.Unit().Rodata...)
+}
+
+// land returns the label a failed read of the current block jumps to.
+func (e *emitter) land() amd64.Label {
+	i := 0
+	if e.framed {
+		i = 1
+	}
+	e.landed[i] = true
+	return e.landing[i]
+}
+
+// mayFault notes that the code between start and here may fault, and where it
+// continues then.
+func (e *emitter) mayFault(start address.Addr, landing amd64.Label) {
+	if e.l.Faults != Table {
+		return
+	}
+	e.faults = append(e.faults, FaultRange{Start: start, End: e.Here()})
+	e.lands = append(e.lands, landing)
+}
+
+// verdicts lists what the unit can end with.
+func (e *emitter) verdicts() []bpf.Verdict { return e.p.Verdicts() }

@@ -1,0 +1,120 @@
+package jit
+
+import (
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// exit writes the end of b. A verdict that is not known yet is looked up among
+// those that verification found possible.
+func (e *emitter) exit(b *block) {
+	if b.exit.verdict.isConst() {
+		e.leave(verdictOf(b.exit.verdict), b.exit)
+		return
+	}
+	known := e.p.Verdicts()
+	framed := e.framed
+	r := e.operand(b.exit.verdict, 0)
+	for _, v := range known[:max(len(known)-1, 0)] {
+		is := e.Label()
+		e.OpImm(amd64.Cmp, 4, r, int32(v))
+		e.Jcc(amd64.CondE, is)
+		e.later = append(e.later, func() {
+			e.framed = framed
+			e.Bind(is)
+			e.leave(v, b.exit)
+		})
+	}
+	if len(known) > 0 {
+		e.leave(known[len(known)-1], b.exit)
+		return
+	}
+	e.leave(bpf.VerdictPass, b.exit)
+}
+
+// leave writes what a verdict does.
+func (e *emitter) leave(v bpf.Verdict, x *exit) {
+	switch v.Kind() {
+	case bpf.VerdictReject:
+		e.reject(v, x)
+		return
+	case bpf.VerdictLog:
+		e.event(KindLog, x.code)
+	}
+	e.epilogue()
+	e.JmpMem(amd64.Abs(e.l.Next))
+}
+
+// reject counts and writes the event; unless that finds that the call is to
+// pass after all, it makes the function return.
+func (e *emitter) reject(v bpf.Verdict, x *exit) {
+	e.event(KindReject, x.code)
+	pass := e.Label()
+	e.Jcc(amd64.CondB, pass)
+	framed := e.framed
+	e.later = append(e.later, func() {
+		e.framed = framed
+		e.Bind(pass)
+		e.epilogue()
+		e.JmpMem(amd64.Abs(e.l.Next))
+	})
+	words, xmm0, errno, _ := carried(v)
+	if errno {
+		e.setErrno(x.errno)
+	}
+	if xmm0 {
+		e.MovToVec(8, 0, e.operand(x.xmm0, 0))
+	}
+	var moves []transfer
+	var results amd64.RegSet
+	for i, w := range x.words[:min(words, len(x.words))] {
+		r := e.regs.conv.results[i]
+		results = results.With(r)
+		moves = append(moves, transfer{location{reg: r, slot: -1}, w})
+	}
+	e.parallel(moves)
+	e.restoreBut(results)
+	e.Raw(e.site.Undo...)
+	e.Ret()
+}
+
+// restoreBut leaves the frame, restoring all saved registers but those in keep.
+func (e *emitter) restoreBut(keep amd64.RegSet) {
+	if !e.framed {
+		return
+	}
+	for _, r := range slices.Backward(e.regs.saved) {
+		if m, ok := e.savedAt(r); ok && !keep.Has(r) {
+			e.Load(8, r, m)
+		}
+	}
+	e.Lea(amd64.RSP, amd64.At(amd64.RSP, e.frameSize()))
+}
+
+// setErrno stores the thread's errno.
+func (e *emitter) setErrno(v *value) {
+	m := amd64.FSAt(amd64.NoReg, e.l.Errno.Offset)
+	if e.l.Errno.GOT == 0 {
+		e.storeErrno(m, v)
+		return
+	}
+	r := amd64.RAX
+	if v.loc.reg == r {
+		r = amd64.RCX
+	}
+	e.push(r)
+	e.MovImm(r, int64(e.l.Errno.GOT))
+	e.Load(8, r, amd64.At(r, 0))
+	e.storeErrno(amd64.FSAt(r, 0), v)
+	e.pop(r)
+}
+
+func (e *emitter) storeErrno(m amd64.Mem, v *value) {
+	if v.isConst() {
+		e.StoreImm(4, m, int32(v.imm))
+		return
+	}
+	e.Store(4, m, e.operand(v, 0))
+}

@@ -1,0 +1,89 @@
+package jit
+
+import "github.com/patch-integration-engine/pie/internal/isa/amd64"
+
+// Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl in Linux) and
+// what they answer.
+const (
+	sysRtSigprocmask  = 14
+	sysGetpid         = 39
+	sysGettid         = 186
+	sysProcessVMReadv = 310
+
+	errnoEINVAL = 22
+)
+
+// Stack that the routines use, their return address included.
+const (
+	probeStack = 8 * (1 + 7)
+	fetchStack = 8 * (1 + 9 + 4)
+)
+
+// writeProbe writes the routine behind probeAt: the carry flag says that the
+// address pushed last cannot be read. rt_sigprocmask(2) copies the new mask in
+// before it looks at how, so that an impossible how gives EFAULT for memory that
+// cannot be read and EINVAL for memory that can, and changes nothing.
+func (e *emitter) writeProbe() {
+	saves := []amd64.Reg{amd64.RAX, amd64.RCX, amd64.R11, amd64.RDI, amd64.RSI, amd64.RDX, amd64.R10}
+	e.Bind(e.probe)
+	for _, r := range saves {
+		e.Push(r)
+	}
+	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, int32(8*len(saves)+8)))
+	e.OpImm(amd64.And, 8, amd64.RSI, -8)
+	e.MovImm(amd64.RAX, sysRtSigprocmask)
+	e.MovImm(amd64.RDI, 0xffffffff)
+	e.Op(amd64.Xor, 4, amd64.RDX, amd64.RDX)
+	e.MovImm(amd64.R10, 8)
+	e.Syscall()
+	e.OpImm(amd64.Sub, 8, amd64.RAX, -errnoEINVAL)
+	e.Un(amd64.Neg, 8, amd64.RAX) // CF = something else
+	for i := range saves {
+		e.Pop(saves[len(saves)-1-i])
+	}
+	e.Ret()
+}
+
+// writeFetch writes the routine behind fetchTo: it copies n bytes from addr,
+// both pushed, over addr. process_vm_readv(2) on the process itself never
+// faults, whatever other threads unmap meanwhile. The process asks for its id
+// each time: a child that inherits this code has another.
+func (e *emitter) writeFetch() {
+	saves := []amd64.Reg{
+		amd64.RAX, amd64.RCX, amd64.R11, amd64.RDI, amd64.RSI, amd64.RDX, amd64.R10, amd64.R8, amd64.R9,
+	}
+	n, addr := int32(8*len(saves)+8), int32(8*len(saves)+16)
+	e.Bind(e.fetch)
+	for _, r := range saves {
+		e.Push(r)
+	}
+	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, n))
+	e.Load(8, amd64.RDI, amd64.At(amd64.RSP, addr))
+	e.Lea(amd64.RDX, amd64.At(amd64.RSP, addr))
+	e.readSelf()
+	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, n))
+	e.Un(amd64.Neg, 8, amd64.RAX) // CF = fewer bytes, or an error
+	for i := range saves {
+		e.Pop(saves[len(saves)-1-i])
+	}
+	e.Ret()
+}
+
+// readSelf copies rsi bytes from rdi to rdx; rax becomes how many were copied,
+// or a negated errno. It clobbers all registers that writeFetch saves.
+func (e *emitter) readSelf() {
+	for _, r := range []amd64.Reg{amd64.RSI, amd64.RDI, amd64.RSI, amd64.RDX} {
+		e.Push(r) // two iovecs: base, then length upwards; the remote one first
+	}
+	e.MovImm(amd64.RAX, sysGetpid)
+	e.Syscall()
+	e.Mov(4, amd64.RDI, amd64.RAX)
+	e.Mov(8, amd64.RSI, amd64.RSP)
+	e.MovImm(amd64.RDX, 1)
+	e.Lea(amd64.R10, amd64.At(amd64.RSP, 16))
+	e.MovImm(amd64.R8, 1)
+	e.Op(amd64.Xor, 4, amd64.R9, amd64.R9)
+	e.MovImm(amd64.RAX, sysProcessVMReadv)
+	e.Syscall()
+	e.OpImm(amd64.Add, 8, amd64.RSP, 32)
+}

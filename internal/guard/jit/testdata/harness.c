@@ -1,0 +1,230 @@
+/* A process that runs guards for the tests: it does what the test writes to its
+ * standard input and answers on its standard output, so that a guard that
+ * crashes takes this process along and not the test.
+ *
+ * A request is u32 command, u32 length, u64 address, then payload; every command
+ * is answered by u32 length and payload.
+ */
+#define _GNU_SOURCE
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+extern unsigned char state[128 + 16 * 32];
+extern uint64_t entry, outcome, have_avx;
+extern void oracle_call(void), oracle_passed(void), oracle_returned(void);
+
+static void die(const char *what) { perror(what); _exit(3); }
+
+static void get(void *p, size_t n) {
+	for (char *c = p; n; ) {
+		ssize_t k = read(0, c, n);
+		if (k == 0) _exit(0);
+		if (k < 0) die("read");
+		c += k; n -= k;
+	}
+}
+
+static void put(const void *p, size_t n) {
+	for (const char *c = p; n; ) {
+		ssize_t k = write(1, c, n);
+		if (k <= 0) die("write");
+		c += k; n -= k;
+	}
+}
+
+static void answer(const void *p, uint32_t n) { put(&n, 4); put(p, n); }
+
+enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE };
+
+static int avx(void) {
+	unsigned a, b, c, d;
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_AVX)) return 0;
+	uint32_t lo, hi;
+	__asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+	return (lo & 6) == 6;
+}
+
+/* info: passed, returned, errno's offset from fs, &errno, tid, avx */
+static void info(void) {
+	uint64_t fs, r[6];
+	__asm__("mov %%fs:0, %0" : "=r"(fs));
+	r[0] = (uint64_t)oracle_passed;
+	r[1] = (uint64_t)oracle_returned;
+	r[2] = (uint64_t)&errno - fs;
+	r[3] = (uint64_t)&errno;
+	r[4] = syscall(SYS_gettid);
+	r[5] = have_avx;
+	answer(r, sizeof r);
+}
+
+/* map: u64 length, u32 prot, u32 kind: 0 anonymous, 1 one page of a file mapped
+ * over two, so that the second gives SIGBUS; prot 8 unmaps. */
+static void map(uint64_t addr) {
+	struct { uint64_t len; uint32_t prot, kind; } m;
+	get(&m, sizeof m);
+	int fd = -1, flags = MAP_PRIVATE | MAP_FIXED;
+	if (m.prot == 8) {
+		if (munmap((void *)addr, m.len)) die("munmap");
+		answer("", 0);
+		return;
+	}
+	if (m.kind == 1) {
+		fd = memfd_create("short", 0);
+		if (fd < 0 || ftruncate(fd, 4096)) die("memfd");
+	} else flags |= MAP_ANONYMOUS;
+	if (mmap((void *)addr, m.len, m.prot, flags, fd, 0) != (void *)addr) die("mmap");
+	if (fd >= 0) close(fd);
+	answer("", 0);
+}
+
+/* write: code pages are made writable for the time of it. */
+static void store(uint64_t addr, uint32_t len) {
+	uint64_t from = addr & ~4095ull, n = ((addr + len + 4095) & ~4095ull) - from;
+	if (mprotect((void *)from, n, PROT_READ | PROT_WRITE)) die("mprotect");
+	get((void *)addr, len);
+	uint32_t prot;
+	get(&prot, 4);
+	if (mprotect((void *)from, n, prot)) die("mprotect");
+	answer("", 0);
+}
+
+static void call(uint64_t addr) {
+	get(state, sizeof state);
+	entry = addr;
+	outcome = 0;
+	oracle_call();
+	put(&(uint32_t){sizeof state + 8}, 4);
+	put(&outcome, 8);
+	put(state, sizeof state);
+}
+
+/* The dispositions a program may have before PIE's handler is installed. */
+static volatile sig_atomic_t caught;
+static volatile uint64_t caught_addr;
+static uint64_t skip_to;
+
+static void old_plain(int sig) { (void)sig; caught++; }
+static void old_info(int sig, siginfo_t *si, void *ctx) {
+	(void)sig;
+	ucontext_t *uc = ctx;
+	caught++;
+	caught_addr = (uint64_t)si->si_addr;
+	if (si->si_code > 0) uc->uc_mcontext.gregs[REG_RIP] = skip_to;
+}
+
+struct kaction { uint64_t handler, flags, restorer, mask; };
+
+/* handler: u64 fault block, u32 old (0 default, 1 ignore, 2 plain, 3 siginfo),
+ * u32 extra flags of the old action. Installs addr for SIGSEGV and SIGBUS. */
+static void handler(uint64_t addr) {
+	struct { uint64_t block; uint32_t old, flags; } h;
+	get(&h, sizeof h);
+	static char alt[65536];
+	stack_t ss = { .ss_sp = alt, .ss_size = sizeof alt };
+	if (sigaltstack(&ss, NULL)) die("sigaltstack");
+	for (int i = 0; i < 2; i++) {
+		int sig = i ? SIGBUS : SIGSEGV;
+		struct sigaction sa;
+		memset(&sa, 0, sizeof sa);
+		sa.sa_flags = h.flags | (h.old == 3 ? SA_SIGINFO : 0);
+		if (h.old < 2) sa.sa_handler = h.old ? SIG_IGN : SIG_DFL;
+		else if (h.old == 2) sa.sa_handler = old_plain;
+		else sa.sa_sigaction = old_info;
+		if (sigaction(sig, &sa, NULL)) die("sigaction");
+		struct kaction *saved = (struct kaction *)(h.block + 16 + 32 * i), mine;
+		if (syscall(SYS_rt_sigaction, sig, NULL, saved, 8)) die("rt_sigaction");
+		mine.handler = addr;
+		mine.flags = SA_ONSTACK | SA_SIGINFO | SA_NODEFER | 0x04000000;
+		mine.restorer = addr; /* the blob starts with one */
+		mine.mask = saved->mask;
+		mine.handler = addr + 16;
+		if (syscall(SYS_rt_sigaction, sig, &mine, NULL, 8)) die("rt_sigaction");
+	}
+	answer("", 0);
+}
+
+/* raise: u32 0: kill(self, SIGSEGV); 1: read address addr. Answers how many
+ * signals the program's own handler saw, and the address. */
+static void raise_one(uint64_t addr) {
+	uint32_t kind;
+	get(&kind, 4);
+	caught = 0;
+	caught_addr = 0;
+	if (kind == 0) syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), SIGSEGV);
+	else __asm__ volatile("lea 1f(%%rip), %%rax; mov %%rax, %0; mov (%1), %%al; 1:"
+		: "=m"(skip_to) : "r"(addr) : "rax", "memory");
+	uint64_t r[2] = { caught, caught_addr };
+	answer(r, sizeof r);
+}
+
+/* bench: u64 reps, u32 threads, u32 words, then words × u64 arguments. Calls
+ * addr in a loop on each thread and answers the fastest of several runs of
+ * thread 0 in picoseconds a call. */
+struct bench { uint64_t (*fn)(uint64_t, uint64_t, uint64_t, uint64_t); uint64_t reps, a[4], best; };
+static pthread_barrier_t barrier;
+
+static uint64_t nanos(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ull + t.tv_nsec;
+}
+
+static void *bench_thread(void *p) {
+	struct bench *b = p;
+	b->best = ~0ull;
+	for (int run = 0; run < 7; run++) {
+		pthread_barrier_wait(&barrier);
+		uint64_t t = nanos();
+		for (uint64_t i = 0; i < b->reps; i++) b->fn(b->a[0], b->a[1], b->a[2], b->a[3]);
+		t = nanos() - t;
+		uint64_t ps = t * 1000 / b->reps;
+		if (ps < b->best) b->best = ps;
+	}
+	return NULL;
+}
+
+static void bench(uint64_t addr) {
+	struct { uint64_t reps; uint32_t threads, pad; uint64_t a[4]; } q;
+	get(&q, sizeof q);
+	if (q.threads < 1 || q.threads > 64) die("threads");
+	pthread_t t[64];
+	struct bench b[64];
+	pthread_barrier_init(&barrier, NULL, q.threads);
+	for (unsigned i = 0; i < q.threads; i++) {
+		b[i] = (struct bench){ (void *)addr, q.reps, { q.a[0], q.a[1], q.a[2], q.a[3] }, 0 };
+		if (pthread_create(&t[i], NULL, bench_thread, &b[i])) die("pthread_create");
+	}
+	for (unsigned i = 0; i < q.threads; i++) pthread_join(t[i], NULL);
+	answer(&b[0].best, 8);
+}
+
+int main(void) {
+	have_avx = avx();
+	for (;;) {
+		struct { uint32_t cmd, len; uint64_t addr; } q;
+		get(&q, sizeof q);
+		switch (q.cmd) {
+		case CMD_INFO: info(); break;
+		case CMD_MAP: map(q.addr); break;
+		case CMD_WRITE: store(q.addr, q.len); break;
+		case CMD_READ: answer((void *)q.addr, q.len); break;
+		case CMD_CALL: call(q.addr); break;
+		case CMD_ERRNO: { int e = errno; answer(&e, 4); break; }
+		case CMD_HANDLER: handler(q.addr); break;
+		case CMD_BENCH: bench(q.addr); break;
+		case CMD_RAISE: raise_one(q.addr); break;
+		default: die("unknown command");
+		}
+	}
+}
