@@ -192,3 +192,23 @@ func (a *Arena) Trampoline(i int) address.Addr {
 }
 
 func (a *Arena) String() string { return fmt.Sprintf("arena at %v", a.Base) }
+
+// Release frees guard i's record. Its slots become left, unless another guard
+// of the site uses the dispatcher. What it was stays readable, so that old
+// events keep their names.
+func (a *Arena) Release(i int, left SlotState) {
+	g := &a.Guards[i]
+	g.State = Free
+	a.Slots[g.Slot].State = left
+	for _, o := range a.Guards {
+		if o.State != Free && o.Dispatcher == g.Dispatcher {
+			return
+		}
+	}
+	a.Slots[g.Dispatcher].State = left
+}
+
+// Was returns the state that slot i has in the process.
+func (a *Arena) Was(i int) SlotState {
+	return decodeSlot(a.Header.slots.cut(a.raw, i)).State
+}

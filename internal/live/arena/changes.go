@@ -1,6 +1,9 @@
 package arena
 
-import "bytes"
+import (
+	"bytes"
+	"crypto/sha256"
+)
 
 // Changes returns the records that differ from what the process has, in the
 // order in which they are to be written: what others refer to first. Control
@@ -56,4 +59,33 @@ func (a *Arena) Missing() []Region {
 		}
 	}
 	return out
+}
+
+// Snapshot returns the state region as the process has it.
+func (a *Arena) Snapshot() []byte { return bytes.Clone(a.raw) }
+
+// Revert returns the records that bring the process back to an earlier
+// snapshot, in the order in which they are to be written: guards first, what
+// they refer to last.
+func (a *Arena) Revert(snapshot []byte) []Record {
+	var out []Record
+	add := func(t table, i int) {
+		was, is := t.cut(snapshot, i), t.cut(a.raw, i)
+		if !bytes.Equal(was, is) {
+			out = append(out, Record{int(t.row(i)), was})
+		}
+	}
+	g := a.Header.geometry
+	for _, t := range []table{g.guards, g.prepatches, g.slots} {
+		for i := range int(t.count) {
+			add(t, i)
+		}
+	}
+	return out
+}
+
+// ContentHash is Slot.Content of code.
+func ContentHash(code []byte) uint64 {
+	h := sha256.Sum256(code)
+	return order.Uint64(h[:8])
 }

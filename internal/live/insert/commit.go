@@ -1,0 +1,192 @@
+package insert
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+)
+
+// edit is one write of a commit: a site, or a pointer between guards.
+type edit struct {
+	at       address.Addr
+	old, new []byte
+	function string
+	moves    []plan.Move // of threads inside [at, at+len(old))
+}
+
+func (e *edit) end() address.Addr { return e.at.Add(int64(len(e.old))) }
+
+// edits are the writes that let the prepared guards be reached: the patch of
+// each unguarded site, or the pointer of the last guard of a guarded one.
+func (in *insertion) edits() []edit {
+	var out []edit
+	for k, g := range in.pp.guards {
+		if !in.firstAt(k) {
+			continue
+		}
+		others := in.others(g)
+		if len(others) == 0 {
+			out = append(out, edit{g.Site, g.Original, g.Patch, g.Function, g.Moves})
+			continue
+		}
+		last := g.Place.Arena.Next(others[len(others)-1])
+		out = append(out, edit{last, word(g.Place.Trampoline), word(g.Place.Code), g.Function, nil})
+	}
+	return out
+}
+
+func word(a address.Addr) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(a)) }
+
+// A commit waits for a thread to leave a site in which its pc, or a signal
+// frame of it, cannot be moved: so often, so long apart.
+const (
+	commitTries = 40
+	commitWait  = 5 * time.Millisecond
+)
+
+// commit stops the world and makes the edits: all, or none.
+func commit(ctx context.Context, t *tracee.Tracer, p *tracee.Process, edits []edit) (tracee.Stop, error) {
+	c, err := newCommitment(p, edits)
+	if err != nil {
+		return tracee.Stop{}, err
+	}
+	return c.run(ctx, t, p)
+}
+
+func (c *commitment) run(ctx context.Context, t *tracee.Tracer, p *tracee.Process) (tracee.Stop, error) {
+	var longest time.Duration
+	for try := 1; ; try++ {
+		stop, err := t.StopWorld(ctx, p, c.avoid, c.make)
+		longest = max(longest, stop.Pause)
+		stop.Pause = longest
+		if err == nil {
+			return stop, nil
+		}
+		if !errors.Is(err, ErrBusySite) && !errors.Is(err, tracee.ErrBusy) || try == commitTries {
+			return stop, c.explain(p, err)
+		}
+		select {
+		case <-ctx.Done():
+			return stop, ctx.Err()
+		case <-time.After(commitWait):
+		}
+	}
+}
+
+// commitment is the edits with all that is needed while the world is stopped.
+type commitment struct {
+	edits  []edit
+	avoid  []tracee.Range
+	frames frames
+	pcs    []int // threads to move: index of the thread
+	tos    []address.Addr
+	failed *edit
+	watch  []arena.Range // code that the edits lead away from
+	seen   bool          // a thread or a signal frame was in it
+}
+
+func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
+	f, err := newFrames(p)
+	if err != nil {
+		return nil, err
+	}
+	c := &commitment{edits: edits, frames: f, pcs: make([]int, 0, maxMoves), tos: make([]address.Addr, 0, maxMoves)}
+	for _, e := range edits {
+		c.avoid = append(c.avoid, tracee.Range{Start: e.at, End: e.end()})
+	}
+	return c, nil
+}
+
+// maxMoves bounds the threads that one stop moves out of sites.
+const maxMoves = 4096
+
+// make runs while the world is stopped: it allocates nothing.
+func (c *commitment) make(w *tracee.World) error {
+	c.failed = nil
+	if err := c.place(w); err != nil {
+		return err
+	}
+	if err := c.frames.check(w, c.edits); err != nil {
+		return err
+	}
+	for i := range c.edits {
+		e := &c.edits[i]
+		if err := w.Write(e.at, e.new, e.old); err != nil {
+			c.failed = e
+			c.unmake(w, i)
+			return err
+		}
+	}
+	c.seen = c.frames.anyIn(w, c.watch)
+	for i, k := range c.pcs {
+		if err := w.SetPC(w.Threads()[k].Tid, c.tos[i]); err != nil {
+			c.unmake(w, len(c.edits))
+			return err
+		}
+	}
+	return nil
+}
+
+// place finds where each thread inside a site goes. A thread at its start stays:
+// it meets the new instruction.
+func (c *commitment) place(w *tracee.World) error {
+	c.pcs, c.tos = c.pcs[:0], c.tos[:0]
+	threads := w.Threads()
+	for k := range threads {
+		pc := threads[k].PC
+		for i := range c.edits {
+			e := &c.edits[i]
+			if pc <= e.at || pc >= e.end() {
+				continue
+			}
+			to, ok := e.move(pc)
+			if !ok || len(c.pcs) == cap(c.pcs) {
+				c.failed = e
+				return ErrBusySite
+			}
+			c.pcs, c.tos = append(c.pcs, k), append(c.tos, to)
+		}
+	}
+	return nil
+}
+
+func (e *edit) move(pc address.Addr) (address.Addr, bool) {
+	for i := range e.moves {
+		if e.moves[i].From == pc {
+			return e.moves[i].To, true
+		}
+	}
+	return 0, false
+}
+
+// unmake takes the first n edits back, the world still stopped. Threads that
+// were moved already go on in the trampoline, which does the same.
+func (c *commitment) unmake(w *tracee.World, n int) {
+	for i := range slices.Backward(c.edits[:n]) {
+		e := &c.edits[i]
+		_ = w.Write(e.at, e.old, e.new)
+	}
+}
+
+// explain names the site that stood in the way.
+func (c *commitment) explain(p *tracee.Process, err error) error {
+	e := c.failed
+	if e == nil {
+		return fmt.Errorf("pid %d: %w", p.Pid(), err)
+	}
+	if errors.Is(err, tracee.ErrMismatch) {
+		found := make([]byte, len(e.old))
+		if _, rerr := p.ReadAt(found, e.at); rerr == nil {
+			return &SiteError{nameOf(found, e.old), p.Pid(), e.function, e.at, e.old, found}
+		}
+	}
+	return fmt.Errorf("pid %d: %s at %v: %w", p.Pid(), e.function, e.at, err)
+}

@@ -1,0 +1,191 @@
+package insert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+)
+
+// Options are the operator's decisions for one insertion.
+type Options struct {
+	Mode      jit.Mode
+	Trial     time.Duration // the guards stop rejecting after it; 0: no trial
+	MaxReject float64       // share of calls, 0–1, above which a trial ends; 0: none
+	Partial   bool          // recorded: copies of the function stay uncovered
+}
+
+// Report is what an insertion did.
+type Report struct {
+	Sites    []SiteReport
+	Threads  int           // stopped for the commit
+	Pause    time.Duration // the longest time one thread was off
+	Wall     time.Duration
+	Dirtied  int       // bytes of memory the target is charged for: whole pages
+	TrialEnd time.Time // zero when there is no trial
+	Forked   []int     // children born meanwhile: they may have no guard yet
+	Faults   jit.FaultMode
+}
+
+// SiteReport is one site that was written, and read back.
+type SiteReport struct {
+	Function      string
+	Image         arena.Image
+	Site          address.Addr
+	Before, After []byte
+}
+
+// Insert carries out pl in p. Its guards go in together or not at all; an error
+// says that nothing was changed, unless it wraps ErrUnproven. Other errors
+// a caller decides on: ErrAlreadyIn, ErrOtherVersion, ErrPartial, ErrStale,
+// ErrBusySite, *SiteError, *HeadroomError, and tracee's.
+func Insert(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pl *plan.Plan, o Options) (Report, error) {
+	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.Guards()}, o)
+}
+
+// prepatch is what a plan says.
+type prepatch struct {
+	id     string
+	hash   [32]byte
+	guards []plan.Guard
+}
+
+func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp prepatch, o Options) (Report, error) {
+	start := time.Now()
+	unlock, err := p.Lock()
+	if err != nil {
+		return Report{}, err
+	}
+	defer unlock()
+	in := newInsertion(t, p, pp, o)
+	if err := in.check(); err != nil {
+		return Report{}, err
+	}
+	if err := in.model(); err != nil {
+		return Report{}, err
+	}
+	if err := in.prepare(ctx); err != nil {
+		return Report{}, err
+	}
+	stop, err := commit(ctx, t, p, in.edits())
+	if err != nil {
+		return Report{}, errors.Join(err, in.undo(ctx))
+	}
+	in.report.Threads, in.report.Forked = stop.Threads, stop.Forked
+	in.report.Pause = max(in.report.Pause, stop.Pause)
+	if err := in.prove(); err != nil {
+		return in.report, err
+	}
+	in.report.Wall = time.Since(start)
+	return in.report, nil
+}
+
+// insertion is an insertion on its way.
+type insertion struct {
+	t      *tracee.Tracer
+	p      *tracee.Process
+	pp     prepatch
+	o      Options
+	arenas []*arena.Arena
+	before [][]byte        // the arenas' records as the process had them
+	mapped []arena.Regions // regions that prepare has mapped, by arena
+	pages  map[address.Addr]bool
+	report Report
+}
+
+func newInsertion(t *tracee.Tracer, p *tracee.Process, pp prepatch, o Options) *insertion {
+	in := &insertion{t: t, p: p, pp: pp, o: o, pages: map[address.Addr]bool{}}
+	for _, g := range pp.guards {
+		if a := g.Place.Arena; in.arena(a) < 0 {
+			in.arenas = append(in.arenas, a)
+			in.before = append(in.before, a.Snapshot())
+		}
+	}
+	in.mapped = make([]arena.Regions, len(in.arenas))
+	return in
+}
+
+func (in *insertion) arena(a *arena.Arena) int {
+	for i, x := range in.arenas {
+		if x == a {
+			return i
+		}
+	}
+	return -1
+}
+
+// check refuses what needs no stop to be refused.
+func (in *insertion) check() error {
+	if len(in.pp.guards) == 0 {
+		return fmt.Errorf("pid %d: a plan without guards", in.p.Pid())
+	}
+	if err := in.p.Check(); err != nil {
+		return err
+	}
+	if err := present(in.p, in.pp.id, in.pp.hash); err != nil {
+		return err
+	}
+	for _, a := range in.arenas {
+		if err := in.fresh(a); err != nil {
+			return err
+		}
+	}
+	if err := in.headroom(); err != nil {
+		return err
+	}
+	return in.checkSites()
+}
+
+// fresh refuses a plan made for an arena that has changed since.
+func (in *insertion) fresh(a *arena.Arena) error {
+	if a.Mapped == 0 {
+		return nil
+	}
+	r := a.State()
+	b := make([]byte, r.End-r.Start)
+	if _, err := in.p.ReadAt(b, r.Start); err != nil || !a.Unchanged(b) {
+		return fmt.Errorf("pid %d: %v: %w", in.p.Pid(), a, ErrStale)
+	}
+	return nil
+}
+
+// headroom refuses when a limit would refuse or kill later: remote writes are
+// charged to the target.
+func (in *insertion) headroom() error {
+	h, err := in.p.Headroom()
+	if err != nil {
+		return err
+	}
+	span, dirty := uint64(0), uint64(0)
+	for _, a := range in.arenas {
+		if a.Mapped != arena.HasAll {
+			span += arena.Span
+		}
+		dirty += arenaDirty
+	}
+	dirty += uint64(len(in.pp.guards)) * pageSize
+	if h.LocksFuture {
+		dirty += span
+	}
+	if h.Cgroup < dirty+spare {
+		return &HeadroomError{in.p.Pid(), "the memory limit of its cgroup", h.Cgroup, dirty + spare}
+	}
+	if h.AddressSpace < span {
+		return &HeadroomError{in.p.Pid(), "RLIMIT_AS", h.AddressSpace, span}
+	}
+	return nil
+}
+
+const (
+	pageSize = 4096
+	// arenaDirty is the most memory an insertion touches in an arena, in bytes.
+	arenaDirty = 24 << 10
+	// spare is what must be left to a target below its cgroup's limit, in bytes.
+	spare = 64 << 10
+)

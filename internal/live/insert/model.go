@@ -1,0 +1,203 @@
+package insert
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/clock"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
+)
+
+// model fills the arenas' records and control blocks with what will be: all
+// of it as prepared.
+func (in *insertion) model() error {
+	for _, a := range in.arenas {
+		i, err := in.prepatchRecord(a)
+		if err != nil {
+			return err
+		}
+		for _, g := range in.pp.guards {
+			if g.Place.Arena != a {
+				continue
+			}
+			if err := in.guardRecord(a, i, g); err != nil {
+				return err
+			}
+		}
+	}
+	return in.controls()
+}
+
+func (in *insertion) prepatchRecord(a *arena.Arena) (int, error) {
+	n := 0
+	for _, g := range in.pp.guards {
+		if g.Place.Arena == a {
+			n++
+		}
+	}
+	for i := range a.Prepatches {
+		if a.Prepatches[i].State != arena.Free {
+			continue
+		}
+		a.Prepatches[i] = arena.Prepatch{
+			State: arena.Prepared, ID: in.pp.id, Hash: in.pp.hash, Inserted: time.Now(), Guards: n, Flags: in.flags(),
+		}
+		return i, nil
+	}
+	return 0, fmt.Errorf("pid %d: %v: all %d prepatch records in use: %w", in.p.Pid(), a, len(a.Prepatches), arena.ErrFull)
+}
+
+func (in *insertion) flags() arena.Flags {
+	var f arena.Flags
+	if in.o.Mode == jit.ModeAudit {
+		f |= arena.FlagAudit
+	}
+	if in.o.Trial > 0 {
+		f |= arena.FlagTrial
+	}
+	if in.o.Partial {
+		f |= arena.FlagPartial
+	}
+	return f
+}
+
+func (in *insertion) guardRecord(a *arena.Arena, pp int, g plan.Guard) error {
+	i := g.Place.Index
+	place := 0
+	for _, j := range a.GuardsAt(g.Site) {
+		if j != i {
+			place = max(place, a.Guards[j].Order+1)
+		}
+	}
+	base := arena.Counts{}
+	if a.Mapped&arena.HasShared != 0 {
+		var err error
+		if base, err = observe.Counts(in.p, a, i); err != nil {
+			return err
+		}
+	}
+	old := a.Guards[i]
+	a.Guards[i] = arena.Guard{
+		State: arena.Prepared, Prepatch: pp, Order: place, Function: g.Function, Image: g.Image,
+		Site: g.Site, SiteOff: g.SiteOff, Original: g.Original, Patch: g.Patch,
+		Dispatcher: old.Dispatcher, Slot: old.Slot, FaultMode: uint8(g.Faults), Base: base,
+	}
+	a.Slots[old.Slot].Content = arena.ContentHash(g.Code.Bytes)
+	a.Slots[old.Dispatcher].Content = arena.ContentHash(g.Trampoline)
+	return nil
+}
+
+// controls fills the control blocks: mode, trial, clock.
+func (in *insertion) controls() error {
+	c, err := clock.New()
+	if err != nil {
+		return err
+	}
+	for _, g := range in.pp.guards {
+		a, i := g.Place.Arena, g.Place.Index
+		b := make([]byte, jit.ControlSize)
+		base := a.Guards[i].Base
+		le := binary.LittleEndian
+		le.PutUint32(b[jit.ControlMode:], uint32(in.o.Mode))
+		if in.o.Trial > 0 {
+			le.PutUint64(b[jit.ControlTrialEnd:], c.After(in.o.Trial))
+			le.PutUint32(b[jit.ControlMaxReject:], share(in.o.MaxReject))
+			in.report.TrialEnd = time.Now().Add(in.o.Trial)
+		}
+		le.PutUint64(b[jit.ControlCalls0:], base.Calls)
+		le.PutUint64(b[jit.ControlRejects0:], base.Rejects)
+		le.PutUint64(b[jit.ControlClockTSC:], c.TSC)
+		le.PutUint64(b[jit.ControlClockNS:], c.Mono)
+		le.PutUint64(b[jit.ControlClockMult:], c.Mult())
+		a.Controls[i] = b
+	}
+	return nil
+}
+
+// share is a share of calls as the control block has it: per 65,536, rounded
+// up so that a share that is not 0 never means no limit.
+func share(s float64) uint32 {
+	switch {
+	case !(s > 0):
+		return 0
+	case s >= 1:
+		return 1 << 16
+	}
+	return uint32(s*(1<<16)) + 1
+}
+
+// block is bytes of code that prepare writes.
+type block struct {
+	at    address.Addr
+	bytes []byte
+	slot  int   // whose code it is
+	words []int // offsets of 8-byte pointers in it, which may differ in code that is in use
+}
+
+// blocks are the dispatchers and guards in a, with their pointers set so that
+// each site's new guards follow one another and end at the trampoline. A
+// dispatcher that guards are behind already is left alone.
+func (in *insertion) blocks(a *arena.Arena) []block {
+	var out []block
+	for k, g := range in.pp.guards {
+		if g.Place.Arena != a {
+			continue
+		}
+		rec := a.Guards[g.Place.Index]
+		code := make([]byte, g.Place.Code-g.Place.Next, int(g.Place.Code-g.Place.Next)+len(g.Code.Bytes))
+		binary.LittleEndian.PutUint64(code, uint64(in.follower(k)))
+		out = append(out, block{g.Place.Next, append(code, g.Code.Bytes...), rec.Slot, []int{0}})
+		if in.firstAt(k) && !in.shares(g) {
+			d := arena.Dispatcher(g.Place.Code, g.Trampoline)
+			out = append(out, block{g.Place.Dispatcher, d, rec.Dispatcher, []int{int(g.Place.Head - g.Place.Dispatcher)}})
+		}
+	}
+	return out
+}
+
+// follower is what guard k passes to: the next new guard of its site, or the
+// trampoline.
+func (in *insertion) follower(k int) address.Addr {
+	g := in.pp.guards[k]
+	for _, o := range in.pp.guards[k+1:] {
+		if o.Site == g.Site {
+			return o.Place.Code
+		}
+	}
+	return g.Place.Trampoline
+}
+
+// firstAt reports whether guard k is the first new one of its site.
+func (in *insertion) firstAt(k int) bool {
+	for _, o := range in.pp.guards[:k] {
+		if o.Site == in.pp.guards[k].Site {
+			return false
+		}
+	}
+	return true
+}
+
+// missing cuts from b what the process has already. ok is false when b differs
+// from code that threads may be in.
+func (b block) missing(has []byte, state arena.SlotState) (parts []block, ok bool) {
+	if bytes.Equal(has, b.bytes) {
+		return nil, true
+	}
+	if state == arena.SlotFree {
+		return []block{b}, true
+	}
+	same := bytes.Clone(has)
+	for _, w := range b.words {
+		copy(same[w:w+8], b.bytes[w:w+8])
+		if !bytes.Equal(has[w:w+8], b.bytes[w:w+8]) {
+			parts = append(parts, block{at: b.at.Add(int64(w)), bytes: b.bytes[w : w+8], slot: b.slot})
+		}
+	}
+	return parts, bytes.Equal(same, b.bytes)
+}

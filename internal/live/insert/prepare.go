@@ -1,0 +1,200 @@
+package insert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+)
+
+// step is one thing prepare does to the stopped thread's process: map a
+// region, or write bytes. All are laid out before the stop.
+type step struct {
+	arena  int
+	region arena.Region // to map, when Is is not 0
+	write  block
+	record bool // write is a record
+}
+
+// prepare maps and fills the arenas. When it returns an error, what it mapped
+// is unmapped and what it wrote is taken back.
+func (in *insertion) prepare(ctx context.Context) error {
+	steps, err := in.steps()
+	if err != nil {
+		return err
+	}
+	var pause time.Duration
+	err = in.t.Attach(ctx, in.p, func(at *tracee.Attached) error {
+		start := time.Now()
+		defer func() { pause = time.Since(start) }()
+		for i := range steps {
+			if err := in.do(at, &steps[i]); err != nil {
+				return errors.Join(err, in.takeBack(at))
+			}
+		}
+		return nil
+	})
+	in.report.Pause = pause
+	if err != nil {
+		return fmt.Errorf("pid %d: preparing the arena: %w", in.p.Pid(), err)
+	}
+	in.note(steps)
+	return nil
+}
+
+// steps lays out, arena by arena: map the state and write the header, so that
+// the rest has a name; map the other regions; write the records as prepared,
+// the control blocks, and the code.
+func (in *insertion) steps() ([]step, error) {
+	var out []step
+	for k, a := range in.arenas {
+		records := a.Changes()
+		missing := a.Missing()
+		if a.Mapped&arena.HasState == 0 {
+			out = append(out, step{arena: k, region: missing[0]}, in.recordStep(k, records[0]))
+			missing, records = missing[1:], records[1:]
+		}
+		for _, m := range missing {
+			out = append(out, step{arena: k, region: m})
+		}
+		for _, r := range records {
+			out = append(out, in.recordStep(k, r))
+		}
+		for _, g := range in.pp.guards {
+			if g.Place.Arena == a {
+				s := in.recordStep(k, a.EncodeControl(g.Place.Index))
+				s.record = false
+				out = append(out, s)
+			}
+		}
+		code, err := in.codeSteps(k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, code...)
+	}
+	return out, nil
+}
+
+func (in *insertion) recordStep(k int, r arena.Record) step {
+	return step{arena: k, record: true, write: block{at: in.arenas[k].State().Start.Add(int64(r.Off)), bytes: r.Bytes}}
+}
+
+// codeSteps writes what of the code the process does not have yet.
+func (in *insertion) codeSteps(k int) ([]step, error) {
+	a := in.arenas[k]
+	var out []step
+	for _, b := range in.blocks(a) {
+		parts := []block{b}
+		if a.Mapped&arena.HasCode != 0 {
+			has := make([]byte, len(b.bytes))
+			if _, err := in.p.ReadAt(has, b.at); err != nil {
+				return nil, fmt.Errorf("pid %d: code at %v: %w", in.p.Pid(), b.at, err)
+			}
+			var ok bool
+			if parts, ok = b.missing(has, a.Was(b.slot)); !ok {
+				return nil, fmt.Errorf("pid %d: the slot at %v holds other code: %w", in.p.Pid(), b.at, ErrStale)
+			}
+		}
+		for _, w := range parts {
+			out = append(out, step{arena: k, write: w})
+		}
+	}
+	return out, nil
+}
+
+// do runs one step in the target.
+func (in *insertion) do(at *tracee.Attached, s *step) error {
+	if s.region.Is == 0 {
+		return at.Write(s.write.at, s.write.bytes)
+	}
+	got, err := at.Syscall(unix.SYS_MMAP, mapArgs(s.region)...)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("map %v: %w", s.region.Range.Start, ErrStale)
+	}
+	if err != nil {
+		return fmt.Errorf("map %d bytes at %v: %w", s.region.Range.End-s.region.Range.Start, s.region.Range.Start, err)
+	}
+	if got != uint64(s.region.Range.Start) {
+		// A kernel before 4.17 takes MAP_FIXED_NOREPLACE for a hint.
+		_, err := at.Syscall(unix.SYS_MUNMAP, got, uint64(s.region.Range.End-s.region.Range.Start))
+		return errors.Join(fmt.Errorf("map %v: the kernel gave %#x: %w", s.region.Range.Start, got, ErrStale), err)
+	}
+	in.mapped[s.arena] |= s.region.Is
+	return nil
+}
+
+// mapArgs are mmap(2)'s for a region: code is never writable to the program.
+func mapArgs(r arena.Region) []uint64 {
+	prot, flags := uint64(unix.PROT_READ|unix.PROT_WRITE), uint64(unix.MAP_PRIVATE)
+	switch r.Is {
+	case arena.HasCode:
+		prot = unix.PROT_READ | unix.PROT_EXEC
+	case arena.HasShared:
+		flags = unix.MAP_SHARED
+	}
+	const noFile = ^uint64(0)
+	return []uint64{
+		uint64(r.Range.Start), uint64(r.Range.End - r.Range.Start), prot,
+		flags | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE, noFile, 0,
+	}
+}
+
+// takeBack unmaps what prepare has mapped, and reverts the records of arenas
+// that were there before. No site leads to any of it.
+func (in *insertion) takeBack(at *tracee.Attached) error {
+	var errs error
+	for k, a := range in.arenas {
+		if in.mapped[k] != 0 {
+			for _, r := range a.Missing() {
+				if in.mapped[k]&r.Is == 0 {
+					continue
+				}
+				_, err := at.Syscall(unix.SYS_MUNMAP, uint64(r.Range.Start), uint64(r.Range.End-r.Range.Start))
+				errs = errors.Join(errs, err)
+			}
+			in.mapped[k] = 0
+			continue
+		}
+		for _, r := range a.Revert(in.before[k]) {
+			errs = errors.Join(errs, at.Write(a.State().Start.Add(int64(r.Off)), r.Bytes))
+		}
+	}
+	return errs
+}
+
+// undo takes a prepared insertion back.
+func (in *insertion) undo(ctx context.Context) error {
+	err := in.t.Attach(context.WithoutCancel(ctx), in.p, in.takeBack)
+	if err != nil && !errors.Is(err, tracee.ErrGone) {
+		return fmt.Errorf("pid %d: taking back what was prepared: %w", in.p.Pid(), err)
+	}
+	return nil
+}
+
+// note remembers what the process has now.
+func (in *insertion) note(steps []step) {
+	for _, s := range steps {
+		a := in.arenas[s.arena]
+		if s.region.Is != 0 {
+			continue
+		}
+		in.dirty(s.write)
+		if s.record {
+			a.Wrote(arena.Record{Off: int(s.write.at - a.State().Start), Bytes: s.write.bytes})
+		}
+	}
+}
+
+// dirty notes the pages that a write has touched.
+func (in *insertion) dirty(b block) {
+	for at := b.at.Page(); at < b.at.Add(int64(len(b.bytes))); at = at.Add(pageSize) {
+		in.pages[at] = true
+	}
+	in.report.Dirtied = len(in.pages) * pageSize
+}

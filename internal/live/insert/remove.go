@@ -1,0 +1,346 @@
+package insert
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+)
+
+// Original returns the bytes that the file of g's image has at g.SiteOff, as
+// many as g.Original. It is how a removal checks what the process claims.
+type Original func(g arena.Guard) ([]byte, error)
+
+// Removal is what a removal did.
+type Removal struct {
+	Sites   []SiteReport // restored, or, with After as Before, still used by other prepatches
+	Threads int
+	Pause   time.Duration
+	Wall    time.Duration
+	StaysKB int  // memory of PIE that stays mapped in the process, in KiB
+	Busy    bool // a thread may still be in the removed code, which only the same program reuses
+	Was     observe.State
+}
+
+// Remove takes the prepatch id out of p and proves that its sites hold their
+// original bytes again. Other prepatches on the same function stay. It needs
+// only the process: any pie can remove what any other inserted. file may be
+// nil: then the bytes recorded in the process are taken as they are.
+//
+// Errors: ErrNotIn, *SiteError (nothing was changed), ErrBusySite, ErrUnproven,
+// and tracee's.
+func Remove(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string, file Original) (Removal, error) {
+	start := time.Now()
+	unlock, err := p.Lock()
+	if err != nil {
+		return Removal{}, err
+	}
+	defer unlock()
+	r := removal{t: t, p: p, file: file}
+	if err := r.find(id); err != nil {
+		return Removal{}, err
+	}
+	if err := r.plan(); err != nil {
+		return Removal{}, err
+	}
+	if err := r.carryOut(ctx); err != nil {
+		return r.report, err
+	}
+	if err := r.settle(); err != nil {
+		return r.report, err
+	}
+	r.report.Wall = time.Since(start)
+	return r.report, nil
+}
+
+// removal is a removal on its way.
+type removal struct {
+	t      *tracee.Tracer
+	p      *tracee.Process
+	file   Original
+	arenas []*arena.Arena
+	guards []leaving
+	edits  []edit
+	clean  bool // no thread was in any arena's code when the guards left
+	report Removal
+}
+
+// leaving is one guard to be removed.
+type leaving struct {
+	a     *arena.Arena
+	i     int
+	state observe.SiteState
+	found []byte
+}
+
+func (l leaving) record() *arena.Guard { return &l.a.Guards[l.i] }
+
+func (r *removal) find(id string) error {
+	all, err := observe.Status(r.p)
+	if err != nil && len(all) == 0 {
+		return err
+	}
+	for _, pp := range all {
+		if pp.ID != id {
+			continue
+		}
+		r.report.Was = pp.State
+		for _, g := range pp.Guards {
+			r.addArena(g.Arena)
+			r.guards = append(r.guards, leaving{g.Arena, g.Index, g.SiteState, g.Found})
+		}
+		if len(pp.Guards) == 0 {
+			return r.dropEmpty(id)
+		}
+	}
+	if len(r.guards) == 0 {
+		return fmt.Errorf("pid %d: %s: %w", r.p.Pid(), id, ErrNotIn)
+	}
+	return nil
+}
+
+// dropEmpty frees the records of a prepatch whose pie died before it wrote
+// any guard's.
+func (r *removal) dropEmpty(id string) error {
+	arenas, err := observe.Arenas(r.p)
+	if err != nil {
+		return err
+	}
+	for _, a := range arenas {
+		if i := a.PrepatchByID(id); i >= 0 && len(a.GuardsOf(i)) == 0 {
+			a.Prepatches[i].State = arena.Free
+			if err := writeChanges(r.t, r.p, a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *removal) addArena(a *arena.Arena) {
+	for _, x := range r.arenas {
+		if x == a {
+			return
+		}
+	}
+	r.arenas = append(r.arenas, a)
+}
+
+// plan refuses sites that do not hold what they must, and lays out the edits.
+func (r *removal) plan() error {
+	maps, err := r.p.Maps()
+	if err != nil {
+		return err
+	}
+	for _, l := range r.guards {
+		g := l.record()
+		e := &SiteError{Pid: r.p.Pid(), Function: g.Function, Site: g.Site, Want: g.Patch, Found: l.found}
+		switch {
+		case l.state == observe.SiteAltered:
+			e.Code = nameOf(l.found, g.Patch)
+			return e
+		case l.state != observe.SiteIn:
+			continue
+		}
+		if e.Code = mappingAt(maps, g.Site, len(g.Original), g.Image.Inode); e.Code != "" {
+			return e
+		}
+		if err := r.checkOriginal(g); err != nil {
+			return err
+		}
+	}
+	return r.layOut()
+}
+
+// checkOriginal compares the recorded original bytes with the file's.
+func (r *removal) checkOriginal(g *arena.Guard) error {
+	if r.file == nil {
+		return nil
+	}
+	want, err := r.file(*g)
+	if err != nil {
+		return fmt.Errorf("pid %d: %s: original bytes: %w", r.p.Pid(), g.Function, err)
+	}
+	if !bytes.Equal(want, g.Original) {
+		return &SiteError{SiteOriginal, r.p.Pid(), g.Function, g.Site, want, g.Original}
+	}
+	return nil
+}
+
+// layOut makes the edits: where the prepatch's guards are the only ones of a
+// site, its bytes; else the pointers that lead to them.
+func (r *removal) layOut() error {
+	done := map[address.Addr]bool{}
+	for _, l := range r.guards {
+		g := l.record()
+		if l.state != observe.SiteIn || done[g.Site] {
+			continue
+		}
+		done[g.Site] = true
+		stays, err := r.chain(l)
+		if err != nil {
+			return err
+		}
+		if stays == nil {
+			r.edits = append(r.edits, edit{at: g.Site, old: g.Patch, new: g.Original, function: g.Function})
+			continue
+		}
+		r.edits = append(r.edits, stays...)
+	}
+	return nil
+}
+
+// chain follows the guards of l's site and returns the pointers to change so
+// that those of this removal are passed by; nil when no other guard is there.
+func (r *removal) chain(l leaving) ([]edit, error) {
+	at := l.a.Head(l.i)
+	var edits []edit
+	from, others := at, 0
+	var skipped address.Addr
+	for range l.a.Guards {
+		var b [8]byte
+		if _, err := r.p.ReadAt(b[:], at); err != nil {
+			return nil, fmt.Errorf("pid %d: pointer at %v: %w", r.p.Pid(), at, err)
+		}
+		next := address.Addr(binary.LittleEndian.Uint64(b[:]))
+		j := r.guardWithEntry(l.a, next)
+		switch {
+		case j >= 0 && r.leaves(l.a, j):
+			if skipped == 0 {
+				skipped = next
+			}
+		default:
+			if skipped != 0 {
+				edits = append(edits, edit{at: from, old: word(skipped), new: word(next), function: l.record().Function})
+				skipped = 0
+			}
+			if j < 0 {
+				if others == 0 {
+					return nil, nil
+				}
+				return edits, nil
+			}
+			others++
+			from = l.a.Next(j)
+		}
+		at = l.a.Next(j)
+	}
+	return nil, &arena.CorruptError{Base: l.a.Base, Msg: "the guards of a site follow one another in a circle"}
+}
+
+func (r *removal) guardWithEntry(a *arena.Arena, at address.Addr) int {
+	for j, g := range a.Guards {
+		if g.State != arena.Free && a.Entry(j) == at {
+			return j
+		}
+	}
+	return -1
+}
+
+func (r *removal) leaves(a *arena.Arena, j int) bool {
+	for _, l := range r.guards {
+		if l.a == a && l.i == j {
+			return true
+		}
+	}
+	return false
+}
+
+// carryOut records the guards as leaving and commits the edits. A guard that is
+// not reached, left so by a pie that was killed, needs no stop.
+func (r *removal) carryOut(ctx context.Context) error {
+	if len(r.edits) == 0 {
+		return nil
+	}
+	for _, l := range r.guards {
+		l.record().State = arena.Leaving
+	}
+	for _, a := range r.arenas {
+		if err := writeChanges(r.t, r.p, a); err != nil {
+			return err
+		}
+	}
+	c, err := newCommitment(r.p, r.edits)
+	if err != nil {
+		return err
+	}
+	for _, a := range r.arenas {
+		c.watch = append(c.watch, a.Code())
+	}
+	stop, err := c.run(ctx, r.t, r.p)
+	if err != nil {
+		return errors.Join(err, r.stayed())
+	}
+	r.clean = !c.seen
+	r.report.Threads, r.report.Pause = stop.Threads, stop.Pause
+	return r.prove()
+}
+
+// stayed takes back the records of a removal that was refused.
+func (r *removal) stayed() error {
+	for _, l := range r.guards {
+		if l.state == observe.SiteIn {
+			l.record().State = arena.In
+		}
+	}
+	for _, a := range r.arenas {
+		if err := writeChanges(r.t, r.p, a); err != nil && !errors.Is(err, tracee.ErrGone) {
+			return err
+		}
+	}
+	return nil
+}
+
+// prove reads the edited bytes back.
+func (r *removal) prove() error {
+	for _, e := range r.edits {
+		b := make([]byte, len(e.new))
+		if _, err := r.p.ReadAt(b, e.at); err != nil {
+			return fmt.Errorf("pid %d: %s at %v: %w: %w", r.p.Pid(), e.function, e.at, ErrUnproven, err)
+		}
+		if !bytes.Equal(b, e.new) {
+			return fmt.Errorf("pid %d: %s at %v holds % x: %w", r.p.Pid(), e.function, e.at, b, ErrUnproven)
+		}
+	}
+	for _, l := range r.guards {
+		g := l.record()
+		now := make([]byte, len(g.Original))
+		if _, err := r.p.ReadAt(now, g.Site); err == nil {
+			r.report.Sites = append(r.report.Sites, SiteReport{g.Function, g.Image, g.Site, l.found, now})
+		}
+	}
+	return nil
+}
+
+// settle frees the records.
+func (r *removal) settle() error {
+	r.report.Busy = len(r.edits) > 0 && !r.clean
+	for _, l := range r.guards {
+		left := arena.SlotQuarantined
+		if r.clean || l.state == observe.SiteOut && l.record().State == arena.Prepared {
+			left = arena.SlotFree
+		}
+		pp := l.record().Prepatch
+		l.a.Release(l.i, left)
+		if len(l.a.GuardsOf(pp)) == 0 {
+			l.a.Prepatches[pp].State = arena.Free
+		}
+	}
+	for _, a := range r.arenas {
+		if err := writeChanges(r.t, r.p, a); err != nil {
+			return fmt.Errorf("pid %d: removed, but not recorded so: %w", r.p.Pid(), err)
+		}
+	}
+	all, err := observe.Arenas(r.p)
+	for _, a := range all {
+		r.report.StaysKB += int(a.Range().End-a.Range().Start) >> 10
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+package insert
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/clock"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+)
+
+// Space returns what a plan for p allocates from: the arenas p has and the
+// gaps between its mappings. What a pie that was killed has left unfinished,
+// and no site leads to, is free in it. build names this pie in new arenas.
+func Space(p observe.Process, build string) (*arena.Space, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	arenas, err := observe.ArenasIn(p, maps)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range arenas {
+		freeLeftovers(p, a)
+	}
+	c, err := clock.New()
+	if err != nil {
+		return nil, err
+	}
+	used := make([]arena.Range, 0, len(maps))
+	for _, m := range maps {
+		used = append(used, arena.Range{Start: m.Start, End: m.End})
+	}
+	return arena.NewSpace(arenas, used, arena.Info{
+		Build: build, Creator: p.Pid(), TSCHz: c.Hz, TSC: c.TSC, Created: c.Time,
+	}), nil
+}
+
+// freeLeftovers frees the records of prepatches none of whose guards is in.
+// The code of a guard that was never in is free; that of one that was may have
+// threads in it.
+func freeLeftovers(p observe.Process, a *arena.Arena) {
+	for i := range a.Prepatches {
+		if a.Prepatches[i].State == arena.Free {
+			continue
+		}
+		guards := a.GuardsOf(i)
+		reached := false
+		for _, j := range guards {
+			s, _ := observe.Site(p, a, j)
+			reached = reached || s == observe.SiteIn || s == observe.SiteAltered
+		}
+		if reached {
+			continue
+		}
+		for _, j := range guards {
+			left := arena.SlotQuarantined
+			if a.Guards[j].State == arena.Prepared {
+				left = arena.SlotFree
+			}
+			a.Release(j, left)
+		}
+		a.Prepatches[i].State = arena.Free
+	}
+}
+
+// present says whether the prepatch is in p: nil when it is not at all, else
+// ErrAlreadyIn, ErrOtherVersion or ErrPartial.
+func present(p observe.Process, id string, hash [32]byte) error {
+	all, err := observe.Status(p)
+	if err != nil {
+		return err
+	}
+	for _, x := range all {
+		if x.ID != id || x.State == observe.StatePrepared {
+			continue
+		}
+		switch {
+		case x.State != observe.StateIn:
+			err = ErrPartial
+		case x.Hash != hash:
+			err = ErrOtherVersion
+		default:
+			return fmt.Errorf("pid %d: %s: %w", p.Pid(), id, ErrAlreadyIn)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("pid %d: %s: %w", p.Pid(), id, err)
+	}
+	return nil
+}
+
+// IsIn reports whether err says that there was nothing to do.
+func IsIn(err error) bool { return errors.Is(err, ErrAlreadyIn) }

@@ -1,0 +1,3 @@
+#include "guarded.h"
+
+GUARDED(lib_guarded, 3);

@@ -1,0 +1,117 @@
+/* victim THREADS FORKS: calls two guarded functions without end, checks every
+ * result, and counts in shared memory. FORKS children a second are forked, each
+ * of which calls for a while, too. It says where everything is and then serves
+ * until its standard input ends. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guarded.h"
+
+GUARDED(exe_guarded, 2);
+int lib_guarded(int);
+
+struct stats {
+	_Atomic uint64_t calls, wrong, rejected, passed, children, badchildren;
+};
+static struct stats *stats;
+
+/* Callee-saved registers and the red zone are checked by the compiler's own use
+ * of them around the call. */
+static void call(int (*f)(int), int factor, int n)
+{
+	int got = f(n), want = factor * n + 1;
+	if (n < 0 && got == -7777)
+		atomic_fetch_add(&stats->rejected, 1);
+	else if (got != want)
+		atomic_fetch_add(&stats->wrong, 1);
+	else if (n < 0)
+		atomic_fetch_add(&stats->passed, 1);
+	atomic_fetch_add(&stats->calls, 1);
+}
+
+static void round_of_calls(int rounds)
+{
+	for (int i = 0; i < rounds; i++) {
+		call(exe_guarded, 2, i);
+		call(lib_guarded, 3, i);
+		if (i % 8 == 0) {
+			call(exe_guarded, 2, -i - 1);
+			call(lib_guarded, 3, -i - 1);
+		}
+	}
+}
+
+static void *work(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		round_of_calls(200);
+		nanosleep(&(struct timespec){0, 50000}, NULL);
+	}
+}
+
+static void on_tick(int sig)
+{
+	(void)sig;
+	/* Handlers call the guarded functions as well: guards are re-entrant. */
+	call(exe_guarded, 2, 5);
+	call(lib_guarded, 3, -5);
+}
+
+static void *forker(void *arg)
+{
+	long rate = (long)arg;
+	for (;;) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			uint64_t before = stats->wrong;
+			round_of_calls(200);
+			usleep(2000);
+			round_of_calls(200);
+			_exit(stats->wrong != before);
+		}
+		int status;
+		atomic_fetch_add(&stats->children, 1);
+		usleep(1000000 / rate);
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+			if (status != 0)
+				atomic_fetch_add(&stats->badchildren, 1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	int threads = argc > 1 ? atoi(argv[1]) : 1;
+	long forks = argc > 2 ? atol(argv[2]) : 0;
+	int ticks = argc > 3 ? atoi(argv[3]) : 0;
+	pthread_t t;
+
+	stats = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	for (int i = 0; i < threads; i++)
+		pthread_create(&t, NULL, work, NULL);
+	if (forks)
+		pthread_create(&t, NULL, forker, (void *)forks);
+	if (ticks) {
+		struct itimerval it = {{0, 1000000 / ticks}, {0, 1000000 / ticks}};
+		struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+		sigaction(SIGALRM, &sa, NULL);
+		setitimer(ITIMER_REAL, &it, NULL);
+	}
+	printf("exe=%p lib=%p stats=%p\n", (void *)exe_guarded, (void *)lib_guarded, (void *)stats);
+	fflush(stdout);
+	char c;
+	while (read(0, &c, 1) != 0)
+		;
+	return stats->wrong != 0;
+}
