@@ -62,7 +62,7 @@ func (c *Call) CStr(a Addr, max int) (s Mem, terminated bool) {
 	for n < max && native.Byte(uint64(a)+uint64(n)) != 0 {
 		n++
 	}
-	c.env.Spend(n)
+	c.env.Spend(min(n+1, max))
 	return Mem{a: a, n: n, env: c.env}, n < max
 }
 

@@ -39,11 +39,11 @@ func (m Mem) Slice(i, j int) Mem {
 func (m Mem) Index(b byte) int {
 	for i := 0; i < m.n; i++ {
 		if native.Byte(uint64(m.a)+uint64(i)) == b {
-			m.env.Spend(i + 1)
+			m.spend(i + 1)
 			return i
 		}
 	}
-	m.env.Spend(m.n)
+	m.spend(m.n)
 	return -1
 }
 
@@ -55,7 +55,7 @@ func (m Mem) Count(b byte) int {
 			count++
 		}
 	}
-	m.env.Spend(m.n)
+	m.spend(m.n)
 	return count
 }
 
@@ -70,11 +70,11 @@ func (m Mem) Find(s string) int {
 			k++
 		}
 		if k == len(s) {
-			m.env.Spend(i + k)
+			m.spend(i + k)
 			return i
 		}
 	}
-	m.env.Spend(m.n)
+	m.spend(m.n)
 	return -1
 }
 
@@ -97,22 +97,39 @@ func (m Mem) EqualMem(o Mem) bool {
 	}
 	for i := 0; i < m.n; i++ {
 		if native.Byte(uint64(m.a)+uint64(i)) != native.Byte(uint64(o.a)+uint64(i)) {
-			m.env.Spend(i + 1)
+			m.spend(i + 1)
 			return false
 		}
 	}
-	m.env.Spend(m.n)
+	m.spend(m.n)
 	return true
 }
 
-// same reports whether s stands at offset at, which must leave room for it.
-func (m Mem) same(at int, s string) bool {
-	for i := 0; i < len(s); i++ {
-		if native.Byte(uint64(m.a)+uint64(at+i)) != s[i] {
-			m.env.Spend(i + 1)
-			return false
-		}
+// spend accounts for bytes looked at; the zero Mem has no environment and no bytes.
+func (m Mem) spend(bytes int) {
+	if m.env != nil {
+		m.env.Spend(bytes)
 	}
-	m.env.Spend(len(s))
+}
+
+// same reports whether s stands at offset at, which must leave room for it. Up
+// to 32 bytes are read in pieces of 8, 4, 2 and 1 bytes, each only if those
+// before it agreed, as a compiled guard does it; longer ones byte after byte.
+func (m Mem) same(at int, s string) bool {
+	for i := 0; i < len(s); {
+		size := 1
+		for len(s) <= 32 && size < 8 && 2*size <= len(s)-i {
+			size *= 2
+		}
+		got := native.Load(uint64(m.a)+uint64(at+i), size)
+		for k := range size {
+			if byte(got>>(8*k)) != s[i+k] {
+				m.spend(i + size)
+				return false
+			}
+		}
+		i += size
+	}
+	m.spend(len(s))
 	return true
 }
