@@ -158,3 +158,37 @@ func (e *encoding) flowOne() Flow {
 	}
 	return FlowNext
 }
+
+// IsNop reports whether the instruction is one of the nops compilers pad with:
+// 90, 66 90, 0f 1f.
+func (i Inst) IsNop() bool {
+	e := &i.enc
+	switch {
+	case e.space == spaceOne && e.opcode == 0x90:
+		return e.rex&1 == 0 && e.rep == 0
+	case e.space == space0F && e.opcode == 0x1f:
+		return e.modrm>>3&7 == 0
+	}
+	return e.space == spaceOne && (e.opcode == 0x89 || e.opcode == 0x8d) && i.movesNothing()
+}
+
+// movesNothing reports `mov %rsi,%rsi` and `lea 0(%rsi),%rsi` with 64 bits.
+func (i Inst) movesNothing() bool {
+	e := &i.enc
+	if !e.rexW() {
+		return false
+	}
+	if e.opcode == 0x89 {
+		return e.isReg() && e.rm() == e.reg()
+	}
+	return e.isMem() && e.base() == e.reg() && e.index() == NoReg && e.displacement() == 0
+}
+
+// Pushed returns the register that a 64-bit push of a register pushes.
+func (i Inst) Pushed() (Reg, bool) {
+	e := &i.enc
+	if e.space != spaceOne || e.opcode < 0x50 || e.opcode > 0x57 || e.size16 {
+		return NoReg, false
+	}
+	return e.opReg(), true
+}

@@ -6,10 +6,10 @@ type MemKind uint8
 // Kinds of memory.
 const (
 	MemStack  MemKind = 1 << iota // at or above rsp, at a constant offset, and pushes
-	MemRed                    // below rsp as it is before the instruction: the red zone
-	MemRIP                    // at a constant distance from the instruction
-	MemThread                 // through fs or gs at a constant offset
-	MemOther                  // anywhere else
+	MemRed                        // below rsp as it is before the instruction: the red zone
+	MemRIP                        // at a constant distance from the instruction
+	MemThread                     // through fs or gs at a constant offset
+	MemOther                      // anywhere else
 )
 
 // Effects is what an instruction reads and changes. Only general registers,

@@ -15,6 +15,8 @@ type Function struct {
 	// functions), from Entry on.
 	Text []byte
 	Go   bool // compiled by Go: ABIInternal, goroutine stacks
+	// Inner are other symbols' addresses behind Entry: what enters the function there.
+	Inner []address.Addr
 	// Segment is the executable segment around the function, from SegmentAt on:
 	// it is searched for branches that enter the site from elsewhere (a .cold part, assembly).
 	// Empty: only the function itself is searched.
@@ -22,16 +24,28 @@ type Function struct {
 	SegmentAt address.Addr
 }
 
+// code is the function itself; all of Text where its size is not known.
+func (f *Function) code() []byte {
+	if f.Size == 0 || f.Size > uint64(len(f.Text)) {
+		return f.Text
+	}
+	return f.Text[:f.Size]
+}
+
+// end is the address behind the function.
+func (f *Function) end() address.Addr { return f.Entry.Add(int64(len(f.code()))) }
+
 // Site is where a function is patched.
 type Site struct {
 	Function string
 	Entry    address.Addr
 	Start    address.Addr // of the bytes that are replaced
-	Original []byte       // those bytes
+	Original []byte       // those bytes: jumpLen of them
 	Kept     []amd64.Inst // from Entry to Start: stay in place, run ahead of the guards
+	Again    []amd64.Inst // the last of Kept, run once more by the trampoline: guards change the flags it sets
 	Before   []amd64.Inst // replaced, and run ahead of the guards
 	After    []amd64.Inst // replaced, and run by the trampoline
-	Resume   address.Addr // where the trampoline jumps back to
+	Resume   address.Addr // behind the last replaced instruction
 
 	ABI     jit.ABI
 	Free    amd64.RegSet
@@ -44,4 +58,9 @@ type Site struct {
 // JIT returns what the compiler must know of the site.
 func (s Site) JIT() jit.Site {
 	return jit.Site{ABI: s.ABI, Free: s.Free, SPDelta: s.SPDelta, Undo: s.Undo}
+}
+
+// moved are the replaced instructions in their order.
+func (s *Site) moved() []amd64.Inst {
+	return append(append([]amd64.Inst(nil), s.Before...), s.After...)
 }

@@ -10,6 +10,7 @@ const (
 	SiteUndecodable Code = "site_undecodable" // an instruction is not known
 	SiteCall        Code = "site_call"        // a call that does not end the bytes to be replaced
 	SiteSystem      Code = "site_system"      // a system call, which the kernel restarts by moving the pc back
+	SiteFlags       Code = "site_flags"       // the flags are in use there
 	SitePage        Code = "site_page"        // no site within one page
 	SiteGo          Code = "site_go"          // Go code that cannot move: it may fault, or a goroutine may be parked in it
 	SiteRange       Code = "site_range"       // the arena is out of reach

@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// branch is a jump or conditional jump of the function with a known target
+// inside the function. Calls are not: they come back, and a call of the entry
+// is a call.
+type branch struct {
+	from amd64.Inst
+	to   address.Addr
+}
+
+// branches finds the function's own branches by a linear sweep; what does not
+// decode (tables between code) is skipped byte by byte, which finds branches
+// that are none rather than missing one.
+func branches(f *Function) []branch {
+	var all []branch
+	code := f.code()
+	for off := 0; off < len(code); {
+		i, err := amd64.Decode(code[off:], f.Entry.Add(int64(off)))
+		if err != nil {
+			off++
+			continue
+		}
+		if (i.Flow == amd64.FlowJump || i.Flow == amd64.FlowCond) && i.Target >= f.Entry && i.Target < f.end() {
+			all = append(all, branch{i, i.Target})
+		}
+		off += i.Len
+	}
+	return all
+}
+
+// checkBranches refuses a site that something enters behind its start, or
+// that a loop returns to.
+func (c *chooser) checkBranches(s *Site) error {
+	for _, b := range c.branches {
+		if err := c.checkBranch(s, b); err != nil {
+			return err
+		}
+	}
+	for _, a := range c.f.Inner {
+		if a > s.Entry && a < s.Start.Add(jumpLen) {
+			return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("another symbol begins at %v, inside the bytes to be replaced", a))
+		}
+	}
+	return c.checkSegment(s)
+}
+
+func (c *chooser) checkBranch(s *Site, b branch) error {
+	within := b.from.Addr >= s.Start && b.from.Addr < s.Resume
+	switch {
+	case b.to >= s.Start.Add(jumpLen):
+		return nil // the bytes there stay
+	case within && b.to >= s.Start:
+		return nil // moved along, and retargeted
+	case b.to > s.Start:
+		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("the branch at %v enters the bytes to be replaced at %v", b.from.Addr, b.to))
+	case b.to == s.Entry && (len(s.Before) > 0 || c.reentry(b)):
+		// Go: only the way back from morestack goes to the stack check.
+		return nil
+	}
+	return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("the branch at %v returns to %v, so that a guard would run more than once a call", b.from.Addr, b.to))
+}
+
+// reentry reports a jump back to the entry that is a call of its own: a tail
+// call to itself. The function's first instructions take stack, so a loop
+// would take more every time round.
+func (c *chooser) reentry(b branch) bool {
+	if b.from.Flow != amd64.FlowJump {
+		return false
+	}
+	for at := c.f.Entry; at < c.f.end(); {
+		i, err := amd64.Decode(c.f.Text[at-c.f.Entry:], at)
+		if err != nil {
+			return false
+		}
+		if e := i.Effects(); e.Known && e.SPDelta < 0 {
+			return true
+		}
+		if i.Flow != amd64.FlowNext {
+			return false
+		}
+		at = i.Next()
+	}
+	return false
+}
+
+// checkSegment looks for rel32 branches anywhere in the segment that enter the
+// replaced or kept bytes behind the entry. Every byte is taken for the start of
+// a branch, so data can only cause a refusal.
+func (c *chooser) checkSegment(s *Site) error {
+	lo, hi := uint64(s.Entry)+1, uint64(s.Start)+jumpLen
+	text := c.f.Segment
+	for n := 0; n+5 <= len(text); n++ {
+		op, rel := text[n], n+1
+		switch {
+		case op == 0xe8, op == 0xe9:
+		case op >= 0x80 && op <= 0x8f && n > 0 && text[n-1] == 0x0f:
+		default:
+			continue
+		}
+		next := c.f.SegmentAt.Add(int64(rel + 4))
+		to := uint64(next.Add(int64(int32(binary.LittleEndian.Uint32(text[rel:])))))
+		if to < lo || to >= hi {
+			continue
+		}
+		from := c.f.SegmentAt.Add(int64(n))
+		if from >= s.Start.Add(-1) && from < s.Resume || from >= s.Entry && from < c.f.end() {
+			continue // the function's own branches are decoded and judged elsewhere
+		}
+		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("the branch at %v, outside the function, enters it at %#x", from, to))
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+package plan
+
+import (
+	"debug/elf"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"sort"
+	"testing"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+)
+
+var whole = flag.Bool("whole", false, "plan every function of the large libraries, and of PIE_CORPUS, too")
+
+// libraryDirs are where distributions keep shared libraries.
+var libraryDirs = []string{"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"}
+
+func library(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range libraryDirs {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return filepath.Join(dir, name)
+		}
+	}
+	t.Fatalf("%s is not on this machine: install libc6, libssl3 and libstdc++6", name)
+	return ""
+}
+
+// functionsOf returns every function that .eh_frame tells, with its segment.
+func functionsOf(t *testing.T, path string) []Function {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := binfile.Open(f, info.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames, err := file.Frames()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []Function
+	for _, s := range file.Segments {
+		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 {
+			continue
+		}
+		text := make([]byte, s.Filesz)
+		if _, err := f.ReadAt(text, int64(s.Off)); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range frames {
+			if r.Start < s.Vaddr || uint64(r.Start-s.Vaddr)+r.Size > s.Filesz {
+				continue
+			}
+			all = append(all, Function{
+				Name: filepath.Base(path), Entry: address.Addr(r.Start), Size: r.Size,
+				Text: text[r.Start-s.Vaddr:], Segment: text, SegmentAt: address.Addr(s.Vaddr),
+			})
+		}
+	}
+	return all
+}
+
+// TestEveryFunction plans every function of real libraries and counts what is
+// refused.
+func TestEveryFunction(t *testing.T) {
+	files := []string{library(t, "libc.so.6")}
+	if *whole {
+		files = append(files, library(t, "libcrypto.so.3"), library(t, "libstdc++.so.6"))
+		files = append(files, filepath.SplitList(os.Getenv("PIE_CORPUS"))...)
+	}
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			reasons := map[string]int{}
+			total, planned, shown := 0, 0, 0
+			for _, f := range functionsOf(t, path) {
+				if f.Size < jumpLen {
+					reasons["(shorter than a jump)"]++
+				} else {
+					total++
+				}
+				s, err := ChooseSite(f)
+				if err == nil {
+					if f.Size >= jumpLen {
+						planned++
+					}
+					if len(s.Warnings) > 0 {
+						reasons["(planned at the entry)"]++
+					}
+					continue
+				}
+				var r *Refusal
+				if !errors.As(err, &r) {
+					t.Fatalf("%v: %v is no Refusal", f.Entry, err)
+				}
+				if f.Size >= jumpLen {
+					reasons[string(r.Code)]++
+					if shown++; shown <= 40 && testing.Verbose() {
+						t.Log(err)
+					}
+				}
+			}
+			share := float64(planned) / float64(total)
+			t.Logf("%d of %d functions of at least %d bytes planned: %.2f %%", planned, total, jumpLen, 100*share)
+			for _, r := range sortedKeys(reasons) {
+				t.Logf("%6d %s", reasons[r], r)
+			}
+			if share < 0.995 {
+				t.Errorf("only %.2f %% planned, want 99.5 %%", 100*share)
+			}
+		})
+	}
+}
+
+func sortedKeys(m map[string]int) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Strings(keys)
+	return keys
+}
