@@ -2,7 +2,12 @@ package pie
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
+
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
 
 // Event is one noteworthy call, as the process wrote it down: a claim.
@@ -19,19 +24,71 @@ type Event struct {
 	Seq      uint64    `json:"seq"`
 }
 
-// A Follower reads the events of the selected processes, each once.
+// A Follower reads the events of the selected processes, each once: processes
+// that forked from one another share their events.
 type Follower struct {
-	sel  Select
-	seen map[int]uint64
 	Lost uint64 // events overwritten before they were read
+
+	sel    Select
+	cursor observe.Cursor
 }
 
 // NewFollower returns a follower that has read nothing yet.
 func NewFollower(sel Select) *Follower {
-	return &Follower{sel: sel, seen: map[int]uint64{}}
+	return &Follower{sel: sel, cursor: observe.Cursor{}}
 }
 
 // Next returns the events that appeared since the last call, oldest first.
 func (f *Follower) Next(ctx context.Context) ([]Event, error) {
-	return nil, errNotBuilt
+	pids, err := selected(ctx, f.sel)
+	if err != nil {
+		return nil, err
+	}
+	var events []Event
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		got, err := f.read(pid)
+		if err != nil && len(pids) == 1 {
+			return nil, err
+		}
+		events = append(events, got...)
+	}
+	slices.SortStableFunc(events, func(a, b Event) int { return a.Time.Compare(b.Time) })
+	return events, nil
+}
+
+func (f *Follower) read(pid int) ([]Event, error) {
+	p, err := openProcess(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	got, lost, err := observe.Events(p.read, f.cursor)
+	f.Lost += lost
+	var out []Event
+	for _, e := range got {
+		out = append(out, Event{
+			Time: e.Time, Pid: pid, Exe: p.exe, Tid: int(e.Tid), ID: e.ID, Function: e.Function,
+			Kind: kindName(jit.Kind(e.Kind)), Code: e.Code, Args: e.Args[:], Seq: e.Ticket,
+		})
+	}
+	return out, explain(err, p.String())
+}
+
+func kindName(k jit.Kind) string {
+	switch k {
+	case jit.KindReject:
+		return "reject"
+	case jit.KindAudited:
+		return "audit"
+	case jit.KindLog:
+		return "log"
+	case jit.KindFault:
+		return "error"
+	case jit.KindFuel:
+		return "ran_long"
+	}
+	return fmt.Sprintf("kind %d", k)
 }

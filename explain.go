@@ -8,6 +8,8 @@ import (
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/insert"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
@@ -35,7 +37,7 @@ func explainProcess(err error, who string) *Refusal {
 	var traced *tracee.TracedError
 	switch {
 	case errors.As(err, &perm):
-		return refuse(CodePermission, nil, perm.Detail, "%s: %s is not permitted (%s)", who, perm.Op, perm.Policy)
+		return refuse(CodePermission, nil, perm.Advice, "%s: %s is not permitted (%s)", who, perm.Op, perm.Policy)
 	case errors.As(err, &traced):
 		return refuse(CodeTraced, nil, "detach it first: a process has one tracer at a time",
 			"%s is traced already, by pid %d (%s)", who, traced.By, traced.Name)
@@ -71,11 +73,11 @@ func explainFunction(err error, who string) *Refusal {
 		}
 		return r
 	case errors.As(err, &several):
-		lines := []string{fmt.Sprintf("%s: %s means %d functions:", who, several.Func, len(several.Candidates))}
+		r := refuse(CodeAmbiguous, nil, "say which one in func=, as file.c:name or name@VERSION", "%s: %s means %d functions:", who, several.Func, len(several.Candidates))
 		for _, f := range several.Candidates {
-			lines = append(lines, fmt.Sprintf("%s at %v (%s)", f.Name, f.Vaddr, f.How))
+			r.Details = append(r.Details, fmt.Sprintf("%s at %v (%s)", f.Name, f.Vaddr, f.How))
 		}
-		return refuse(CodeAmbiguous, nil, "say which one in func=, as file.c:name or name@VERSION", "%s", strings.Join(lines, "\n"))
+		return r
 	case errors.As(err, &indirect):
 		return refuse(CodeIndirect, nil, "guard one of the implementations by its own name", "%s: %v", who, indirect)
 	case errors.As(err, &library):
@@ -90,7 +92,30 @@ func explainFunction(err error, who string) *Refusal {
 // explainPlan is about what would be written.
 func explainPlan(err error, who string) *Refusal {
 	var place *jit.PlaceError
+	var refusal *plan.Refusal
+	var site *insert.SiteError
+	var room *insert.HeadroomError
 	switch {
+	case errors.As(err, &refusal):
+		instead := refusal.Instead
+		if instead == "" {
+			instead = "guard its caller instead: pie plan tells what would be done"
+		}
+		return refuse(Code(refusal.Code), nil, instead, "%s: %s", who, refusal.Msg)
+	case errors.As(err, &site):
+		return refuse(Code(site.Code), nil, "take out what is there first: a breakpoint, a uprobe or another patcher", "%v", site)
+	case errors.As(err, &room):
+		return refuse(CodeHeadroom, nil, "raise the limit, then insert", "%s: %s leaves %d KiB, %d KiB are needed", who, room.Limit, room.Have>>10, room.Need>>10)
+	case errors.Is(err, insert.ErrOtherVersion):
+		return refuse(CodeOther, nil, "take it out first with pie remove", "%s: %v", who, insert.ErrOtherVersion)
+	case errors.Is(err, insert.ErrPartial):
+		return refuse(CodePartly, nil, "pie remove, then insert again", "%s: %v", who, insert.ErrPartial)
+	case errors.Is(err, insert.ErrNotIn):
+		return refuse(CodeNotIn, nil, "pie status lists what is in", "%s: %v", who, insert.ErrNotIn)
+	case errors.Is(err, insert.ErrBusySite):
+		return refuse(CodeBusy, nil, "try again; a thread stays in these bytes for as long as it waits there", "%s: %v", who, insert.ErrBusySite)
+	case errors.Is(err, insert.ErrStale):
+		return refuse(CodeStale, nil, "try again", "%s: %v", who, insert.ErrStale)
 	case errors.As(err, &place):
 		return refuse(CodePlace, nil, "the guard does not fit the function's calling convention or the process; pie plan shows both", "%s: %v", who, place)
 	case errors.Is(err, arena.ErrNoGap):

@@ -3,14 +3,180 @@ package pie
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/insert"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
-var errNotBuilt = errors.New("not built yet")
-
 // Insert puts a prepatch into the selected processes, parents first, and
-// selects again until no unguarded process appears. A process that has it
-// already is left alone. The error is a *Refusal when nothing was changed
-// anywhere; a Report with some processes unguarded comes without error.
+// selects again until no new process appears. A process that has it already is
+// left alone.
+//
+// The error is a *Refusal when nothing was changed anywhere. A Report comes
+// without error also when some of its processes are not guarded.
 func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, error) {
-	return nil, errNotBuilt
+	if err := p.expired(); err != nil {
+		return nil, err
+	}
+	pids, err := selected(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	t, err := tracee.NewTracer(tracee.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("preparing to stop threads: %w", err)
+	}
+	defer t.Close()
+	in := inserter{p: p, o: o, tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
+	seen := map[int]bool{}
+	for range maxRounds {
+		if !in.round(ctx, pids, seen) {
+			break
+		}
+		if pids, err = selected(ctx, sel); err != nil {
+			break // all that matched have ended
+		}
+	}
+	return in.finish()
+}
+
+// inserter is one call of Insert.
+type inserter struct {
+	p      *Prepatch
+	o      Options
+	tracer *tracee.Tracer
+	report *Report
+	errs   []error
+}
+
+// round inserts into the processes not seen before; false when there is none.
+func (in *inserter) round(ctx context.Context, pids []int, seen map[int]bool) bool {
+	fresh := false
+	for _, pid := range pids {
+		if seen[pid] {
+			continue
+		}
+		seen[pid], fresh = true, true
+		if ctx.Err() != nil {
+			in.note(ProcessReport{Pid: pid, Exe: exePath(pid)}, ctx.Err())
+			continue
+		}
+		in.step("guarding pid %d", pid)
+		r, err := in.one(ctx, pid)
+		in.note(r, err)
+	}
+	return fresh && ctx.Err() == nil
+}
+
+func (in *inserter) step(format string, args ...any) {
+	if in.o.Progress != nil {
+		in.o.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// note adds one process to the report.
+func (in *inserter) note(r ProcessReport, err error) {
+	if err != nil {
+		in.errs = append(in.errs, err)
+		r.fail(err)
+	}
+	in.report.Changed = in.report.Changed || r.Changed
+	in.report.Processes = append(in.report.Processes, r)
+}
+
+// fail says in the report why a process is as it was.
+func (r *ProcessReport) fail(err error) {
+	r.State = StateUnguarded
+	r.Error = err.Error()
+	var refusal *Refusal
+	if errors.As(err, &refusal) {
+		r.Error, r.Details, r.Reason, r.Instead = refusal.Msg, refusal.Details, refusal.Code, refusal.Instead
+		if refusal.Code == CodeNoProcess {
+			r.State = StateGone
+		}
+	}
+}
+
+// one inserts into one process.
+func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
+	out := ProcessReport{Pid: pid, Exe: exePath(pid)}
+	p, err := openProcess(pid)
+	if err != nil {
+		return out, err
+	}
+	defer p.close()
+	already, err := alreadyIn(p, in.p)
+	if err != nil {
+		return out, err
+	}
+	if already {
+		out.State = StateGuarded
+		return out, nil
+	}
+	w, err := p.attachable()
+	if err != nil {
+		return out, err
+	}
+	defer w.Close()
+	space, err := insert.Space(w, in.o.Build)
+	if err != nil {
+		return out, explain(err, p.String())
+	}
+	r, err := resolve(p, in.p, in.o, space)
+	if err != nil {
+		return out, err
+	}
+	defer r.close()
+	done, err := insert.Insert(ctx, in.tracer, w, r.plan, in.options())
+	if insert.IsIn(err) {
+		out.State = StateGuarded
+		return out, nil
+	}
+	if err != nil {
+		return out, explain(err, p.String())
+	}
+	out.State, out.Changed, out.Pause = StateGuarded, true, done.Pause
+	if !done.TrialEnd.IsZero() {
+		in.report.TrialEnd = &done.TrialEnd
+	}
+	for i, g := range r.plan.Guards() {
+		out.Notes = append(out.Notes, g.Where.Warnings...)
+		for _, c := range r.guards[i].function.Copies {
+			out.Notes = append(out.Notes, "not covered: "+c)
+		}
+	}
+	return out, nil
+}
+
+func (in *inserter) options() insert.Options {
+	o := insert.Options{Mode: jit.ModeEnforce, Trial: in.o.Trial, MaxReject: in.o.MaxReject, Partial: in.o.Partial}
+	if in.o.Mode == ModeAudit {
+		o.Mode = jit.ModeAudit
+	}
+	return o
+}
+
+// finish decides what the caller gets: one refusal for all when nothing is
+// guarded, else the report.
+func (in *inserter) finish() (*Report, error) {
+	if in.report.Guarded() > 0 || len(in.errs) == 0 {
+		return in.report, nil
+	}
+	if len(in.errs) == 1 || sameReason(in.errs) {
+		return nil, in.errs[0]
+	}
+	return in.report, nil
+}
+
+// sameReason reports whether all errors are refusals for one reason.
+func sameReason(errs []error) bool {
+	first := ReasonOf(errs[0])
+	for _, err := range errs {
+		if ReasonOf(err) != first {
+			return false
+		}
+	}
+	return first != ""
 }

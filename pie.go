@@ -48,6 +48,7 @@ type Options struct {
 	Trial     time.Duration // the guard stops rejecting after it; 0 for no trial
 	MaxReject float64       // share of calls, 0–1, above which a trial ends; 0 for none
 	Partial   bool          // guard although some copies of the function stay uncovered
+	Build     string        // of pie, recorded in the process
 	Progress  func(string)  // told what is being done; may be nil
 }
 
@@ -70,8 +71,10 @@ type ProcessReport struct {
 	Pause   time.Duration `json:"pause_ns"` // the longest time one of its threads was stopped
 	Reason  Code          `json:"reason,omitempty"`
 	Error   string        `json:"error,omitempty"`
+	Details []string      `json:"details,omitempty"`
 	Instead string        `json:"instead,omitempty"`
-	Notes   []string      `json:"notes,omitempty"` // what the operator should know, one line each
+	Notes   []string      `json:"notes,omitempty"`     // what the operator should know, one line each
+	KiB     int           `json:"stays_kib,omitempty"` // memory of PIE that stays mapped after a removal
 }
 
 // Report is what a verb did, process by process.

@@ -1,6 +1,15 @@
 package pie
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+
+	"github.com/patch-integration-engine/pie/internal/live/insert"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
+)
 
 // GuardPlan is where one guard would go in one process.
 type GuardPlan struct {
@@ -12,7 +21,7 @@ type GuardPlan struct {
 	Site     string   `json:"site"`
 	Before   string   `json:"before"` // the bytes to be replaced, hex
 	After    string   `json:"after"`
-	Faults   string   `json:"fault_mode"`
+	Faults   string   `json:"fault_mode,omitempty"` // how reads survive bad addresses; empty when there are none
 	Code     int      `json:"code_bytes"`
 	Copies   []string `json:"uncovered,omitempty"` // copies of the function no guard sees
 	Notes    []string `json:"notes,omitempty"`
@@ -30,5 +39,101 @@ type ProcessPlan struct {
 // Plan tells what Insert would do in the selected processes; nothing is changed
 // and no thread is stopped.
 func Plan(ctx context.Context, p *Prepatch, sel Select, o Options) ([]ProcessPlan, error) {
-	return nil, errNotBuilt
+	pids, err := selected(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	var plans []ProcessPlan
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		pp, err := planOne(pid, p, o)
+		var r *Refusal
+		switch {
+		case errors.As(err, &r) && r.Code == CodeNoProcess && len(pids) > 1:
+			continue // it ended meanwhile
+		case errors.As(err, &r) && len(pids) == 1:
+			return nil, r
+		case errors.As(err, &r):
+			pp.Refused = r
+		case err != nil:
+			return nil, err
+		}
+		plans = append(plans, pp)
+	}
+	return plans, nil
+}
+
+func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
+	out := ProcessPlan{Pid: pid, Exe: exePath(pid)}
+	p, err := openProcess(pid)
+	if err != nil {
+		return out, err
+	}
+	defer p.close()
+	if out.Already, err = alreadyIn(p, pp); err != nil || out.Already {
+		return out, err
+	}
+	space, err := insert.Space(p.read, o.Build)
+	if err != nil {
+		return out, explain(err, p.String())
+	}
+	r, err := resolve(p, pp, o, space)
+	if err != nil {
+		return out, err
+	}
+	defer r.close()
+	for i, g := range r.plan.Guards() {
+		if err := checkSite(p, g); err != nil {
+			return out, err
+		}
+		out.Guards = append(out.Guards, describePlan(r, i, g))
+	}
+	return out, nil
+}
+
+func describePlan(r *resolved, i int, g plan.Guard) GuardPlan {
+	f := r.guards[i].function
+	return GuardPlan{
+		Guard: g.Name, Function: f.Name, Image: f.Image.Name(), How: f.How,
+		Entry: f.Entry.String(), Site: g.Site.String(), Before: hex.EncodeToString(g.Original), After: hex.EncodeToString(g.Patch),
+		Code: len(g.Code.Bytes), Copies: f.Copies, Notes: g.Where.Warnings, Faults: r.guards[i].faults,
+	}
+}
+
+// checkSite compares the bytes that would be replaced with the file's.
+func checkSite(p *process, g plan.Guard) error {
+	found := make([]byte, len(g.Original))
+	if _, err := p.read.ReadAt(found, g.Site); err != nil {
+		return explain(err, p.String())
+	}
+	if bytes.Equal(found, g.Original) || bytes.Equal(found, g.Patch) {
+		return nil
+	}
+	return refuse(CodeBytes, nil, "a breakpoint, a uprobe or another patcher is there: take it out first",
+		"%s: the bytes of %s at %v are % x, the file has % x", p, g.Function, g.Site, found, g.Original)
+}
+
+// alreadyIn reports whether exactly this prepatch is in the process. Another
+// content under the same id is a Refusal.
+func alreadyIn(p *process, pp *Prepatch) (bool, error) {
+	all, err := observe.Status(p.read)
+	if err != nil {
+		return false, explain(err, p.String())
+	}
+	for _, in := range all {
+		switch {
+		case in.ID != pp.ID || in.State == observe.StatePrepared:
+		case in.Hash != pp.Hash():
+			return false, refuse(CodeOther, nil, "take it out first: pie remove "+pp.ID,
+				"%s has %s already, with other content", p, pp.ID)
+		case in.State == observe.StateIn:
+			return true, nil
+		case in.State == observe.StateAltered:
+			return false, refuse(CodeBytes, nil, "pie status --pid N shows it; the other patcher must take its bytes out first",
+				"%s: somebody wrote over the guard of %s", p, pp.ID)
+		}
+	}
+	return false, nil
 }

@@ -45,11 +45,11 @@ type GuardInfo struct {
 func Load(files map[string][]byte) (*Prepatch, error) {
 	src, err := source.ParseFiles(files)
 	if err != nil {
-		return nil, refuse(CodeCompile, err, "correct the directives (docs/libpie.md explains them)", "%v", err)
+		return nil, refuseEach(CodeCompile, err, "correct the directives (docs/libpie.md explains them)")
 	}
 	c, err := compile.Compile(src, files)
 	if err != nil {
-		return nil, refuse(CodeCompile, err, "correct these lines; pie check shows what is left", "%v", err)
+		return nil, refuseEach(CodeCompile, err, "correct these lines; pie check shows what is left")
 	}
 	p := &Prepatch{ID: c.ID, Fixed: c.Fixed, Expires: c.Expires, Refs: c.Refs, compiled: c}
 	var errs []error
@@ -63,7 +63,7 @@ func Load(files map[string][]byte) (*Prepatch, error) {
 		p.Guards = append(p.Guards, describe(g, prog))
 	}
 	if err := errors.Join(errs...); err != nil {
-		return nil, refuse(CodeVerify, err, "make the guard check what it uses; docs/libpie.md tells what can be proven", "%v", err)
+		return nil, refuseEach(CodeVerify, err, "make the guard check what it uses; docs/libpie.md tells what can be proven")
 	}
 	return p, nil
 }
@@ -131,4 +131,12 @@ func where(g source.Guard) string {
 		fmt.Fprintf(&b, " in %s", g.Exe)
 	}
 	return b.String()
+}
+
+// expired refuses a prepatch past its day.
+func (p *Prepatch) expired() error {
+	if p.Expires.IsZero() || time.Now().Before(p.Expires) {
+		return nil
+	}
+	return refuse(CodeExpired, nil, "look for a newer prepatch or the vendor's fix, then correct //pie:expires", "%s expired on %s", p.ID, p.Expires.Format(time.DateOnly))
 }

@@ -37,7 +37,14 @@ func (p *process) close() { p.read.Close() }
 
 // String is what messages call the process. The name is escaped by who prints.
 func (p *process) String() string {
-	return fmt.Sprintf("pid %d (%s)", p.pid, filepath.Base(p.exe))
+	return fmt.Sprintf("pid %d (%s)", p.pid, baseName(p.exe))
+}
+
+func baseName(path string) string {
+	if path == "" {
+		return "?"
+	}
+	return filepath.Base(path)
 }
 
 // attachable pins the process for changing it, and checks that it is the same
@@ -47,7 +54,7 @@ func (p *process) attachable() (*tracee.Process, error) {
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	if w.StartTime() != p.read.Start() {
+	if w.Start() != p.read.Start() {
 		w.Close()
 		return nil, explain(tracee.ErrGone, p.String())
 	}

@@ -23,6 +23,8 @@ const (
 	CodeNotFound     Code = "function_missing"  // no such function in the images named
 	CodeNoImage      Code = "image_missing"     // the executable or library is not mapped
 	CodeAmbiguous    Code = "function_several"  // several functions of that name
+	CodeCopies       Code = "function_copies"   // copies of the function would stay unguarded
+	CodeSeccomp      Code = "seccomp"           // a filter may kill the program for what the guard does
 	CodeFixed        Code = "already_fixed"     // the build has the vendor's fix
 	CodeCompile      Code = "prepatch_compile"  // the prepatch is not in the guard subset
 	CodeVerify       Code = "prepatch_unproven" // the verifier could not prove the guard safe
@@ -31,6 +33,8 @@ const (
 	CodeExpired      Code = "prepatch_expired"  // past its //pie:expires
 	CodeNotIn        Code = "prepatch_not_in"   // the process has no such prepatch
 	CodeOther        Code = "other_version"     // the same id is in with other content
+	CodePartly       Code = "prepatch_partly"   // a killed pie left some of its guards in
+	CodeStale        Code = "process_changed"   // it mapped or unmapped memory meanwhile
 	CodeBytes        Code = "bytes_differ"      // memory is not what the file says
 	CodeHeadroom     Code = "no_headroom"       // a memory limit leaves no room for the arena
 	CodeGroups       Code = "several_groups"    // the target names unrelated processes
@@ -46,10 +50,11 @@ const (
 // A Refusal says why something was not done. Nothing was changed: what was
 // begun has been rolled back before a Refusal is returned.
 type Refusal struct {
-	Code    Code   `json:"code"`
-	Msg     string `json:"message"` // what is wrong, with the process or the file:line it is about
-	Instead string `json:"instead"` // what the operator can do; never empty
-	Err     error  `json:"-"`       // the cause, may be nil
+	Code    Code     `json:"code"`
+	Msg     string   `json:"message"`           // what is wrong, with the process or the file:line it is about
+	Details []string `json:"details,omitempty"` // more of the same, one line each
+	Instead string   `json:"instead"`           // what the operator can do; never empty
+	Err     error    `json:"-"`                 // the cause, may be nil
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s [%s]", r.Msg, r.Code) }
@@ -63,6 +68,28 @@ func ReasonOf(err error) Code {
 		return r.Code
 	}
 	return ""
+}
+
+// refuseEach makes a Refusal of the errors that err joins, one line each.
+func refuseEach(code Code, err error, instead string) *Refusal {
+	lines := eachLine(err)
+	return &Refusal{Code: code, Msg: lines[0], Details: lines[1:], Instead: instead, Err: err}
+}
+
+// eachLine returns the messages of the errors that err joins, at least one.
+func eachLine(err error) []string {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for _, e := range joined.Unwrap() {
+		lines = append(lines, eachLine(e)...)
+	}
+	if len(lines) == 0 {
+		return []string{err.Error()}
+	}
+	return lines
 }
 
 // refuse makes a Refusal.

@@ -1,6 +1,11 @@
 package pie
 
-import "context"
+import (
+	"context"
+	"errors"
+
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+)
 
 // ScanState says what a catalogue prepatch is to a running process.
 type ScanState string
@@ -24,7 +29,86 @@ type ScanResult struct {
 }
 
 // Scan compares processes with prepatches. Processes that no prepatch is about
-// give no result.
+// give no result: those that run another executable or map no such library.
+//
+// Whether a build is fixed cannot be told from the outside in general: a
+// ScanGuardable process has the function the prepatch is for.
 func Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult, error) {
-	return nil, errNotBuilt
+	pids, err := selected(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	var out []ScanResult
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		p, err := openProcess(pid)
+		if err != nil {
+			continue // gone, or not ours to look at
+		}
+		out = append(out, scanProcess(p, prepatches)...)
+		p.close()
+	}
+	return out, nil
+}
+
+// scanProcess opens the images of a process once, and only when a prepatch
+// names its executable or no executable at all.
+func scanProcess(p *process, prepatches []*Prepatch) []ScanResult {
+	var out []ScanResult
+	var images *locate.Set
+	for _, pp := range prepatches {
+		if !pp.about(p) {
+			continue
+		}
+		if images == nil {
+			set, err := locate.Images(p.read)
+			if err != nil {
+				return out
+			}
+			defer set.Close()
+			images = set
+		}
+		if r, ok := scanOne(p, pp, images); ok {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// about reports whether the process runs an executable a guard names. A guard
+// that names a library alone is for any process.
+func (p *Prepatch) about(proc *process) bool {
+	for _, g := range p.Guards {
+		if g.Exe == "" {
+			return true
+		}
+		if ok, err := proc.read.RunsExe(g.Exe); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
+	r := ScanResult{ID: pp.ID, Pid: p.pid, Exe: p.exe, State: ScanGuardable}
+	in, err := alreadyIn(p, pp)
+	if in {
+		r.State = ScanGuarded
+		return r, true
+	}
+	for _, g := range pp.Guards {
+		if err == nil {
+			_, err = images.Find(locate.Query{Exe: g.Exe, Lib: g.Lib, Func: g.Func})
+		}
+	}
+	var library *locate.NoLibrary
+	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) {
+		return r, false
+	}
+	if err = explain(err, p.String()); err != nil {
+		r.State, r.Reason, r.Message = ScanRefused, ReasonOf(err), err.Error()
+	}
+	return r, true
 }

@@ -2,7 +2,14 @@ package pie
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
 
 // GuardStatus is one guard in one process.
@@ -44,12 +51,87 @@ type ProcessStatus struct {
 	Pid        int              `json:"pid"`
 	Exe        string           `json:"exe"`
 	Prepatches []PrepatchStatus `json:"prepatches"`
-	KiB        int              `json:"kib"` // memory PIE holds in the process
 	Problem    string           `json:"problem,omitempty"`
 }
 
 // Status reads the arenas of the selected processes without stopping them.
 // Processes without an arena are left out.
 func Status(ctx context.Context, sel Select) ([]ProcessStatus, error) {
-	return nil, errNotBuilt
+	pids, err := selected(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	var all []ProcessStatus
+	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		s, err := statusOf(pid)
+		if err != nil && len(pids) == 1 {
+			return nil, err
+		}
+		if err == nil && (len(s.Prepatches) > 0 || s.Problem != "") {
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+func statusOf(pid int) (ProcessStatus, error) {
+	p, err := openProcess(pid)
+	if err != nil {
+		return ProcessStatus{}, err
+	}
+	defer p.close()
+	out := ProcessStatus{Pid: pid, Exe: p.exe}
+	found, err := observe.Status(p.read)
+	var corrupt *arena.CorruptError
+	if errors.As(err, &corrupt) {
+		out.Problem = corrupt.Error()
+	} else if err != nil {
+		return out, explain(err, p.String())
+	}
+	for _, in := range found {
+		out.Prepatches = append(out.Prepatches, describePrepatch(in))
+	}
+	return out, nil
+}
+
+func describePrepatch(in observe.Prepatch) PrepatchStatus {
+	s := PrepatchStatus{
+		ID: in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
+		Partial: in.Flags&arena.FlagPartial != 0,
+	}
+	for i, g := range in.Guards {
+		if i == 0 {
+			s.Mode = modeName(g.Mode)
+			if !g.TrialEnd.IsZero() {
+				s.TrialEnd = &g.TrialEnd
+			}
+		}
+		if g.Tripped != jit.TripNone {
+			s.Stopped = tripWords(g.Tripped)
+		}
+		s.Guards = append(s.Guards, GuardStatus{
+			Function: g.Function, Image: g.Image.Name, Site: g.Site.String(), Intact: g.SiteState == observe.SiteIn,
+			Faults: faultWords(g.FaultMode), Calls: g.Counts.Calls, Rejects: g.Counts.Rejects, Audited: g.Counts.Audited,
+			Errors: g.Counts.Faults, RanLong: g.Counts.Fuel, Logs: g.Counts.Logs,
+		})
+	}
+	return s
+}
+
+// tripWords says why a guard turned itself off, as operators call it.
+func tripWords(t jit.Trip) string {
+	switch t {
+	case jit.TripTrialEnd:
+		return "the trial is over"
+	case jit.TripFault:
+		return "guard error during the trial"
+	case jit.TripFuel:
+		return "guard ran too long during the trial"
+	case jit.TripMaxReject:
+		return "more rejects than --max-reject during the trial"
+	}
+	return fmt.Sprintf("reason %d", t)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,7 @@ func (f *insertFlags) register(c *cobra.Command) {
 }
 
 func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
-	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, Trial: f.trial, Progress: a.progress.Step}
+	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, Trial: f.trial, Build: version, Progress: a.progress.Step}
 	if f.audit {
 		o.Mode = pie.ModeAudit
 	}
@@ -205,15 +206,15 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 }
 
 func (a *app) printProcessNotes(p pie.ProcessReport, w reportWords, style term.Style) {
-	if p.Error != "" {
-		fmt.Fprintf(a.out, "  %s pid %d (%s): %s [%s]\n", style.Bad(w.undone+":"), p.Pid, term.Escape(baseName(p.Exe)),
-			strings.Join(escapedLines(p.Error), "; "), p.Reason)
-		for _, line := range escapedLines(p.Instead) {
-			fmt.Fprintf(a.out, "    %s\n", line)
-		}
-	}
 	if p.State == pie.StateGone {
 		fmt.Fprintf(a.out, "  pid %d (%s) ended meanwhile\n", p.Pid, term.Escape(baseName(p.Exe)))
+		return
+	}
+	if p.Error != "" {
+		fmt.Fprintf(a.out, "  %s pid %d (%s): %s [%s]\n", style.Bad(w.undone+":"), p.Pid, term.Escape(baseName(p.Exe)), term.Escape(p.Error), p.Reason)
+		for _, line := range append(slices.Clone(p.Details), p.Instead) {
+			fmt.Fprintf(a.out, "    %s\n", term.Escape(line))
+		}
 	}
 	for _, n := range p.Notes {
 		fmt.Fprintf(a.out, "  pid %d: %s\n", p.Pid, term.Escape(n))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/term"
@@ -79,47 +78,24 @@ type errorJSON struct {
 }
 
 type errorBody struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Instead string `json:"instead,omitempty"`
+	Code    string   `json:"code"`
+	Message string   `json:"message"`
+	Details []string `json:"details,omitempty"`
+	Instead string   `json:"instead,omitempty"`
 }
 
 // printRefusal prints the three lines every refusal has.
 func (a *app) printRefusal(r *pie.Refusal) {
 	if a.json {
-		a.printJSON(errorJSON{Error: errorBody{string(r.Code), r.Msg, r.Instead}})
+		a.printJSON(errorJSON{Error: errorBody{string(r.Code), r.Msg, r.Details, r.Instead}})
 		return
 	}
 	style := term.StyleFor(a.err, a.getenv)
-	head, rest := splitLines(r.Msg)
-	fmt.Fprintf(a.err, "%s %s [%s]\n", style.Bad("refused:"), head, r.Code)
-	for _, line := range rest {
-		fmt.Fprintf(a.err, "    %s\n", line)
+	fmt.Fprintf(a.err, "%s %s [%s]\n", style.Bad("refused:"), term.Escape(r.Msg), r.Code)
+	for _, line := range r.Details {
+		fmt.Fprintf(a.err, "    %s\n", term.Escape(line))
 	}
-	fmt.Fprintf(a.err, "  nothing was changed\n")
-	for _, line := range escapedLines(r.Instead) {
-		fmt.Fprintf(a.err, "  %s\n", line)
-	}
-}
-
-// splitLines escapes a message of package pie. Its own line breaks structure
-// it; whatever a process put into it was escaped where it was put in.
-func splitLines(msg string) (head string, rest []string) {
-	lines := escapedLines(msg)
-	if len(lines) == 0 {
-		return "", nil
-	}
-	return lines[0], lines[1:]
-}
-
-func escapedLines(s string) []string {
-	var out []string
-	for _, line := range strings.Split(s, "\n") {
-		if line != "" {
-			out = append(out, term.Escape(line))
-		}
-	}
-	return out
+	fmt.Fprintf(a.err, "  nothing was changed\n  %s\n", term.Escape(r.Instead))
 }
 
 func (a *app) printFailure(word string, err error) {
@@ -128,7 +104,7 @@ func (a *app) printFailure(word string, err error) {
 		return
 	}
 	style := term.StyleFor(a.err, a.getenv)
-	fmt.Fprintf(a.err, "%s %s\n", style.Bad(word+":"), strings.Join(escapedLines(err.Error()), "\n  "))
+	fmt.Fprintf(a.err, "%s %s\n", style.Bad(word+":"), term.Escape(err.Error()))
 }
 
 // printJSON writes one JSON value and a newline. encoding/json escapes control

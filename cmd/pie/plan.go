@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -73,9 +73,9 @@ func (a *app) printPlans(p *pie.Prepatch, plans []pie.ProcessPlan) {
 		fmt.Fprintf(a.out, "%s  pid %d (%s)\n", style.Bold(term.Escape(p.ID)), pp.Pid, term.Escape(baseName(pp.Exe)))
 		switch {
 		case pp.Refused != nil:
-			fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad("would be refused:"), strings.Join(escapedLines(pp.Refused.Msg), "; "), pp.Refused.Code)
-			for _, line := range escapedLines(pp.Refused.Instead) {
-				fmt.Fprintf(a.out, "    %s\n", line)
+			fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad("would be refused:"), term.Escape(pp.Refused.Msg), pp.Refused.Code)
+			for _, line := range append(slices.Clone(pp.Refused.Details), pp.Refused.Instead) {
+				fmt.Fprintf(a.out, "    %s\n", term.Escape(line))
 			}
 		case pp.Already:
 			fmt.Fprintf(a.out, "  %s\n", style.Good("guarded already; insert would change nothing"))

@@ -1,32 +1,171 @@
 package main
 
 import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
 	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/target"
+	"github.com/patch-integration-engine/pie/internal/proc"
+	"github.com/patch-integration-engine/pie/internal/term"
 )
 
 // targetFlags are the flags that say which processes a command works on.
 type targetFlags struct {
-	pids       []int
-	exe        string
-	unit       string
-	container  string
-	host       bool
-	noChildren bool
-	yes        bool
+	spec target.Spec
+	yes  bool
 }
 
 func (t *targetFlags) register(c *cobra.Command) {
 	f := c.Flags()
-	f.IntSliceVar(&t.pids, "pid", nil, "process `N` and its descendants (repeatable)")
-	f.StringVar(&t.exe, "exe", "", "processes running this executable (`PATH` or name)")
-	f.StringVar(&t.unit, "unit", "", "processes of this systemd `UNIT`")
-	f.StringVar(&t.container, "container", "", "processes of this container (`ID`)")
-	f.BoolVar(&t.host, "host", false, "all processes of this machine")
-	f.BoolVar(&t.noChildren, "no-children", false, "leave out descendants that run the same executable")
+	f.IntSliceVar(&t.spec.Pids, "pid", nil, "process `N` and its descendants (repeatable)")
+	f.StringVar(&t.spec.Exe, "exe", "", "processes running this executable (`PATH` or name)")
+	f.StringVar(&t.spec.Unit, "unit", "", "processes of this systemd `UNIT`")
+	f.StringVar(&t.spec.Container, "container", "", "processes of this container (`ID`)")
+	f.BoolVar(&t.spec.Host, "host", false, "all processes of this machine")
+	f.BoolVar(&t.spec.NoChildren, "no-children", false, "leave out descendants that run the same executable")
 	f.BoolVar(&t.yes, "yes", false, "do not ask when several unrelated groups of processes match")
 }
 
-// given reports whether the command line names any target.
-func (t *targetFlags) given() bool {
-	return len(t.pids) > 0 || t.exe != "" || t.unit != "" || t.container != "" || t.host
+func (t *targetFlags) given() bool { return t.spec.Given() }
+
+// selector resolves the flags; a pid that does not exist is a Refusal.
+func (t *targetFlags) selector(c *cobra.Command) (*target.Selector, error) {
+	for _, pid := range t.spec.Pids {
+		if pid < 1 {
+			return nil, usage(c, "--pid %d: a process has a positive number", pid)
+		}
+	}
+	s, err := target.New(t.spec)
+	if errors.Is(err, proc.ErrGone) {
+		return nil, &pie.Refusal{Code: pie.CodeNoProcess, Msg: err.Error(), Instead: "see what runs with pie scan, or name it with --exe", Err: err}
+	}
+	if err != nil {
+		return nil, usage(c, "%v", err)
+	}
+	return s, nil
+}
+
+// selectInserted returns the processes that a command about prepatches already
+// in works on: those of the TARGET, or all of this machine.
+func (a *app) selectInserted(c *cobra.Command, t *targetFlags) (pie.Select, error) {
+	if !t.given() {
+		t.spec.Host = true
+	}
+	s, err := t.selector(c)
+	if err != nil {
+		return nil, err
+	}
+	return s.Select, nil
+}
+
+// selectForInsert returns the processes that insert and plan work on. Without
+// TARGET it shows what a scan finds; several unrelated groups are asked about.
+func (a *app) selectForInsert(c *cobra.Command, t *targetFlags, p *pie.Prepatch, ref string) (pie.Select, error) {
+	if !t.given() {
+		return nil, a.suggestTargets(c, p, ref)
+	}
+	if len(t.spec.Pids) == 0 {
+		t.spec.Runs = executables(p)
+	}
+	s, err := t.selector(c)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := s.Groups(c.Context())
+	if errors.Is(err, target.ErrNone) {
+		return nil, &pie.Refusal{Code: pie.CodeNoProcess, Msg: "no running process matches", Instead: "pie scan lists what a catalogue prepatch is about", Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(groups) > max(1, len(t.spec.Pids)) && !t.yes && c.Name() != "plan" {
+		if err := a.askGroups(c, groups, p); err != nil {
+			return nil, err
+		}
+	}
+	return s.Select, nil
+}
+
+// executables are those the guards of a prepatch name; none when one guard
+// names a library alone, which any program may map.
+func executables(p *pie.Prepatch) []string {
+	var exes []string
+	for _, g := range p.Guards {
+		if g.Exe == "" {
+			return nil
+		}
+		if !slices.Contains(exes, g.Exe) {
+			exes = append(exes, g.Exe)
+		}
+	}
+	return exes
+}
+
+// suggestTargets tells what could be typed instead of nothing.
+func (a *app) suggestTargets(c *cobra.Command, p *pie.Prepatch, ref string) error {
+	s, err := target.New(target.Spec{Host: true, Runs: executables(p)})
+	if err != nil {
+		return err
+	}
+	results, err := pie.Scan(c.Context(), []*pie.Prepatch{p}, s.Select)
+	if err != nil && pie.ReasonOf(err) != pie.CodeNoProcess {
+		return err
+	}
+	var lines []string
+	for _, r := range results {
+		if r.State == pie.ScanGuardable {
+			lines = append(lines, fmt.Sprintf("pie %s %s --pid %d    # %s", c.Name(), ref, r.Pid, term.Escape(r.Exe)))
+		}
+	}
+	if len(lines) == 0 {
+		return usage(c, "name a TARGET, such as --pid N; no running process is one that %s is about", p.ID)
+	}
+	if a.json {
+		return usage(c, "name a TARGET; a scan found: %s", strings.Join(lines, "; "))
+	}
+	fmt.Fprintf(a.err, "name a TARGET; a scan found what %s is about:\n", term.Escape(p.ID))
+	for _, l := range lines {
+		fmt.Fprintf(a.err, "  %s\n", l)
+	}
+	return exitWith{exitUsage}
+}
+
+// askGroups lists unrelated groups of processes and asks whether all are meant.
+func (a *app) askGroups(c *cobra.Command, groups []target.Group, p *pie.Prepatch) error {
+	what := fmt.Sprintf("the TARGET names %d unrelated groups of processes", len(groups))
+	if a.json || !term.IsTerminal(a.in) || !term.IsTerminal(a.err) {
+		return &pie.Refusal{Code: pie.CodeGroups, Msg: what + ":", Details: groupLines(groups),
+			Instead: "add --yes to mean them all, or choose with --pid"}
+	}
+	fmt.Fprintf(a.err, "%s:\n", what)
+	for _, l := range groupLines(groups) {
+		fmt.Fprintf(a.err, "  %s\n", term.Escape(l))
+	}
+	fmt.Fprintf(a.err, "%s %s in all of them? [y/N] ", c.Name(), term.Escape(p.ID))
+	answer, err := bufio.NewReader(a.in).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if s := strings.ToLower(strings.TrimSpace(answer)); s == "y" || s == "yes" {
+		return nil
+	}
+	return &pie.Refusal{Code: pie.CodeGroups, Msg: "not confirmed", Instead: "choose with --pid, or answer y"}
+}
+
+func groupLines(groups []target.Group) []string {
+	lines := make([]string, len(groups))
+	for i, g := range groups {
+		lines[i] = fmt.Sprintf("pid %d (%s)", g[0].Pid, g[0].Exe)
+		if len(g) > 1 {
+			lines[i] += fmt.Sprintf(" and %s", plural(len(g)-1, "descendant", "descendants"))
+		}
+	}
+	return lines
 }

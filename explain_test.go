@@ -1,0 +1,117 @@
+package pie
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/insert"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// Whatever a lower package refuses has a stable code, names the process and
+// says what to do.
+func TestExplain(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		code Code
+		says string
+	}{
+		{tracee.ErrGone, CodeNoProcess, "no such process"},
+		{proc.ErrGone, CodeNoProcess, "no such process"},
+		{tracee.ErrZombie, CodeNoProcess, "no such process"},
+		{tracee.ErrSelf, CodeSelf, "pie itself"},
+		{tracee.ErrKernelThread, CodeKernelThread, "kernel thread"},
+		{tracee.ErrNotAMD64, CodeMachine, "x86-64"},
+		{tracee.ErrFrozen, CodeFrozen, "frozen"},
+		{tracee.ErrBusy, CodeBusy, "does not stop"},
+		{tracee.ErrNoRemoteSyscall, CodeNoSyscall, "without a risk"},
+		{&tracee.PermissionError{PID: 7, Op: "seizing it", Policy: tracee.PolicyYama, Advice: "run pie as root", Err: unix.EPERM}, CodePermission, "Yama"},
+		{&tracee.TracedError{PID: 7, By: 9, Name: "gdb"}, CodeTraced, "by pid 9 (gdb)"},
+		{&locate.NotFound{Func: "strdub", Image: "libc.so.6", Near: []string{"strdup"}}, CodeNotFound, "no function strdub"},
+		{&locate.Ambiguous{Func: "f", Candidates: []locate.Function{{Name: "a.c:f"}, {Name: "b.c:f"}}}, CodeAmbiguous, "b.c:f"},
+		{&locate.Indirect{Func: "memcpy", Image: "libc.so.6", Why: "unknown"}, CodeIndirect, "IFUNC"},
+		{&locate.NoLibrary{SOName: "libz.so.1", Mapped: []string{"libc.so.6"}}, CodeNoImage, "libz.so.1"},
+		{locate.ErrOtherExe, CodeNoImage, "another executable"},
+		{&plan.Refusal{Code: plan.SiteBranch, Msg: "a branch enters"}, "site_branch", "a branch enters"},
+		{&insert.SiteError{Code: insert.SiteUprobe, Pid: 7}, "site_uprobe", "breakpoint"},
+		{&insert.HeadroomError{Pid: 7, Limit: "RLIMIT_AS", Have: 1 << 10, Need: 4 << 10}, CodeHeadroom, "RLIMIT_AS leaves 1 KiB"},
+		{insert.ErrOtherVersion, CodeOther, "another version"},
+		{insert.ErrPartial, CodePartly, "partly in"},
+		{insert.ErrNotIn, CodeNotIn, "not in"},
+		{insert.ErrBusySite, CodeBusy, "stays inside"},
+		{insert.ErrStale, CodeStale, "changed"},
+		{&jit.PlaceError{Unit: "Guard", Err: jit.ErrArgument}, CodePlace, "argument word"},
+		{arena.ErrNoGap, CodeHeadroom, "2 GiB"},
+		{arena.ErrFull, CodeHeadroom, "full"},
+	} {
+		err := explain(fmt.Errorf("lower: %w", tt.err), "pid 7 (httpd)")
+		var r *Refusal
+		if !errors.As(err, &r) {
+			t.Errorf("%v is a failure, want a refusal", tt.err)
+			continue
+		}
+		if r.Code != tt.code || !strings.Contains(r.Msg+strings.Join(r.Details, " "), tt.says) || !strings.Contains(r.Msg, "pid 7") || r.Instead == "" {
+			t.Errorf("%v: got %q [%s], instead %q; want [%s] with %q", tt.err, r.Msg, r.Code, r.Instead, tt.code, tt.says)
+		}
+		if !errors.Is(err, tt.err) && !errors.As(err, &r) {
+			t.Errorf("%v is lost", tt.err)
+		}
+	}
+}
+
+func TestExplainKeepsFailures(t *testing.T) {
+	cause := errors.New("disk on fire")
+	err := explain(cause, "pid 7 (httpd)")
+	if !errors.Is(err, cause) || ReasonOf(err) != "" || !strings.Contains(err.Error(), "pid 7") {
+		t.Errorf("got %v", err)
+	}
+	if explain(nil, "x") != nil {
+		t.Error("no error became one")
+	}
+}
+
+// docs/pie.md lists every reason code.
+func TestCodesAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("docs/pie.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"refusal.go", "internal/live/plan/refusal.go", "internal/live/insert/errors.go"} {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?:Code|SiteCode) += "(\w+)"`).FindAllStringSubmatch(string(src), -1) {
+			if !strings.Contains(string(doc), "| `"+m[1]+"` |") {
+				t.Errorf("docs/pie.md does not explain %s (%s)", m[1], file)
+			}
+		}
+	}
+}
+
+func TestParentsFirst(t *testing.T) {
+	parents := map[int]int{30: 10, 20: 30, 10: 1, 5: 20, 7: 99}
+	got := parentsFirst([]int{5, 7, 10, 20, 30}, func(pid int) int { return parents[pid] })
+	at := map[int]int{}
+	for i, pid := range got {
+		at[pid] = i
+	}
+	if len(got) != 5 || !(at[10] < at[30] && at[30] < at[20] && at[20] < at[5]) {
+		t.Errorf("order %v", got)
+	}
+	loop := map[int]int{1: 2, 2: 1}
+	if got := parentsFirst([]int{1, 2}, func(pid int) int { return loop[pid] }); len(got) != 2 {
+		t.Errorf("a loop of parents: %v", got)
+	}
+}

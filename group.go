@@ -1,0 +1,59 @@
+package pie
+
+import (
+	"context"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// maxRounds bounds how often Insert selects again while new processes appear.
+const maxRounds = 64
+
+// selected lists the pids of a selection once each, parents before children,
+// so that a child forked after its parent was guarded inherits the guard. An
+// empty selection is a Refusal.
+func selected(ctx context.Context, sel Select) ([]int, error) {
+	pids, err := sel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(pids)
+	pids = slices.Compact(pids)
+	if len(pids) == 0 {
+		return nil, refuse(CodeNoProcess, nil, "pie scan lists what runs here", "no process matches")
+	}
+	return parentsFirst(pids, parentOf), nil
+}
+
+// parentsFirst orders pids so that whoever has its parent in the list comes
+// after it.
+func parentsFirst(pids []int, parent func(int) int) []int {
+	depth := map[int]int{}
+	for _, pid := range pids {
+		d := 0
+		for at := parent(pid); at > 0 && d < len(pids); at = parent(at) {
+			if slices.Contains(pids, at) {
+				d++
+			}
+		}
+		depth[pid] = d
+	}
+	out := slices.Clone(pids)
+	slices.SortStableFunc(out, func(a, b int) int { return depth[a] - depth[b] })
+	return out
+}
+
+// parentOf is the pid of a process's parent, 0 when it cannot be told.
+func parentOf(pid int) int {
+	p, err := proc.Open(pid)
+	if err != nil {
+		return 0
+	}
+	defer p.Close()
+	parent, err := p.Parent()
+	if err != nil {
+		return 0
+	}
+	return parent
+}

@@ -1,0 +1,213 @@
+package pie
+
+import (
+	"debug/elf"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// resolved is a prepatch resolved against one process: nothing is attached.
+type resolved struct {
+	images *locate.Set
+	plan   *plan.Plan
+	guards []resolvedGuard // in the order of the plan's
+}
+
+// resolvedGuard is what plan show tells of one guard beyond its plan.
+type resolvedGuard struct {
+	function locate.Function
+	faults   string // how its reads survive bad addresses; empty when it reads nothing
+}
+
+func (r *resolved) close() { r.images.Close() }
+
+// resolve finds, checks and places every guard of pp in p. space is the
+// process's address space as the inserter or an observer sees it.
+func resolve(p *process, pp *Prepatch, o Options, space *arena.Space) (*resolved, error) {
+	status, err := p.read.Status()
+	if err != nil {
+		return nil, explain(err, p.String())
+	}
+	images, err := locate.Images(p.read)
+	if err != nil {
+		return nil, explain(err, p.String())
+	}
+	r := &resolved{images: images}
+	in := plan.Input{ID: pp.ID, Hash: pp.Hash(), Build: o.Build, Space: space}
+	for i := range pp.compiled.Guards {
+		if err := r.add(&in, pp, i, status, o); err != nil {
+			r.close()
+			return nil, explain(err, p.String())
+		}
+	}
+	if r.plan, err = plan.Build(in); err != nil {
+		r.close()
+		return nil, explain(err, p.String())
+	}
+	return r, nil
+}
+
+// add resolves guard i and appends it, once for each place its function is at.
+func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, o Options) error {
+	g, prog := pp.compiled.Guards[i], pp.programs[i]
+	found, err := r.images.Find(locate.Query{Exe: g.Exe, Lib: g.Lib, Func: g.Func})
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		if f.Go != (g.ABI == source.GoInternal) {
+			return refuseABI(f, g.ABI)
+		}
+		if len(f.Copies) > 0 && !o.Partial {
+			return refuseCopies(f)
+		}
+		gi, err := r.input(f, g.Name, prog, status)
+		if err != nil {
+			return err
+		}
+		in.Guards = append(in.Guards, gi)
+		rg := resolvedGuard{function: f}
+		if readsTarget(prog) {
+			rg.faults = faultWords(gi.Faults)
+		}
+		r.guards = append(r.guards, rg)
+	}
+	return nil
+}
+
+func refuseABI(f locate.Function, abi source.ABI) error {
+	is, want := "C", "go"
+	if f.Go {
+		is = "Go"
+	}
+	if abi == source.SysV {
+		want = "sysv"
+	}
+	return refuse(CodePlace, nil, "write abi=go or abi=sysv in //pie:guard as the function is", "%s in %s is %s code, and the guard is for abi=%s", f.Name, f.Image.Name(), is, want)
+}
+
+func refuseCopies(f locate.Function) error {
+	r := refuse(CodeCopies, nil, "guard them too, or accept it with --partial", "%s in %s has copies that this guard would not see:", f.Name, f.Image.Name())
+	r.Details = f.Copies
+	return r
+}
+
+// input makes plan's input for one guard at one function.
+func (r *resolved) input(f locate.Function, name string, prog *verify.Program, status proc.Status) (plan.GuardInput, error) {
+	gi := plan.GuardInput{Name: name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image), Gettid: status.Seccomp == 0}
+	off, ok := f.Image.File.Off(f.Vaddr)
+	if !ok {
+		return gi, fmt.Errorf("%s at %v: not in the file", f.Name, f.Vaddr)
+	}
+	gi.EntryOff = off
+	gi.Function = plan.Function{Name: f.Name, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
+	var err error
+	if gi.Function.Segment, gi.Function.SegmentAt, err = segment(f); err != nil {
+		return gi, err
+	}
+	for _, s := range prog.Unit().Symbols {
+		a, err := r.images.Symbol(f.Image, s)
+		if err != nil {
+			return gi, fmt.Errorf("what the guard %s refers to: %w", name, err)
+		}
+		gi.Symbols = append(gi.Symbols, a)
+	}
+	if setsErrno(prog) {
+		off, err := r.images.Errno()
+		if err != nil {
+			return gi, fmt.Errorf("the guard %s sets errno: %w", name, err)
+		}
+		gi.Errno = jit.ErrnoSlot{Known: true, Offset: off}
+	}
+	gi.Faults, err = faultMode(f, prog, status)
+	return gi, err
+}
+
+func setsErrno(prog *verify.Program) bool {
+	for _, v := range prog.Verdicts() {
+		if v&bpf.VerdictErrno != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// faultMode chooses how the guard's reads survive a bad address. Copy asks the
+// kernel for every piece and has no race; it needs system calls, which a
+// seccomp filter may answer by killing the program.
+func faultMode(f locate.Function, prog *verify.Program, status proc.Status) (jit.FaultMode, error) {
+	if status.Seccomp == 0 || !readsTarget(prog) {
+		return jit.Copy, nil
+	}
+	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, and a seccomp filter may forbid what that takes", f.Name, f.Image.Name())
+}
+
+// faultWords names a fault mode.
+func faultWords(m jit.FaultMode) string {
+	switch m {
+	case jit.Table:
+		return "table"
+	case jit.Probe:
+		return "probe"
+	case jit.Copy:
+		return "copy"
+	}
+	return fmt.Sprintf("mode %d", m)
+}
+
+func readsTarget(prog *verify.Program) bool {
+	for i := range prog.Unit().Insns {
+		if prog.Reachable(i) && prog.FaultPoint(i) {
+			return true
+		}
+	}
+	return false
+}
+
+// identify names the image in an arena: for comparing, and for people.
+func identify(im *locate.Image) arena.Image {
+	id := arena.Image{Name: im.Name(), BuildID: im.File.BuildID()}
+	if len(im.Mappings) > 0 {
+		file := im.Mappings[0].File
+		id.Dev, id.Inode = unix.Mkdev(file.Major, file.Minor), file.Inode
+	}
+	return id
+}
+
+// span is the range from the first to the last mapping of an image.
+func span(im *locate.Image) arena.Range {
+	var s arena.Range
+	for i, m := range im.Mappings {
+		if i == 0 || m.Start < s.Start {
+			s.Start = m.Start
+		}
+		s.End = max(s.End, m.End)
+	}
+	return s
+}
+
+// segment reads the executable segment around a function from the file.
+func segment(f locate.Function) ([]byte, address.Addr, error) {
+	for _, s := range f.Image.File.Segments {
+		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 || f.Vaddr < s.Vaddr || uint64(f.Vaddr-s.Vaddr) >= s.Filesz {
+			continue
+		}
+		b := make([]byte, s.Filesz)
+		if err := f.Image.File.ReadVaddr(b, s.Vaddr); err != nil {
+			return nil, 0, err
+		}
+		return b, s.Vaddr.Addr(f.Image.Bias), nil
+	}
+	return nil, 0, nil
+}
