@@ -36,7 +36,6 @@ func TestFindInLiveProcess(t *testing.T) {
 					t.Errorf("%+v: %v, want %v", q, f.Entry, p.addrs[n.base])
 				}
 				inMemory(t, p, f)
-				t.Logf("%+v: %v size %d text %d, %s, aliases %v copies %v", q, f.Entry, f.Size, len(f.Text), f.How, f.Aliases, f.Copies)
 			}
 		})
 	}
