@@ -1,5 +1,3 @@
-// Package verify proves, before a guard goes into a process, that it cannot
-// harm it.
 package verify
 
 import (
@@ -118,7 +116,8 @@ const Regions = int(RegionMixed) + 1
 type Cost struct {
 	Insns   int          // instructions, without the second slots of LDDW
 	Ns      float64      // estimate of the slowest run in ns, fuel included
-	FuelCap bool         // fuel, not the program's shape, ends the slowest run
+	Steps   float64      // instructions executed at most
+	FuelCap bool         // fuel, not the guard's shape, ends the slowest run
 	Loads   [Regions]int // load instructions by what they read
 	Helpers int          // helper call instructions
 }

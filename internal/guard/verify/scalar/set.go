@@ -15,6 +15,7 @@ package scalar
 import (
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // Set is a non-empty set of 64-bit values. The zero Set is the number 0.
@@ -204,4 +205,23 @@ func (s Set) String() string {
 		return fmt.Sprintf("%d to %d", s.R.UMin, s.R.UMax)
 	}
 	return "any number"
+}
+
+// Members returns every member of a set that has at most limit, ascending.
+func (s Set) Members(limit int) ([]uint64, bool) {
+	if bits.OnesCount64(s.T.Mask) > 16 {
+		return nil, false
+	}
+	var list []uint64
+	for sub := uint64(0); ; {
+		if v := s.T.Value | sub; s.Contains(v) {
+			if len(list) == limit {
+				return nil, false
+			}
+			list = append(list, v)
+		}
+		if sub = (sub - s.T.Mask) & s.T.Mask; sub == 0 {
+			return list, true
+		}
+	}
 }

@@ -1,0 +1,103 @@
+package verify
+
+import (
+	"math/bits"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+)
+
+// absorb adds a state to what is known at p. It returns the state to follow from
+// there, or nil when everything it allows is known already.
+func (a *analysis) absorb(p *point, s *state) *state {
+	for _, t := range p.states {
+		if s.leq(t) {
+			return nil
+		}
+	}
+	if len(p.states) < maxDisjuncts {
+		a.keep(p, s)
+		return s.clone()
+	}
+	at := nearest(p.states, s)
+	old := p.states[at]
+	p.states = slices.Delete(p.states, at, at+1)
+	a.kept -= old.size()
+	joined := a.joinStates(old, s, a.combinerAt(p))
+	p.merges++
+	a.keep(p, joined)
+	return joined.clone()
+}
+
+// keep adds a state and drops those that it implies.
+func (a *analysis) keep(p *point, s *state) {
+	p.states = slices.DeleteFunc(p.states, func(t *state) bool {
+		if !t.leq(s) {
+			return false
+		}
+		a.kept -= t.size()
+		return true
+	})
+	p.states = append(p.states, s)
+	a.kept += s.size()
+}
+
+// Widening at a loop head goes in steps: first to the next threshold; when that
+// has not settled, what moves can be anything.
+const maxWidenings = 24
+
+// combinerAt chooses how numbers are combined at p. Only loop heads need to
+// widen for the analysis to end.
+func (a *analysis) combinerAt(p *point) combiner {
+	switch {
+	case !a.order.isHead(p.pc) && p.merges < maxWidenings:
+		return value.join
+	case p.merges < maxWidenings:
+		return func(v, w value) value { return v.widen(w, &a.thresholds) }
+	}
+	return value.surrender
+}
+
+// nearest is the index of the state that loses least when joined with s.
+func nearest(states []*state, s *state) int {
+	best, at := -1, 0
+	for k, t := range slices.Backward(states) {
+		if d := distance(t, s); best < 0 || d < best {
+			best, at = d, k
+		}
+	}
+	return at
+}
+
+// distance weighs what joining two states loses: a possible verdict or a stored
+// result most, then what a register is, then its constant.
+func distance(s, t *state) int {
+	d := 64 * bits.OnesCount16(s.stored^t.stored)
+	for r := range s.regs {
+		v, w := s.regs[r], t.regs[r]
+		_, vc := v.num.Const()
+		_, wc := w.num.Const()
+		switch {
+		case v == w:
+		case !v.sameBase(w):
+			d += 16
+		case r == bpf.R0 && vc && wc && v.num != w.num:
+			d += 64
+		case vc && wc && v.num != w.num:
+			d += 2
+		case v.num != w.num:
+			d++
+		}
+	}
+	for depth := range s.stacks {
+		for k := range max(len(s.stacks[depth]), len(t.stacks[depth])) {
+			v, w := s.slot(int32(depth), k), t.slot(int32(depth), k)
+			if v.init != w.init || v.size != w.size || !v.val.sameBase(w.val) {
+				d += 16
+			} else if v.val.num != w.val.num {
+				d++
+			}
+		}
+	}
+	return d
+}

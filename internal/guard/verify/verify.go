@@ -1,0 +1,184 @@
+package verify
+
+import (
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+)
+
+// Verify proves that u keeps the contract of package bpf, or says which
+// instruction does not. Errors are *Error. Any input, also a hostile one, takes
+// bounded time and memory; u is copied.
+func Verify(u *bpf.Unit) (*Program, error) {
+	u = cloneUnit(u)
+	p, err := verify(u)
+	if err != nil {
+		return nil, err.place(u)
+	}
+	return p, nil
+}
+
+func verify(u *bpf.Unit) (*Program, *Error) {
+	if err := checkStructure(u); err != nil {
+		return nil, err
+	}
+	f, err := newFlow(u)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAnalysis(u, f)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.run(); err != nil {
+		return nil, err
+	}
+	if err := a.checkStack(); err != nil {
+		return nil, err
+	}
+	r, err := newResult(a)
+	if err != nil {
+		return nil, err
+	}
+	return r.program(), nil
+}
+
+// checkStack refuses chains of calls whose stacks together are too large.
+func (a *analysis) checkStack() *Error {
+	for _, ctx := range a.contexts {
+		if n := a.stackOf(ctx); n > bpf.StackSize {
+			return refuse(ctx.call, ReasonStackDepth, "with this call the functions use %d bytes of stack; there are %d", n, bpf.StackSize)
+		}
+	}
+	return nil
+}
+
+// stackOf is the stack of all functions active in a context.
+func (a *analysis) stackOf(ctx *context) int {
+	n := 0
+	for c := ctx; c != nil; c = c.parent {
+		n += a.depths[c.fn]
+	}
+	return n
+}
+
+// program gathers what others ask about.
+func (r *result) program() *Program {
+	prices, total := r.settle()
+	r.chargeLoops()
+	p := &Program{unit: r.unit, facts: make([]fact, len(r.unit.Insns))}
+	for pc := range p.facts {
+		if r.flow.owner[pc] != noOwner {
+			p.facts[pc] = r.fact(pc)
+		}
+	}
+	for _, ctx := range r.contexts {
+		p.stack = max(p.stack, r.stackOf(ctx))
+	}
+	slices.Sort(r.verdicts)
+	p.verdicts = slices.Compact(r.verdicts)
+	p.cost = r.cost(prices, total)
+	return p
+}
+
+func (r *result) fact(pc int) fact {
+	x := &r.seen[pc]
+	f := fact{
+		reachable: x.visited,
+		faults:    x.faults,
+		fuel:      r.charges[pc],
+		access:    x.access,
+		live:      r.live[pc],
+		stack:     r.depths[r.flow.owner[pc]],
+	}
+	if x.elsewhere {
+		f.access.Known, f.access.Offset = false, 0
+	}
+	for reg, v := range x.regs {
+		if c, ok := v.num.Const(); ok && v.kind == kindScalar {
+			f.known |= 1 << reg
+			f.values[reg] = c
+		}
+	}
+	return f
+}
+
+// chargeLoops chooses the back-edges of each loop that pay, so that no way round
+// the loop is free: those of its own, and those of inner loops only where a way
+// round leads through them without the inner head.
+func (r *result) chargeLoops() {
+	for _, l := range r.order.loops {
+		if !r.fueled[l] {
+			continue
+		}
+		for _, inner := range []bool{false, true} {
+			for _, pc := range l.pcs {
+				if t, _ := r.unit.Insns[pc].Target(pc); r.seen[pc].jumped && r.unit.Insns[pc].IsBackEdge(pc) && l.contains(r.order.of[t]) {
+					own := r.order.of[pc] == l || r.order.of[t] == l
+					r.charges[pc] = r.charges[pc] || own || inner
+				}
+			}
+			if !r.freeRound(l) {
+				break
+			}
+		}
+	}
+}
+
+// freeRound reports whether control can go round l, or round an inner loop that
+// has no bound, without paying.
+func (r *result) freeRound(l *loop) bool {
+	seen := map[int]bool{}
+	for work := []int{l.head}; len(work) > 0; {
+		pc := work[len(work)-1]
+		work = work[:len(work)-1]
+		for _, next := range r.edges(pc) {
+			t, jumps := r.unit.Insns[pc].Target(pc)
+			if jumps && t == next && r.charges[pc] || !l.contains(r.order.of[next]) {
+				continue
+			}
+			if next == l.head {
+				return true
+			}
+			if !seen[next] {
+				seen[next] = true
+				work = append(work, next)
+			}
+		}
+	}
+	return false
+}
+
+// cost is the worst case: the dearest way through, and all the fuel in the
+// dearest rounds.
+func (r *result) cost(p *pricing, total price) Cost {
+	fuel := float64(r.unit.Fuel)
+	if fuel == 0 {
+		fuel = bpf.FuelDefault
+	}
+	units := total.units
+	for _, l := range r.order.loops {
+		if r.fueled[l] {
+			units = fuel
+		}
+	}
+	c := Cost{FuelCap: units >= fuel}
+	each := p.unit.max(price{ns: nsBlock})
+	units = min(units, fuel)
+	c.Ns = total.ns + units*each.ns
+	c.Steps = total.steps + units*each.steps
+	for pc := range r.seen {
+		i := r.unit.Insns[pc]
+		if r.flow.owner[pc] == noOwner {
+			continue
+		}
+		c.Insns++
+		if i.IsLoad() && r.seen[pc].visited {
+			c.Loads[r.seen[pc].access.Region]++
+		}
+		if i.IsHelperCall() {
+			c.Helpers++
+		}
+	}
+	return c
+}
