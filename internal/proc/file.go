@@ -68,9 +68,13 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 }
 
 // OpenExe opens the executable the process runs, through /proc/PID/exe: the
-// inode itself, also when it was deleted or replaced.
+// inode itself, also when it was deleted or replaced. The error is ErrNoExe for
+// a kernel thread or a zombie.
 func (p *Process) OpenExe() (*File, error) {
 	f, err := p.openFile("exe")
+	if errors.Is(err, unix.ENOENT) {
+		err = p.exeErr(unix.ENOENT)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("executable: %w", err)
 	}
