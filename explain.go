@@ -45,7 +45,7 @@ func explainProcess(err error, who string) *Refusal {
 		return refuse(CodeSelf, nil, "run pie in another process than the one to be guarded", "%s is pie itself", who)
 	case errors.Is(err, tracee.ErrZombie), errors.Is(err, tracee.ErrGone), errors.Is(err, proc.ErrGone):
 		return refuse(CodeNoProcess, nil, "see what runs with pie scan, or name it with --exe", "%s: no such process", who)
-	case errors.Is(err, tracee.ErrKernelThread):
+	case errors.Is(err, tracee.ErrKernelThread), errors.Is(err, proc.ErrNoExe):
 		return refuse(CodeKernelThread, nil, "name a program; this one lives in the kernel", "%s is a kernel thread", who)
 	case errors.Is(err, tracee.ErrNotAMD64):
 		return refuse(CodeMachine, nil, "only 64-bit x86-64 programs can be guarded", "%s is not a 64-bit x86-64 process", who)

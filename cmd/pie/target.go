@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -43,13 +44,26 @@ func (t *targetFlags) selector(c *cobra.Command) (*target.Selector, error) {
 		}
 	}
 	s, err := target.New(t.spec)
-	if errors.Is(err, proc.ErrGone) {
-		return nil, &pie.Refusal{Code: pie.CodeNoProcess, Msg: err.Error(), Instead: "see what runs with pie scan, or name it with --exe", Err: err}
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, proc.ErrGone):
+		return nil, missingPid(t.spec.Pids, err)
+	case err != nil:
 		return nil, usage(c, "%v", err)
 	}
 	return s, nil
+}
+
+// missingPid names the first pid that no process has.
+func missingPid(pids []int, err error) error {
+	for _, pid := range pids {
+		p, gone := proc.Open(pid)
+		if gone != nil {
+			return &pie.Refusal{Code: pie.CodeNoProcess, Msg: fmt.Sprintf("pid %d: no such process", pid),
+				Instead: "see what runs with pie scan, or name it with --exe", Err: err}
+		}
+		p.Close()
+	}
+	return err
 }
 
 // selectInserted returns the processes that a command about prepatches already
@@ -62,7 +76,28 @@ func (a *app) selectInserted(c *cobra.Command, t *targetFlags) (pie.Select, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.Select, nil
+	return t.with(s), nil
+}
+
+// with returns what s selects and, besides, each pid of the command line that
+// it does not: what cannot be guarded is to be refused, not passed over. These
+// are looked for once, while the numbers still mean what they did when typed.
+func (t *targetFlags) with(s *target.Selector) pie.Select {
+	var besides []int
+	asked := false
+	return func(ctx context.Context) ([]int, error) {
+		pids, err := s.Select(ctx)
+		if err != nil && !errors.Is(err, target.ErrNone) {
+			return nil, err
+		}
+		for _, pid := range t.spec.Pids {
+			if !asked && !slices.Contains(pids, pid) {
+				besides = append(besides, pid)
+			}
+		}
+		asked = true
+		return append(pids, besides...), nil
+	}
 }
 
 // selectForInsert returns the processes that insert and plan work on. Without
@@ -79,10 +114,10 @@ func (a *app) selectForInsert(c *cobra.Command, t *targetFlags, p *pie.Prepatch,
 		return nil, err
 	}
 	groups, err := s.Groups(c.Context())
-	if errors.Is(err, target.ErrNone) {
+	if errors.Is(err, target.ErrNone) && len(t.spec.Pids) == 0 {
 		return nil, &pie.Refusal{Code: pie.CodeNoProcess, Msg: "no running process matches", Instead: "pie scan lists what a catalogue prepatch is about", Err: err}
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, target.ErrNone) {
 		return nil, err
 	}
 	if len(groups) > max(1, len(t.spec.Pids)) && !t.yes && c.Name() != "plan" {
@@ -90,7 +125,7 @@ func (a *app) selectForInsert(c *cobra.Command, t *targetFlags, p *pie.Prepatch,
 			return nil, err
 		}
 	}
-	return s.Select, nil
+	return t.with(s), nil
 }
 
 // executables are those the guards of a prepatch name; none when one guard
