@@ -245,6 +245,9 @@ func (m *model) rowCandD(op byte) {
 		m.shift(op, width)
 	case (op == 0xc6 || op == 0xc7) && m.e.modrm>>3&7 == 0:
 		m.rm(write, width)
+	case op == 0xc2, op == 0xc3: // ret
+		m.gpr(RSP, read|write, 8)
+		m.Loads |= MemStack
 	case op == 0xc9: // leave
 		m.gpr(RBP, read|write, 8)
 		m.gpr(RSP, write, 8)
