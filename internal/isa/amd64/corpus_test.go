@@ -98,18 +98,22 @@ func parseDumped(line string) (dumped, bool) {
 
 // unsure reports lines that are data among code, or that objdump joins.
 func (d dumped) unsure() bool {
-	first, _, _ := strings.Cut(d.text, " ")
 	switch {
 	case strings.Contains(d.text, "(bad)"), strings.HasPrefix(d.text, "."):
 		return true
 	case d.bytes[0] == 0x9b && len(d.bytes) > 1: // fwait joined with the x87 instruction after it
 		return true
 	}
-	switch first { // a prefix on a line of its own
-	case "cs", "ds", "es", "ss", "fs", "gs", "lock", "rep", "repz", "repnz", "data16", "addr32":
-		return !strings.Contains(d.text, " ")
+	for _, word := range strings.Fields(d.text) {
+		switch word {
+		case "cs", "ds", "es", "ss", "fs", "gs", "lock", "rep", "repz", "repnz", "data16", "addr32":
+		default:
+			if !strings.HasPrefix(word, "rex") {
+				return false
+			}
+		}
 	}
-	return strings.HasPrefix(first, "rex") && !strings.Contains(d.text, " ")
+	return true // prefixes on a line of their own
 }
 
 // TestLengthsOfRealCode compares the length of every instruction with objdump's.
@@ -117,7 +121,7 @@ func TestLengthsOfRealCode(t *testing.T) {
 	for _, file := range corpusFiles(t) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
-			total, wrong, unsure := 0, 0, 0
+			total, wrong, refused, unsure := 0, 0, 0, 0
 			disassemble(t, file, func(d dumped) {
 				total++
 				if d.unsure() {
@@ -127,14 +131,22 @@ func TestLengthsOfRealCode(t *testing.T) {
 				// What follows must not matter: 0xff is nothing's prefix.
 				code := append(bytes.Clone(d.bytes), bytes.Repeat([]byte{0xff}, MaxInstLen)...)
 				i, err := Decode(code, address.Addr(d.addr))
-				if err == nil && i.Len == len(d.bytes) {
+				switch {
+				case err != nil: // tables among the code of libcrypto; processors refuse them too
+					refused++
+					t.Logf("%#x: % x: %s: %v", d.addr, d.bytes, d.text, err)
+					return
+				case i.Len == len(d.bytes):
 					return
 				}
 				if wrong++; wrong <= 20 {
-					t.Errorf("%#x: % x: %s: got length %d, %v", d.addr, d.bytes, d.text, i.Len, err)
+					t.Errorf("%#x: % x: %s: got length %d", d.addr, d.bytes, d.text, i.Len)
 				}
 			})
-			t.Logf("%d instructions, %d wrong, %d not compared", total, wrong, unsure)
+			t.Logf("%d instructions, %d wrong, %d refused, %d not compared", total, wrong, refused, unsure)
+			if refused*20_000 > total {
+				t.Errorf("%d of %d instructions refused", refused, total)
+			}
 			if total < 100_000 {
 				t.Errorf("objdump gave only %d instructions", total)
 			}
