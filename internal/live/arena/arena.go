@@ -193,22 +193,52 @@ func (a *Arena) Trampoline(i int) address.Addr {
 
 func (a *Arena) String() string { return fmt.Sprintf("arena at %v", a.Base) }
 
-// Release frees guard i's record. Its slots become left, unless another guard
-// of the site uses the dispatcher. What it was stays readable, so that old
-// events keep their names.
-func (a *Arena) Release(i int, left SlotState) {
+// Release frees guard i's record, and its slots, unless another guard of the
+// site uses the dispatcher. clean says that no thread can be in them. What the
+// guard was stays readable, so that old events keep their names.
+func (a *Arena) Release(i int, clean bool) {
 	g := &a.Guards[i]
 	g.State = Free
-	a.Slots[g.Slot].State = left
+	state := SlotQuarantined
+	if clean {
+		state = SlotFree
+	}
+	a.Slots[g.Slot].State = state
 	for _, o := range a.Guards {
 		if o.State != Free && o.Dispatcher == g.Dispatcher {
 			return
 		}
 	}
-	a.Slots[g.Dispatcher].State = left
+	a.Slots[g.Dispatcher].State = state
 }
 
-// Was returns the state that slot i has in the process.
-func (a *Arena) Was(i int) SlotState {
-	return decodeSlot(a.Header.slots.cut(a.raw, i)).State
+// Abandon frees what a pie that died while preparing has left: guard i's
+// record, which no site ever led to.
+func (a *Arena) Abandon(i int) {
+	a.Guards[i].State = Free
+	a.AbandonSlots()
 }
+
+// AbandonSlots frees the slots in use that no guard refers to. They go back to
+// what they were before they were prepared.
+func (a *Arena) AbandonSlots() {
+	used := map[int]bool{}
+	for _, g := range a.Guards {
+		if g.State != Free {
+			used[g.Dispatcher], used[g.Slot] = true, true
+		}
+	}
+	for i := range a.Slots {
+		s := &a.Slots[i]
+		switch {
+		case used[i] || s.Kind == SlotHandler:
+		case s.State == SlotUsed:
+			s.State = SlotFree
+		case s.State == SlotReused:
+			s.State = SlotQuarantined
+		}
+	}
+}
+
+// Was returns the state that slot i was in before Allot took it.
+func (a *Arena) Was(i int) SlotState { return a.Slots[i].was }

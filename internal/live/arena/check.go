@@ -69,7 +69,7 @@ func (g *geometry) check() string {
 // sound, or "".
 func (a *Arena) check() string {
 	for i, s := range a.Slots {
-		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotQuarantined || s.Kind > SlotHandler {
+		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotHandler {
 			return fmt.Sprintf("slot %d: %d bytes at %#x, kind %d, state %d", i, s.Size, s.Start, s.Kind, s.State)
 		}
 	}

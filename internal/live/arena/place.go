@@ -163,7 +163,7 @@ func (a *Arena) slotFor(k Key, kind SlotKind, size uint32) (int, error) {
 	free := -1
 	for i, s := range a.Slots {
 		if s.Size != 0 && s.Key == k && s.Kind == kind {
-			a.Slots[i].State = SlotUsed
+			a.take(i)
 			return i, nil
 		}
 		if free < 0 && s.Size == 0 {
@@ -187,6 +187,18 @@ func (a *Arena) slotFor(k Key, kind SlotKind, size uint32) (int, error) {
 	a.forget(start, room)
 	a.Slots[free] = Slot{Key: k, Start: start, Size: room, Kind: kind, State: SlotUsed}
 	return free, nil
+}
+
+// take marks a slot that its program found again.
+func (a *Arena) take(i int) {
+	s := &a.Slots[i]
+	s.was = s.State
+	switch s.State {
+	case SlotFree:
+		s.State = SlotUsed
+	case SlotQuarantined:
+		s.State = SlotReused
+	}
 }
 
 // reclaimable returns a free slot record that still remembers a program.

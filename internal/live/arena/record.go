@@ -39,6 +39,7 @@ const (
 	SlotFree        SlotState = iota // nothing can be running there
 	SlotUsed                         // a guard record refers to it
 	SlotQuarantined                  // unlinked, but a thread may still be in it
+	SlotReused                       // used, and quarantined before
 )
 
 // SlotKind is what stands in a slot.
@@ -63,6 +64,8 @@ type Slot struct {
 	Kind    SlotKind
 	State   SlotState
 	Content uint64 // hash of the bytes that were written
+
+	was SlotState // before Allot took it
 }
 
 // Prepatch is one prepatch in the arena.

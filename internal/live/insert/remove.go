@@ -323,12 +323,12 @@ func (r *removal) prove() error {
 func (r *removal) settle() error {
 	r.report.Busy = len(r.edits) > 0 && !r.clean
 	for _, l := range r.guards {
-		left := arena.SlotQuarantined
-		if r.clean || l.state == observe.SiteOut && l.record().State == arena.Prepared {
-			left = arena.SlotFree
-		}
 		pp := l.record().Prepatch
-		l.a.Release(l.i, left)
+		if l.record().State == arena.Prepared {
+			l.a.Abandon(l.i)
+		} else {
+			l.a.Release(l.i, r.clean)
+		}
 		if len(l.a.GuardsOf(pp)) == 0 {
 			l.a.Prepatches[pp].State = arena.Free
 		}

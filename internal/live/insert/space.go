@@ -55,14 +55,15 @@ func freeLeftovers(p observe.Process, a *arena.Arena) {
 			continue
 		}
 		for _, j := range guards {
-			left := arena.SlotQuarantined
 			if a.Guards[j].State == arena.Prepared {
-				left = arena.SlotFree
+				a.Abandon(j)
+			} else {
+				a.Release(j, false)
 			}
-			a.Release(j, left)
 		}
 		a.Prepatches[i].State = arena.Free
 	}
+	a.AbandonSlots()
 }
 
 // present says whether the prepatch is in p: nil when it is not at all, else

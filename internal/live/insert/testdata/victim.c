@@ -1,6 +1,7 @@
-/* victim THREADS FORKS: calls two guarded functions without end, checks every
+/* victim THREADS FORKS TICKS: calls two guarded functions without end, checks every
  * result, and counts in shared memory. FORKS children a second are forked, each
- * of which calls for a while, too. It says where everything is and then serves
+ * of which calls for a while, too; TICKS signals a second interrupt it, or, when
+ * there are none, threads wait in system calls that must not notice us. It says where everything is and then serves
  * until its standard input ends. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -22,7 +24,7 @@ GUARDED(exe_guarded, 2);
 int lib_guarded(int);
 
 struct stats {
-	_Atomic uint64_t calls, wrong, rejected, passed, children, badchildren;
+	_Atomic uint64_t calls, wrong, rejected, passed, children, badchildren, early;
 };
 static struct stats *stats;
 
@@ -69,6 +71,40 @@ static void on_tick(int sig)
 	call(lib_guarded, 3, -5);
 }
 
+/* What no signal interrupts must not end early, nor with EINTR. */
+static void *wait_in_epoll(void *arg)
+{
+	int fd = epoll_create1(0);
+	(void)arg;
+	for (;;)
+		if (epoll_wait(fd, &(struct epoll_event){0}, 1, 30) != 0)
+			atomic_fetch_add(&stats->early, 1);
+}
+
+static void *wait_in_sleep(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		struct timespec a, b;
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		if (nanosleep(&(struct timespec){0, 20000000}, NULL) != 0)
+			atomic_fetch_add(&stats->wrong, 1);
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		if ((b.tv_sec - a.tv_sec) * 1000000000L + b.tv_nsec - a.tv_nsec < 20000000)
+			atomic_fetch_add(&stats->wrong, 1);
+	}
+}
+
+static void *wait_in_read(void *arg)
+{
+	int p[2];
+	char c;
+	(void)arg;
+	if (pipe(p) == 0 && read(p[0], &c, 1) != 1)
+		atomic_fetch_add(&stats->wrong, 1);
+	return NULL;
+}
+
 static void *forker(void *arg)
 {
 	long rate = (long)arg;
@@ -107,6 +143,10 @@ int main(int argc, char **argv)
 		struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
 		sigaction(SIGALRM, &sa, NULL);
 		setitimer(ITIMER_REAL, &it, NULL);
+	} else {
+		pthread_create(&t, NULL, wait_in_epoll, NULL);
+		pthread_create(&t, NULL, wait_in_sleep, NULL);
+		pthread_create(&t, NULL, wait_in_read, NULL);
 	}
 	printf("exe=%p lib=%p stats=%p\n", (void *)exe_guarded, (void *)lib_guarded, (void *)stats);
 	fflush(stdout);
