@@ -1,0 +1,111 @@
+package insert
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+)
+
+// Two hundred insertions and removals under load: every result is right, and
+// nothing grows: the program finds its arena, slot and record again.
+func TestCycles(t *testing.T) {
+	v := startVictim(t, "3", "0", "500")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	var place arena.Place
+	longest := time.Duration(0)
+	for i := range 200 {
+		pp := handMade(t, v.p, "C-1", v.exe, v.lib)
+		if i == 0 {
+			place = pp.guards[0].Place
+		}
+		if got := pp.guards[0].Place; got.Code != place.Code || got.Index != place.Index {
+			t.Fatalf("cycle %d: placed at %+v, before at %+v", i, got, place)
+		}
+		r, err := insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeEnforce})
+		if err != nil {
+			t.Fatalf("cycle %d: %v", i, err)
+		}
+		out, err := Remove(ctx, tr, v.p, "C-1", nil)
+		if err != nil {
+			t.Fatalf("cycle %d: %v", i, err)
+		}
+		longest = max(longest, r.Pause, out.Pause)
+	}
+	v.progress(t, slow)
+	if arenas, err := observe.Arenas(v.p); err != nil || len(arenas) != 2 {
+		t.Errorf("%d arenas, %v", len(arenas), err)
+	}
+	textEqualsFile(t, v.p)
+	t.Logf("longest pause %v", longest)
+}
+
+// Several prepatches on one function: each sees the call, each leaves in any
+// order, and the last one restores the bytes.
+func TestSeveralOnOneSite(t *testing.T) {
+	ids := []string{"A-1", "A-2", "A-3"}
+	orders := [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}}
+	v := startVictim(t, "2", "0", "300")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	for _, order := range orders {
+		for _, id := range ids {
+			if _, err := insertGuards(ctx, tr, v.p, handMade(t, v.p, id, v.exe), Options{Mode: jit.ModeAudit}); err != nil {
+				t.Fatalf("%s: %v", id, err)
+			}
+		}
+		v.progress(t, slow)
+		for _, id := range ids {
+			if pp := status(t, v, id); pp.State != observe.StateIn || pp.Guards[0].Counts.Audited == 0 {
+				t.Errorf("%s: %+v", id, pp)
+			}
+		}
+		for n, i := range order {
+			if _, err := Remove(ctx, tr, v.p, ids[i], nil); err != nil {
+				t.Fatalf("remove %s: %v", ids[i], err)
+			}
+			v.progress(t, slow)
+			for _, j := range order[n+1:] {
+				if pp := status(t, v, ids[j]); pp.State != observe.StateIn {
+					t.Errorf("%s after removing %s: %+v", ids[j], ids[i], pp)
+				}
+			}
+		}
+		textEqualsFile(t, v.p)
+	}
+}
+
+// An arena that other programs have filled says so and stays whole.
+func TestFullArena(t *testing.T) {
+	v := startVictim(t, "1")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	n := 0
+	for ; n < 100; n++ {
+		pp, err := tryHandMade(v.p, fmt.Sprintf("L-%c", 'A'+n), v.exe)
+		if err == nil {
+			_, err = insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeAudit})
+		}
+		if errors.Is(err, arena.ErrFull) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("prepatch %d: %v", n, err)
+		}
+	}
+	if n != arena.MaxPrepatches {
+		t.Errorf("%d prepatches went in", n)
+	}
+	v.progress(t, slow)
+	for i := range n {
+		if _, err := Remove(ctx, tr, v.p, fmt.Sprintf("L-%c", 'A'+i), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	textEqualsFile(t, v.p)
+}

@@ -1,0 +1,143 @@
+package insert
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+)
+
+// forkRate is how often the victim forks, a second.
+const forkRate = 500
+
+// descendants lists v and its children.
+func (v *victim) descendants(context.Context) ([]int, error) {
+	kids, err := v.p.Children()
+	return append([]int{v.pid}, kids...), err
+}
+
+func (v *victim) guardPid(tr *tracee.Tracer, id string) func(context.Context, int) error {
+	return func(ctx context.Context, pid int) error {
+		p, err := tracee.Open(pid)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		pp, err := tryHandMade(p, id, v.exe, v.lib)
+		if err != nil {
+			return errors.Join(err, p.Check()) // a process about to end has no mappings
+		}
+		_, err = insertGuards(ctx, tr, p, pp, Options{Mode: jit.ModeEnforce})
+		return err
+	}
+}
+
+// A family that forks all the time is guarded whole: once Family returns, no
+// call of any process of it passes, those of processes born later included.
+func TestForkStorm(t *testing.T) {
+	v := startVictim(t, "1", strconv.Itoa(forkRate), "100")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	v.progress(t, slow)
+	for range 3 {
+		before := v.read(t)
+		members, err := Family(ctx, v.descendants, v.guardPid(tr, "F-1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		changed := 0
+		for _, m := range members {
+			if m.Err != nil && !gone(m.Err) {
+				t.Errorf("pid %d: %v", m.Pid, m.Err)
+			}
+			if m.Changed {
+				changed++
+			}
+		}
+		t.Logf("%d processes, %d changed, %d forked meanwhile", len(members), changed, v.read(t).Children-before.Children)
+		time.Sleep(20 * time.Millisecond) // calls that had passed the site are over
+		for range 5 {
+			if s := v.progress(t, slow); s.Passed != 0 || s.Rejected == 0 {
+				t.Fatalf("guarded, but %+v", s)
+			}
+		}
+		removeFamily(t, ctx, v, tr)
+	}
+	textEqualsFile(t, v.p)
+}
+
+// removeFamily removes from the parent, then from whoever inherited it.
+func removeFamily(t *testing.T, ctx context.Context, v *victim, tr *tracee.Tracer) {
+	t.Helper()
+	seen := 0
+	for {
+		pids, err := v.descendants(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		removed := 0
+		for _, pid := range pids {
+			p, err := tracee.Open(pid)
+			if err != nil {
+				continue
+			}
+			_, err = Remove(ctx, tr, p, "F-1", nil)
+			p.Close()
+			switch {
+			case err == nil:
+				removed++
+			case !errors.Is(err, ErrNotIn) && !gone(err):
+				t.Fatalf("pid %d: %v", pid, err)
+			}
+		}
+		if seen += removed; removed == 0 {
+			break
+		}
+	}
+	if seen == 0 {
+		t.Error("nothing was removed")
+	}
+	time.Sleep(20 * time.Millisecond)
+	if s := v.progress(t, slow); s.Rejected != 0 {
+		t.Fatalf("removed, but %+v", s)
+	}
+}
+
+func gone(err error) bool {
+	return errors.Is(err, tracee.ErrGone) || errors.Is(err, tracee.ErrZombie)
+}
+
+// A child that inherited the guard reports it, and keeps it when its parent
+// loses it.
+func TestChildrenInherit(t *testing.T) {
+	v := startVictim(t, "1", "20")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 30*time.Second)
+	if err := v.guardPid(tr, "I-1")(ctx, v.pid); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 {
+		kids, err := v.p.Children()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pid := range kids {
+			p, err := tracee.Open(pid)
+			if err != nil {
+				continue
+			}
+			all, err := observe.Status(p)
+			p.Close()
+			if err == nil && len(all) == 1 && all[0].ID == "I-1" && all[0].State == observe.StateIn {
+				return
+			}
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Error("no child was seen with the guard")
+}
