@@ -1,0 +1,252 @@
+// Package debuginfo reads what DWARF says about one function of a file: its
+// parameters, the structs it sees, where it was inlined.
+//
+// DWARF comes with the program and may be made to hurt. Sections are bounded
+// before they are decompressed, the standard library parses entries, and types
+// are followed here, a bounded number of steps: its own type reader would build
+// a whole graph. Only the compilation unit of the function is read where that
+// is enough, since a unit says what the function itself was compiled with and
+// the rest of a large program would cost a second.
+package debuginfo
+
+import (
+	"debug/dwarf"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+)
+
+// Bounds.
+const (
+	maxSection = 512 << 20 // bytes of one DWARF section
+	maxEntries = 8 << 20   // entries looked at in one question
+	maxTypes   = 32        // steps from a type through typedefs and qualifiers
+	maxParams  = 64
+)
+
+// ErrNone says that the file has no DWARF, or none for this function.
+var ErrNone = errors.New("no debug information")
+
+// Info is the debug information of a file.
+type Info struct {
+	data *dwarf.Data
+	left int // entries that may still be read
+}
+
+// Open reads the DWARF sections of a file; ErrNone when it has none.
+func Open(f *binfile.File) (*Info, error) {
+	var missing error
+	section := func(name string) []byte {
+		b, err := f.DebugSection(name, maxSection)
+		if err != nil && !errors.Is(err, binfile.ErrNoTable) {
+			missing = err
+		}
+		return b
+	}
+	abbrev, info := section(".debug_abbrev"), section(".debug_info")
+	if missing != nil {
+		return nil, missing
+	}
+	if len(abbrev) == 0 || len(info) == 0 {
+		return nil, ErrNone
+	}
+	data, err := dwarf.New(abbrev, nil, nil, info, nil, nil, section(".debug_ranges"), section(".debug_str"))
+	if err != nil {
+		return nil, fmt.Errorf("DWARF: %w", err)
+	}
+	for _, name := range []string{".debug_addr", ".debug_line_str", ".debug_str_offsets", ".debug_rnglists"} {
+		if b := section(name); b != nil {
+			if err := data.AddSection(name, b); err != nil {
+				return nil, fmt.Errorf("DWARF: %w", err)
+			}
+		}
+	}
+	if missing != nil {
+		return nil, missing
+	}
+	return &Info{data: data, left: maxEntries}, nil
+}
+
+// Param is a parameter of a function, as it was written.
+type Param struct {
+	Name string
+	Type Type
+}
+
+// Params returns the parameters of the function that starts at v, in order.
+// ErrNone when DWARF does not describe it.
+func Params(f *binfile.File, v address.Vaddr) ([]Param, error) {
+	i, err := Open(f)
+	if err != nil {
+		return nil, err
+	}
+	return i.Params(v)
+}
+
+// Params is Params of a file that is open.
+func (i *Info) Params(v address.Vaddr) ([]Param, error) {
+	r, fn, err := i.function(v)
+	if err != nil {
+		return nil, err
+	}
+	if origin, ok := fn.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok {
+		// An out-of-line copy of an inline function: names and types are with the
+		// abstract one.
+		r.Seek(origin)
+		if fn, err = i.next(r); err != nil {
+			return nil, err
+		}
+	}
+	var out []Param
+	if fn == nil || !fn.Children {
+		return nil, nil
+	}
+	for len(out) < maxParams {
+		e, err := i.next(r)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil || e.Tag == 0 {
+			break
+		}
+		if e.Tag == dwarf.TagFormalParameter {
+			p := Param{}
+			p.Name, _ = e.Val(dwarf.AttrName).(string)
+			if p.Type, err = i.typeOf(e); err != nil {
+				return nil, err
+			}
+			out = append(out, p)
+		}
+		r.SkipChildren()
+	}
+	return out, nil
+}
+
+// function returns the entry of the function that starts at v, and a reader
+// that stands behind it.
+func (i *Info) function(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
+	r, _, err := i.unit(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	for {
+		e, err := i.next(r)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e == nil || e.Tag == dwarf.TagCompileUnit {
+			return nil, nil, fmt.Errorf("the function at %v: %w", v, ErrNone)
+		}
+		if e.Tag == dwarf.TagSubprogram {
+			if low, ok := e.Val(dwarf.AttrLowpc).(uint64); ok && low == uint64(v) {
+				return r, e, nil
+			}
+		}
+		if e.Tag != dwarf.TagNamespace && e.Tag != dwarf.TagStructType && e.Tag != dwarf.TagClassType {
+			r.SkipChildren()
+		}
+	}
+}
+
+// unit returns the compilation unit of an address and a reader that stands
+// behind its entry.
+func (i *Info) unit(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
+	r := i.data.Reader()
+	cu, err := r.SeekPC(uint64(v))
+	if errors.Is(err, dwarf.ErrUnknownPC) {
+		return nil, nil, fmt.Errorf("the code at %v: %w", v, ErrNone)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("DWARF: %w", err)
+	}
+	return r, cu, nil
+}
+
+var errTooMuch = errors.New("DWARF: more entries than are looked at")
+
+// next returns the next entry, nil at the end.
+func (i *Info) next(r *dwarf.Reader) (*dwarf.Entry, error) {
+	if i.left--; i.left < 0 {
+		return nil, errTooMuch
+	}
+	e, err := r.Next()
+	if err != nil {
+		return nil, fmt.Errorf("DWARF: %w", err)
+	}
+	return e, nil
+}
+
+// Inlined returns where the function that starts at v was inlined in its own
+// compilation unit: there a guard at its entry does not see the call.
+func (i *Info) Inlined(v address.Vaddr) ([]Copy, error) {
+	_, fn, err := i.function(v)
+	if err != nil {
+		return nil, err
+	}
+	origin, ok := fn.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset)
+	if !ok {
+		return nil, nil // never inlined: there is no abstract instance
+	}
+	r, _, err := i.unit(v)
+	if err != nil {
+		return nil, err
+	}
+	var out []Copy
+	in := ""
+	for {
+		e, err := i.next(r)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil || e.Tag == dwarf.TagCompileUnit {
+			return out, nil
+		}
+		switch e.Tag {
+		case dwarf.TagSubprogram:
+			if in, err = i.nameOf(e); err != nil {
+				return nil, err
+			}
+		case dwarf.TagInlinedSubroutine:
+			if o, ok := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok && o == origin {
+				c := Copy{In: in}
+				if ranges, err := i.data.Ranges(e); err == nil && len(ranges) > 0 {
+					c.At = address.Vaddr(slices.MinFunc(ranges, func(a, b [2]uint64) int { return int(min(max(int64(a[0]-b[0]), -1), 1)) })[0])
+				}
+				out = append(out, c)
+			}
+		}
+	}
+}
+
+// Copy is one place a function was inlined.
+type Copy struct {
+	In string        // the function it is part of
+	At address.Vaddr // its lowest address
+}
+
+// nameOf returns an entry's name, or that of the abstract one it is an
+// instance of.
+func (i *Info) nameOf(e *dwarf.Entry) (string, error) {
+	for range 4 {
+		if name, ok := e.Val(dwarf.AttrName).(string); ok {
+			return name, nil
+		}
+		off, ok := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset)
+		if !ok {
+			if off, ok = e.Val(dwarf.AttrSpecification).(dwarf.Offset); !ok {
+				return "", nil
+			}
+		}
+		r := i.data.Reader()
+		r.Seek(off)
+		next, err := i.next(r)
+		if err != nil || next == nil {
+			return "", err
+		}
+		e = next
+	}
+	return "", nil
+}

@@ -1,0 +1,38 @@
+// Structs and functions for DWARF to describe.
+#include <stdint.h>
+
+typedef unsigned short port_t;
+struct list_node {
+	struct list_node *next;
+	port_t port;
+	char name[3][5];
+	unsigned flag_a : 3;
+	double weight;
+	const volatile uint8_t last;
+};
+typedef struct list_node ListNode;
+typedef struct {
+	int32_t first;
+	union {
+		int a;
+		long b;
+	} inner;
+} anonymous_t;
+struct hidden;
+enum color { red, green };
+
+static int inlined(int n) { return n * 77 + 1; }
+int (*keep)(int) = inlined;
+
+__attribute__((noinline)) long parameters(struct list_node *node, const char *text, unsigned char small, enum color c,
+	double ratio, long count, void *any, anonymous_t by_value) {
+	return node->port + text[0] + small + c + (long)ratio + count + (any != 0) + by_value.first + inlined((int)count);
+}
+
+__attribute__((noinline)) int nothing(void) { return 3; }
+
+int main(int argc, char **argv) {
+	ListNode n = {0};
+	anonymous_t a = {0};
+	return (int)parameters(&n, argv[0], argc, red, 1.5, argc, 0, a) + nothing() + inlined(argc);
+}
