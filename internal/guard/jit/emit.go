@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -35,21 +34,24 @@ type emitter struct {
 	local       int32
 	checked     map[*value]int64 // bases whose page was found plausible in this block
 
-	later   []func() // code written after all blocks
-	landing [2]amd64.Label
-	landed  [2]bool // landing is wanted: bare, framed
-	outOf   amd64.Label
-	burnt   bool // outOf is wanted
-	record  amd64.Label
-	records bool
-	probe   amd64.Label
-	probes  bool
-	fetch   amd64.Label
-	fetches bool
-	shards  amd64.Label // literal: address of the counters
-	rodata  amd64.Label
-	faults  []FaultRange
-	lands   []amd64.Label // landing of each fault range
+	later     []func() // code written after all blocks
+	landing   [2]amd64.Label
+	landed    [2]bool // landing is wanted: bare, framed
+	outOf     amd64.Label
+	burnt     bool // outOf is wanted
+	record    amd64.Label
+	records   bool
+	probe     amd64.Label
+	probes    bool
+	fetch     amd64.Label
+	fetches   bool
+	fetchInto amd64.Label
+	windows   bool
+	inner     *amd64.Label // where reads of the helper being written fail to
+	shards    amd64.Label  // literal: address of the counters
+	rodata    amd64.Label
+	faults    []FaultRange
+	lands     []amd64.Label // landing of each fault range
 }
 
 func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, error) {
@@ -59,7 +61,7 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 		e.enter = append(e.enter, e.Label())
 	}
 	for _, lb := range []*amd64.Label{
-		&e.landing[0], &e.landing[1], &e.outOf, &e.record, &e.probe, &e.fetch, &e.shards, &e.rodata,
+		&e.landing[0], &e.landing[1], &e.outOf, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.shards, &e.rodata,
 	} {
 		*lb = e.Label()
 	}
@@ -362,6 +364,9 @@ func (e *emitter) coldCode() {
 
 // land returns the label a failed read of the current block jumps to.
 func (e *emitter) land() amd64.Label {
+	if e.inner != nil {
+		return *e.inner
+	}
 	i := 0
 	if e.framed {
 		i = 1
@@ -379,6 +384,3 @@ func (e *emitter) mayFault(start address.Addr, landing amd64.Label) {
 	e.faults = append(e.faults, FaultRange{Start: start, End: e.Here()})
 	e.lands = append(e.lands, landing)
 }
-
-// verdicts lists what the unit can end with.
-func (e *emitter) verdicts() []bpf.Verdict { return e.p.Verdicts() }

@@ -65,6 +65,9 @@ func (e *emitter) routines() {
 	if e.fetches {
 		e.writeFetch()
 	}
+	if e.windows {
+		e.writeFetchInto()
+	}
 }
 
 func (e *emitter) control(off int64) amd64.Mem { return amd64.Abs(e.l.Control.Add(off)) }

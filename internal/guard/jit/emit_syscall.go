@@ -44,17 +44,19 @@ func (e *emitter) writeProbe() {
 	e.Ret()
 }
 
+// fetchSaves are the registers that readSelf clobbers.
+var fetchSaves = []amd64.Reg{
+	amd64.RAX, amd64.RCX, amd64.R11, amd64.RDI, amd64.RSI, amd64.RDX, amd64.R10, amd64.R8, amd64.R9,
+}
+
 // writeFetch writes the routine behind fetchTo: it copies n bytes from addr,
 // both pushed, over addr. process_vm_readv(2) on the process itself never
 // faults, whatever other threads unmap meanwhile. The process asks for its id
 // each time: a child that inherits this code has another.
 func (e *emitter) writeFetch() {
-	saves := []amd64.Reg{
-		amd64.RAX, amd64.RCX, amd64.R11, amd64.RDI, amd64.RSI, amd64.RDX, amd64.R10, amd64.R8, amd64.R9,
-	}
-	n, addr := int32(8*len(saves)+8), int32(8*len(saves)+16)
+	n, addr := int32(8*len(fetchSaves)+8), int32(8*len(fetchSaves)+16)
 	e.Bind(e.fetch)
-	for _, r := range saves {
+	for _, r := range fetchSaves {
 		e.Push(r)
 	}
 	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, n))
@@ -63,14 +65,38 @@ func (e *emitter) writeFetch() {
 	e.readSelf()
 	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, n))
 	e.Un(amd64.Neg, 8, amd64.RAX) // CF = fewer bytes, or an error
-	for i := range saves {
-		e.Pop(saves[len(saves)-1-i])
+	for i := range fetchSaves {
+		e.Pop(fetchSaves[len(fetchSaves)-1-i])
+	}
+	e.Ret()
+}
+
+// writeFetchInto writes the routine behind fetchWindow: from addr to the end of
+// its window, to the same place in the copy whose address was pushed after it.
+func (e *emitter) writeFetchInto() {
+	buf, addr := int32(8*len(fetchSaves)+8), int32(8*len(fetchSaves)+16)
+	e.Bind(e.fetchInto)
+	for _, r := range fetchSaves {
+		e.Push(r)
+	}
+	e.Load(8, amd64.RDI, amd64.At(amd64.RSP, addr))
+	e.Mov(4, amd64.RDX, amd64.RDI)
+	e.OpImm(amd64.And, 4, amd64.RDX, windowSize-1)
+	e.MovImm(amd64.RSI, windowSize)
+	e.Op(amd64.Sub, 4, amd64.RSI, amd64.RDX)
+	e.OpLoad(amd64.Add, 8, amd64.RDX, amd64.At(amd64.RSP, buf))
+	e.Store(8, amd64.At(amd64.RSP, buf), amd64.RSI)
+	e.readSelf()
+	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, buf))
+	e.Un(amd64.Neg, 8, amd64.RAX)
+	for i := range fetchSaves {
+		e.Pop(fetchSaves[len(fetchSaves)-1-i])
 	}
 	e.Ret()
 }
 
 // readSelf copies rsi bytes from rdi to rdx; rax becomes how many were copied,
-// or a negated errno. It clobbers all registers that writeFetch saves.
+// or a negated errno. It clobbers all registers of fetchSaves.
 func (e *emitter) readSelf() {
 	for _, r := range []amd64.Reg{amd64.RSI, amd64.RDI, amd64.RSI, amd64.RDX} {
 		e.Push(r) // two iovecs: base, then length upwards; the remote one first

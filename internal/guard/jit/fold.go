@@ -68,6 +68,9 @@ func foldBinary(v *value) bool {
 		v.args[0], v.args[1] = y, x
 		return true
 	}
+	if x == y && (v.op == opSub || v.op == opXor) {
+		return v.become(0)
+	}
 	if !y.isConst() {
 		return false
 	}

@@ -41,11 +41,11 @@ func (g guess) Access(i int) verify.Access {
 	return verify.Access{Region: verify.RegionTarget}
 }
 
-// Verdicts takes every constant moved to r0.
+// Verdicts takes every constant moved to r0 right before an exit.
 func (g guess) Verdicts() []bpf.Verdict {
 	var vs []bpf.Verdict
-	for _, in := range g.u.Insns {
-		if in.IsALU() && in.Operation() == bpf.AluMOV && in.Op&bpf.SrcX == 0 && in.Dst == 0 {
+	for i, in := range g.u.Insns[:len(g.u.Insns)-1] {
+		if g.u.Insns[i+1].Op == bpf.OpEXIT && in.IsALU() && in.Operation() == bpf.AluMOV && in.Op&bpf.SrcX == 0 && in.Dst == 0 {
 			vs = append(vs, bpf.Verdict(in.Imm))
 		}
 	}

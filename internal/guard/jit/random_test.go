@@ -1,0 +1,336 @@
+package jit
+
+import (
+	"math/rand/v2"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+)
+
+// generator writes random guards that keep the contract of package bpf: r9 is
+// the frame, r10 the stack, the others numbers. Every path ends.
+type generator struct {
+	*rand.Rand
+	insns  []bpf.Insn
+	loops  int
+	target []uint64 // addresses to read at
+}
+
+const genRegs = 9 // r0 to r8
+
+func (g *generator) emit(in ...bpf.Insn) { g.insns = append(g.insns, in...) }
+
+// number returns constants that break things more often than others.
+func (g *generator) number() int32 {
+	odd := []int32{0, 1, -1, 2, 7, 8, 31, 32, 33, 63, 64, 127, 128, 255, 256, 0x7fffffff, -0x80000000, 0xffff, 0x10000}
+	if g.IntN(3) > 0 {
+		return odd[g.IntN(len(odd))]
+	}
+	return int32(g.Uint32())
+}
+
+func (g *generator) wide(dst uint8, v uint64) {
+	w := bpf.LoadImm64(dst, v)
+	g.emit(w[0], w[1])
+}
+
+// reg returns a register to write: r0 to r8 but r1, which may be the frame.
+func (g *generator) reg() uint8 {
+	for {
+		if r := uint8(g.IntN(genRegs)); r != bpf.R1 {
+			return r
+		}
+	}
+}
+
+// unit returns a whole guard.
+func (g *generator) unit(size int) *bpf.Unit {
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R9, Src: bpf.R1})
+	for r := uint8(0); r < genRegs; r++ {
+		switch {
+		case r == bpf.R1:
+		case g.IntN(3) == 0:
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: r, Imm: g.number()})
+		case g.IntN(3) == 0:
+			g.wide(r, g.Uint64())
+		default:
+			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R1, Off: int16(8 * g.IntN(6))})
+		}
+	}
+	for off := int16(-64); off < 0; off += 8 {
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: g.reg(), Off: off})
+	}
+	g.body(size, 0)
+	g.leave()
+	u := &bpf.Unit{Name: "random", OnFault: len(g.insns)}
+	g.landing(-77)
+	u.OnFuel = len(g.insns)
+	g.landing(-88)
+	u.Insns = g.insns
+	switch g.IntN(6) {
+	case 0:
+		u.Fuel = uint32(g.IntN(20) + 1)
+	case 1:
+		u.Fuel = uint32(g.IntN(200) + 1)
+	}
+	u.Rodata = []byte("a needle, and then some; \x00\x01\xff")
+	return u
+}
+
+// landing rejects with a result of its own.
+func (g *generator) landing(result int32) {
+	g.emit(
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 2, Imm: result},
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: 2, Off: bpf.FrameResult},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(bpf.Reject(1, 0))},
+		bpf.Insn{Op: bpf.OpEXIT},
+	)
+}
+
+// leave ends the guard: a reject with two words tells most about the registers.
+func (g *generator) leave() {
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R1, Src: bpf.R9})
+	if g.IntN(4) == 0 {
+		g.emit(
+			bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: g.reg(), Off: bpf.FrameCode},
+			bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(bpf.VerdictLog)},
+			bpf.Insn{Op: bpf.OpEXIT},
+		)
+		return
+	}
+	// One word mixes all registers, the other a few bytes of the stack.
+	r, s := g.reg(), g.reg()
+	for k := uint8(0); k < genRegs; k++ {
+		if k != bpf.R1 && k != r {
+			g.emit(
+				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMUL, Dst: r, Imm: 31},
+				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: r, Src: k},
+			)
+		}
+	}
+	g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: r, Off: bpf.FrameResult})
+	g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: s, Src: bpf.R10, Off: int16(-8 * (1 + g.IntN(8)))})
+	g.emit(
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: s, Off: bpf.FrameResult + 8},
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: s, Off: bpf.FrameErrno},
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: r, Off: bpf.FrameXMM0},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(bpf.Reject(2, bpf.VerdictErrno|bpf.VerdictXMM0))},
+		bpf.Insn{Op: bpf.OpEXIT},
+	)
+}
+
+// body writes n steps at a nesting depth.
+func (g *generator) body(n, depth int) {
+	for range n {
+		switch k := g.IntN(20); {
+		case k < 9:
+			g.alu()
+		case k < 12:
+			g.stack()
+		case k < 14:
+			g.read()
+		case k < 15:
+			g.helper()
+		case k < 18 && depth < 3:
+			g.branch(depth)
+		case depth < 2 && g.loops < 3:
+			g.loop(depth)
+		}
+	}
+}
+
+func (g *generator) alu() {
+	ops := []uint8{
+		bpf.AluADD, bpf.AluSUB, bpf.AluMUL, bpf.AluDIV, bpf.AluOR, bpf.AluAND, bpf.AluLSH, bpf.AluRSH,
+		bpf.AluNEG, bpf.AluMOD, bpf.AluXOR, bpf.AluMOV, bpf.AluARSH, bpf.AluEND,
+	}
+	in := bpf.Insn{Op: bpf.ClassALU64 | ops[g.IntN(len(ops))], Dst: g.reg()}
+	wide := g.IntN(2) == 0
+	if !wide {
+		in.Op = in.Op&^7 | bpf.ClassALU
+	}
+	switch in.Operation() {
+	case bpf.AluNEG:
+		g.emit(in)
+		return
+	case bpf.AluEND:
+		in.Imm = []int32{16, 32, 64}[g.IntN(3)]
+		if !wide && g.IntN(2) == 0 {
+			in.Op |= bpf.SrcX
+		}
+		g.emit(in)
+		return
+	}
+	if g.IntN(2) == 0 {
+		in.Op |= bpf.SrcX
+		in.Src = g.reg()
+	} else {
+		in.Imm = g.number()
+	}
+	switch o := in.Operation(); {
+	case (o == bpf.AluDIV || o == bpf.AluMOD) && g.IntN(2) == 0:
+		in.Off = 1
+	case o == bpf.AluMOV && in.Op&bpf.SrcX != 0 && g.IntN(2) == 0:
+		in.Off = []int16{8, 16, 32}[g.IntN(3)]
+		if !wide && in.Off == 32 {
+			in.Off = 16
+		}
+	case (o == bpf.AluLSH || o == bpf.AluRSH || o == bpf.AluARSH) && in.Op&bpf.SrcX == 0:
+		in.Imm &= 63
+		if !wide {
+			in.Imm &= 31
+		}
+	}
+	g.emit(in)
+}
+
+// stack stores, loads and updates atomically.
+func (g *generator) stack() {
+	size := []uint8{bpf.SizeB, bpf.SizeH, bpf.SizeW, bpf.SizeDW}[g.IntN(4)]
+	off := int16(-8 * (1 + g.IntN(8)))
+	switch g.IntN(4) {
+	case 0:
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | size | bpf.ModeMEM, Dst: bpf.R10, Src: g.reg(), Off: off})
+	case 1:
+		g.emit(bpf.Insn{Op: bpf.ClassST | size | bpf.ModeMEM, Dst: bpf.R10, Off: off, Imm: g.number()})
+	case 2:
+		mode := uint8(bpf.ModeMEM)
+		if size != bpf.SizeDW && g.IntN(2) == 0 {
+			mode = bpf.ModeMEMSX
+		}
+		g.emit(bpf.Insn{Op: bpf.ClassLDX | size | mode, Dst: g.reg(), Src: bpf.R10, Off: off})
+	default:
+		if size != bpf.SizeDW {
+			size = bpf.SizeW
+		}
+		ops := []int32{bpf.AtomicADD, bpf.AtomicOR, bpf.AtomicAND, bpf.AtomicXOR}
+		op := ops[g.IntN(4)] | int32(g.IntN(2))
+		switch g.IntN(4) {
+		case 0:
+			op = bpf.AtomicXCHG
+		case 1:
+			op = bpf.AtomicCMPXCHG
+		}
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | size | bpf.ModeATOMIC, Dst: bpf.R10, Src: g.reg(), Off: off, Imm: op})
+	}
+}
+
+// address leaves an address of the target in dst, readable or not.
+func (g *generator) address(dst uint8) {
+	a := g.target[g.IntN(len(g.target))]
+	g.wide(dst, a+uint64(g.IntN(200))-100)
+}
+
+func (g *generator) read() {
+	size := []uint8{bpf.SizeB, bpf.SizeH, bpf.SizeW, bpf.SizeDW}[g.IntN(4)]
+	mode := uint8(bpf.ModeMEM)
+	if size != bpf.SizeDW && g.IntN(2) == 0 {
+		mode = bpf.ModeMEMSX
+	}
+	base := g.reg()
+	g.address(base)
+	for range 1 + g.IntN(2) {
+		g.emit(bpf.Insn{Op: bpf.ClassLDX | size | mode, Dst: g.reg(), Src: base, Off: int16(g.IntN(64) - 32)})
+		if g.insns[len(g.insns)-1].Dst == base {
+			return
+		}
+	}
+}
+
+// length leaves a length in dst.
+func (g *generator) length(dst uint8) {
+	n := int32(g.IntN(300))
+	switch g.IntN(12) {
+	case 0:
+		n = -1
+	case 1:
+		n = bpf.MaxLength + int32(g.IntN(2))
+	case 2:
+		n = 0
+	case 3:
+		n = int32(g.IntN(6000))
+	case 4, 5:
+		n = int32(g.IntN(5))
+	}
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: dst, Imm: n})
+}
+
+// helper calls one; r1 to r5 are numbers again after it.
+func (g *generator) helper() {
+	h := bpf.Helper(1 + g.IntN(5))
+	g.address(1)
+	g.length(2)
+	switch h {
+	case bpf.HelperCount, bpf.HelperIndex:
+		if g.IntN(2) == 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 3, Imm: int32(g.IntN(4))})
+		} else {
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluAND, Dst: 6, Imm: 0x103},
+				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 3, Src: 6})
+		}
+	case bpf.HelperFind, bpf.HelperEqual:
+		g.address(3)
+		g.length(4)
+		if h == bpf.HelperEqual && g.IntN(3) > 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 4, Src: 2})
+		}
+		if h == bpf.HelperFind && g.IntN(2) == 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 4, Imm: int32(g.IntN(6))})
+		}
+	}
+	g.emit(bpf.Insn{Op: bpf.OpCALL, Imm: int32(h)})
+	for r := uint8(2); r <= 5; r++ {
+		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: r, Imm: g.number()})
+	}
+}
+
+// branch jumps over a few steps, or chooses between two courses.
+func (g *generator) branch(depth int) {
+	ops := []uint8{
+		bpf.JmpEQ, bpf.JmpGT, bpf.JmpGE, bpf.JmpSET, bpf.JmpNE, bpf.JmpSGT, bpf.JmpSGE, bpf.JmpLT, bpf.JmpLE,
+		bpf.JmpSLT, bpf.JmpSLE,
+	}
+	in := bpf.Insn{Op: bpf.ClassJMP | ops[g.IntN(len(ops))], Dst: g.reg()}
+	if g.IntN(2) == 0 {
+		in.Op = in.Op&^7 | bpf.ClassJMP32
+	}
+	if g.IntN(2) == 0 {
+		in.Op |= bpf.SrcX
+		in.Src = g.reg()
+	} else {
+		in.Imm = g.number()
+	}
+	at := len(g.insns)
+	g.emit(in)
+	g.body(1+g.IntN(4), depth+1)
+	switch g.IntN(3) {
+	case 0: // a way out of its own
+		g.leave()
+		g.insns[at].Off = int16(len(g.insns) - at - 1)
+	case 1:
+		g.insns[at].Off = int16(len(g.insns) - at - 1)
+	default:
+		over := len(g.insns)
+		g.emit(bpf.Insn{Op: bpf.OpJA})
+		g.insns[at].Off = int16(len(g.insns) - at - 1)
+		g.body(1+g.IntN(4), depth+1)
+		g.insns[over].Off = int16(len(g.insns) - over - 1)
+	}
+}
+
+// loop counts down on the stack, so that its end does not hang on the body.
+func (g *generator) loop(depth int) {
+	off := int16(-72 - 8*g.loops)
+	g.loops++
+	g.emit(bpf.Insn{Op: bpf.ClassST | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Off: off, Imm: int32(1 + g.IntN(12))})
+	top := len(g.insns)
+	g.body(1+g.IntN(5), depth+1)
+	r := g.reg()
+	back := bpf.Insn{Op: bpf.ClassJMP | bpf.JmpNE, Dst: r}
+	g.emit(
+		bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R10, Off: off},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluSUB, Dst: r, Imm: 1},
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: r, Off: off},
+	)
+	back.Off = int16(top - len(g.insns) - 1)
+	g.emit(back)
+}
