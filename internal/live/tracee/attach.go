@@ -157,23 +157,12 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 		case got != 0:
 			return 0, a.ended()
 		}
-		if time.Since(a.began) > limit || (turn > spinTurns && ctx.Err() != nil) {
+		if time.Since(a.began) > limit || ctx.Err() != nil {
 			a.h.abandoned = true
 			return 0, a.p.stuck(a.tid)
 		}
-		a.h.pause(restFor(turn))
+		a.h.rest(turn)
 	}
-}
-
-// spinTurns polls yield the CPU only; later ones sleep.
-const spinTurns = 200
-
-// restFor returns how long to rest before the next poll, in nanoseconds.
-func restFor(turn int) int64 {
-	if turn < spinTurns {
-		return 0
-	}
-	return 20_000
 }
 
 // ended says what became of a thread that ended under our hands.

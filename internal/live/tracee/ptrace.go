@@ -170,14 +170,18 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 	return stopOther, 0
 }
 
-// pause gives the CPU to the tracees for about d nanoseconds, 0 for one
-// scheduling decision, without the Go scheduler.
-func (h *hand) pause(d int64) {
-	if d == 0 {
-		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+// rest leaves the CPU to the tracees before the next poll, without the Go
+// scheduler: not at all for the first turns, then for microseconds, and for
+// longer when the wait gets long.
+func (h *hand) rest(turn int) {
+	const spins, long = 4, 200
+	if turn < spins {
 		return
 	}
-	ts := unix.Timespec{Nsec: d}
+	ts := unix.Timespec{Nsec: 2_000}
+	if turn > long {
+		ts.Nsec = 50_000
+	}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
 }

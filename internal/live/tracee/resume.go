@@ -39,10 +39,11 @@ func (w *World) sweep() {
 		case errno != 0: // ECHILD: no tracee is left
 			return
 		case tid == 0 && (w.crowd.anyAsleep() || time.Since(begin) > sweepTime):
+			println("abandoned", tid, w.crowd.anyAsleep())
 			w.h.abandoned = true
 			return
 		case tid == 0:
-			w.h.pause(restFor(turn))
+			w.h.rest(turn)
 		case ws.Stopped():
 			_, signal := whyStopped(ws)
 			_ = w.h.detach(tid, signal)

@@ -22,8 +22,11 @@ func TestRemoteSyscallLeavesNoTrace(t *testing.T) {
 			p := v.open()
 			defer p.Close()
 			for range 20 {
-				err := tr.attach(context.Background(), p, []candidate{{tid: v.worker()}}, mapUnmap)
-				if err != nil {
+				choice := []candidate{{tid: v.worker()}}
+				if state == "clone" {
+					choice, _ = p.candidates() // its last thread lives for microseconds
+				}
+				if err := tr.attach(context.Background(), p, choice, mapUnmap); err != nil {
 					t.Fatal(err)
 				}
 				v.mustProgress()
@@ -36,8 +39,8 @@ func TestStopWorldLeavesNoTrace(t *testing.T) {
 	tr := newTracer(t)
 	for _, state := range append(states, "vfork") {
 		for _, threads := range []string{"1", "64"} {
-			if state == "alarm" && threads != "1" {
-				continue
+			if threads == "64" && (state == "alarm" || state == "compute" || state == "call") {
+				continue // one timer a process; and 64 threads that compute leave no CPU to check them
 			}
 			t.Run(state+"/"+threads, func(t *testing.T) {
 				v := startVictim(t, "victim", state, threads)

@@ -129,6 +129,7 @@ func (v *victim) line(d time.Duration) string {
 func (v *victim) report() (progress, interrupted uint64) {
 	v.t.Helper()
 	if _, err := v.in.WriteString("\n"); err != nil {
+		v.line(time.Second) // says why it has ended
 		v.t.Fatalf("victim: %v", err)
 	}
 	if _, err := fmt.Sscanf(v.line(2*time.Second), "%d %d", &progress, &interrupted); err != nil {

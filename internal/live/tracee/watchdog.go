@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -185,8 +186,10 @@ func monotonic() int64 {
 
 // watch is the watchdog process.
 func watch() {
+	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
 	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE) // without the right to, it may wait for a page itself
+	setScheduler(schedFIFO, 2)                            // above the tracer
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return
