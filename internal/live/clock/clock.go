@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -28,18 +29,14 @@ type Clock struct {
 // Read returns the time stamp counter.
 func Read() uint64 { return rdtsc() }
 
-// New reads the clocks. It sleeps for some milliseconds when the kernel does
-// not tell the counter's frequency.
+// New reads the clocks. The first call takes some milliseconds when the kernel
+// does not tell the counter's frequency.
 func New() (*Clock, error) {
-	c := &Clock{}
-	hz, err := kernelHz()
-	if err != nil {
-		hz, err = measuredHz(4 * time.Millisecond)
-	}
+	hz, err := frequency()
 	if err != nil {
 		return nil, fmt.Errorf("frequency of the time stamp counter: %w", err)
 	}
-	c.Hz = hz
+	c := &Clock{Hz: hz}
 	c.TSC, c.Mono, err = sample()
 	if err != nil {
 		return nil, fmt.Errorf("read CLOCK_MONOTONIC: %w", err)
@@ -47,6 +44,14 @@ func New() (*Clock, error) {
 	c.Time = time.Now()
 	return c, nil
 }
+
+// frequency is a constant of the machine.
+var frequency = sync.OnceValues(func() (uint64, error) {
+	if hz, err := kernelHz(); err == nil {
+		return hz, nil
+	}
+	return measuredHz(4 * time.Millisecond)
+})
 
 // Between relates the two clocks from an earlier pair: the counter was at tsc at
 // the time at. The frequency is that of the time since, when that is long

@@ -9,6 +9,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/plan"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
@@ -142,10 +143,17 @@ func (in *insertion) check() error {
 	return in.checkSites()
 }
 
-// fresh refuses a plan made for an arena that has changed since.
+// fresh refuses a plan made for an arena that has changed since, or for one to
+// be made where another pie has made one meanwhile.
 func (in *insertion) fresh(a *arena.Arena) error {
 	if a.Mapped == 0 {
-		return nil
+		now, err := observe.Arenas(in.p)
+		for _, other := range now {
+			if other.Range().Overlaps(a.Range()) {
+				return fmt.Errorf("pid %d: %v: %w", in.p.Pid(), a, ErrStale)
+			}
+		}
+		return err
 	}
 	r := a.State()
 	b := make([]byte, r.End-r.Start)
