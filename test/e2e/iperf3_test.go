@@ -107,7 +107,10 @@ const (
 type iperf3Client struct {
 	addr   string
 	cookie []byte
+	turn   time.Time // when the server asked for this request's parameters
 }
+
+func (c *iperf3Client) began() time.Time { return c.turn }
 
 // iperf3Block is the size of the block the server repeats, in bytes.
 const iperf3Block = 16 << 10
@@ -142,6 +145,7 @@ func (c *iperf3Client) open() (net.Conn, error) {
 		if _, err = control.Write(c.cookie); err == nil {
 			var state byte
 			if state, err = readState(control); err == nil && state == iperfParamExchange {
+				c.turn = time.Now()
 				return control, nil
 			} else if err == nil && state != iperfAccessDenied {
 				control.Close()

@@ -21,6 +21,10 @@ type client interface {
 	Close() error
 }
 
+// A queuer is a client whose server serves one at a time: its request begins
+// when its turn comes.
+type queuer interface{ began() time.Time }
+
 // dial makes client number i of a load, connected to addr.
 type dial func(addr string, i int) (client, error)
 
@@ -66,6 +70,9 @@ func (l *load) run(c client, again func() (client, error)) {
 		err := errors.New("not connected")
 		if c != nil {
 			err = c.request()
+		}
+		if q, ok := c.(queuer); ok && err == nil {
+			start = q.began()
 		}
 		l.record(time.Since(start), err)
 		if err != nil {
