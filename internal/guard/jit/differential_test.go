@@ -54,6 +54,7 @@ func TestDifferential(t *testing.T) {
 	mem := targetMemory{sprinkled(rand.New(rand.NewPCG(seed, 0)))}
 	m.poke(dataAt, mem.data)
 	m.mapAt(dataAt+dataLen, 0x1000, 0, 0) // PROT_NONE
+	m.installHandler(nil, oldDefault, 0)
 	n, faults, fuels := 0, 0, 0
 	for end := time.Now().Add(*diffTime); time.Now().Before(end) && !t.Failed(); seed++ {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), target: []uint64{
@@ -83,7 +84,7 @@ var undo8 = []byte{0x48, 0x83, 0xc4, 0x08} // add rsp, 8
 
 func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand.Rand, seed uint64) bpf.Result {
 	l := m.layout()
-	l.Faults = []FaultMode{Probe, Copy}[r.IntN(2)]
+	l.Faults = FaultMode(r.IntN(3))
 	s := Site{Free: amd64.RegSet(r.Uint32()) &^ amd64.Set(amd64.RSP)}
 	switch r.IntN(3) {
 	case 0:
@@ -99,6 +100,7 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand
 		t.Fatalf("seed %d: %v", seed, err)
 	}
 	m.place(c, l, ModeEnforce)
+	m.setTable(c.Faults)
 	in := filled(uint64(8 * r.IntN(2)))
 	for i := range in.GPR {
 		if amd64.Reg(i) != amd64.RSP && r.IntN(2) == 0 {

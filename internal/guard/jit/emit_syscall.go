@@ -5,9 +5,11 @@ import "github.com/patch-integration-engine/pie/internal/isa/amd64"
 // Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl in Linux) and
 // what they answer.
 const (
+	sysRtSigaction    = 13
 	sysRtSigprocmask  = 14
 	sysGetpid         = 39
 	sysGettid         = 186
+	sysTgkill         = 234
 	sysProcessVMReadv = 310
 
 	errnoEINVAL = 22
