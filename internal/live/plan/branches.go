@@ -93,28 +93,38 @@ func (c *chooser) reentry(b branch) bool {
 
 // checkSegment looks for rel32 branches anywhere in the segment that enter the
 // replaced or kept bytes behind the entry. Every byte is taken for the start of
-// a branch, so data can only cause a refusal.
+// a displacement, so data can only cause a refusal.
 func (c *chooser) checkSegment(s *Site) error {
-	lo, hi := uint64(s.Entry)+1, uint64(s.Start)+jumpLen
-	text := c.f.Segment
-	for n := 0; n+5 <= len(text); n++ {
-		op, rel := text[n], n+1
-		switch {
-		case op == 0xe8, op == 0xe9:
-		case op >= 0x80 && op <= 0x8f && n > 0 && text[n-1] == 0x0f:
-		default:
-			continue
-		}
-		next := c.f.SegmentAt.Add(int64(rel + 4))
-		to := uint64(next.Add(int64(int32(binary.LittleEndian.Uint32(text[rel:])))))
-		if to < lo || to >= hi {
+	text, lo := c.f.Segment, s.Entry+1
+	width := uint32(s.Start.Add(jumpLen) - lo)
+	base := uint32(c.f.SegmentAt - lo) // modulo 2^32, as displacements are
+	for n := 1; n+4 <= len(text); n++ {
+		// A displacement at n is from n+4.
+		if binary.LittleEndian.Uint32(text[n:])+uint32(n+4)+base >= width || !endsBranch(text[:n]) {
 			continue
 		}
 		from := c.f.SegmentAt.Add(int64(n))
-		if from >= s.Start.Add(-1) && from < s.Resume || from >= s.Entry && from < c.f.end() {
+		to := from.Add(4 + int64(int32(binary.LittleEndian.Uint32(text[n:]))))
+		if to < lo || to >= lo.Add(int64(width)) {
+			continue
+		}
+		if from > s.Entry && from < c.f.end() {
 			continue // the function's own branches are decoded and judged elsewhere
 		}
-		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("the branch at %v, outside the function, enters it at %#x", from, to))
+		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("a branch at %v, outside the function, enters it at %v", from, to))
 	}
 	return nil
+}
+
+// endsBranch reports whether code may end in the opcode of a rel32 branch:
+// call, jmp, jcc.
+func endsBranch(code []byte) bool {
+	n := len(code)
+	switch op := code[n-1]; {
+	case op == 0xe8, op == 0xe9:
+		return true
+	case op >= 0x80 && op <= 0x8f:
+		return n > 1 && code[n-2] == 0x0f
+	}
+	return false
 }

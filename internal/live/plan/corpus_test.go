@@ -83,7 +83,10 @@ func TestEveryFunction(t *testing.T) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			reasons := map[string]int{}
 			total, planned, shown := 0, 0, 0
-			for _, f := range functionsOf(t, path) {
+			for n, f := range functionsOf(t, path) {
+				if !*whole && n%16 != 0 {
+					f.Segment = nil // a search of the whole text for every function takes its time
+				}
 				if f.Size < jumpLen {
 					reasons["(shorter than a jump)"]++
 				} else {

@@ -96,7 +96,7 @@ func (c *chooser) siteAfter(k *keeper) (Site, error) {
 			return Site{}, refuse(SiteFlags, c.f, s.Start, "a flag that a kept instruction sets is read behind it")
 		}
 	}
-	free := amd64.FreeAtEntry(c.f.code(), c.f.Entry, s.Start, 0)
+	free := amd64.FreeAtEntry(c.f.code(), c.f.Entry, runStart(s.Again, s.Start), 0)
 	s.Free = free &^ (sysvCalleeSaved &^ k.restored())
 	return s, nil
 }
