@@ -38,8 +38,21 @@ func (s *Set) Find(q Query) ([]Function, error) {
 			return nil, fmt.Errorf("pid %d: %w than %s: %s", s.p.Pid(), ErrOtherExe, q.Exe, s.Exe().Path)
 		}
 	}
+	found, err := s.findByImage(q)
+	var none *NotFound
+	if errors.As(err, &none) {
+		none.Near = s.near(q)
+	}
+	return found, err
+}
+
+func (s *Set) findByImage(q Query) ([]Function, error) {
 	if q.Lib != "" {
-		return s.findInLibrary(q)
+		libs, err := s.libraries(q.Lib)
+		if err != nil {
+			return nil, err
+		}
+		return s.findIn(libs, q.Func)
 	}
 	found, err := s.findIn(s.executables(), q.Func)
 	var none *NotFound
@@ -53,11 +66,12 @@ func (s *Set) executables() []*Image {
 	return slices.DeleteFunc(slices.Clone(s.Images), func(im *Image) bool { return !im.IsExe })
 }
 
-func (s *Set) findInLibrary(q Query) ([]Function, error) {
+// libraries returns the images of a SONAME.
+func (s *Set) libraries(soname string) ([]*Image, error) {
 	var libs []*Image
 	var mapped []string
 	for _, im := range s.Images {
-		if im.SOName == q.Lib {
+		if im.SOName == soname {
 			libs = append(libs, im)
 		}
 		if im.SOName != "" {
@@ -65,9 +79,9 @@ func (s *Set) findInLibrary(q Query) ([]Function, error) {
 		}
 	}
 	if len(libs) == 0 {
-		return nil, &NoLibrary{SOName: q.Lib, Mapped: mapped}
+		return nil, &NoLibrary{SOName: soname, Mapped: mapped}
 	}
-	return s.findIn(libs, q.Func)
+	return libs, nil
 }
 
 // findAnywhere looks through the libraries for a function the executable does
@@ -118,10 +132,6 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 	n := parseName(fn)
 	c, others, err := s.pick(im, &t, n)
 	if err != nil {
-		var none *NotFound
-		if errors.As(err, &none) {
-			none.Near = t.near(n.base)
-		}
 		return nil, err
 	}
 	f := &Function{Name: c.name, Image: im, Vaddr: c.vaddr, Entry: c.vaddr.Addr(im.Bias), How: c.how}
@@ -274,13 +284,28 @@ func withoutText(all []Function) []Function {
 
 func missing(err error) bool { return errors.Is(err, binfile.ErrNoTable) }
 
-// starts returns where functions start in a file, ascending. Tables that are
-// malformed bound nothing.
+// starts returns where functions start in a file, ascending: every FDE, every
+// function symbol, every Go function. Tables that are malformed bound nothing.
 func starts(f *binfile.File) []address.Vaddr {
-	all, _ := f.Functions()
-	out := make([]address.Vaddr, len(all))
-	for i := range all {
-		out[i] = all[i].Start
+	var out []address.Vaddr
+	frames, _ := f.Frames()
+	for _, r := range frames {
+		out = append(out, r.Start)
 	}
-	return out
+	dyn, _ := f.DynSymbols()
+	sym, _ := f.Symbols()
+	for _, syms := range [][]binfile.Symbol{dyn, sym} {
+		for i := range syms {
+			if syms[i].IsFunc() {
+				out = append(out, syms[i].Value)
+			}
+		}
+	}
+	if t, err := f.GoTable(); err == nil {
+		for i := range t.Funcs {
+			out = append(out, t.Funcs[i].Entry)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

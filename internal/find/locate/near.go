@@ -17,49 +17,79 @@ const (
 
 // near returns the names most like one that was not found: first those that
 // contain it (a method without its type, a clone of a function that is gone),
-// then by edit distance up to a third of its length.
-func (t *tables) near(wanted string) []string {
-	type scored struct {
-		name  string
-		score int
-	}
-	var best []scored
-	limit := max(1, min(len(wanted), nearLongest)/3)
-	seen := map[string]bool{}
-	consider := func(name string) {
-		if name == "" || len(seen) > nearNames || seen[name] {
-			return
+// then by edit distance up to a third of its length. It looks where the query
+// does.
+func (s *Set) near(q Query) []string {
+	search := newNearSearch(parseName(q.Func).base)
+	for _, im := range s.Images {
+		if q.Lib != "" && im.SOName != q.Lib || q.Lib == "" && q.Exe != "" && !im.IsExe {
+			continue
 		}
-		seen[name] = true
-		score := 0
-		if len(wanted) < 4 || !strings.Contains(name, wanted) {
-			score = 1 + distance(wanted, name, limit)
-			if score > limit+1 {
-				return
-			}
-		}
-		best = append(best, scored{name, score})
-		if len(best) > 64*nearMax {
-			slices.SortStableFunc(best, func(a, b scored) int { return cmp.Or(a.score-b.score, len(a.name)-len(b.name)) })
-			best = best[:nearMax]
+		if t, err := readTables(im.File); err == nil {
+			search.tables(&t)
 		}
 	}
+	return search.best()
+}
+
+// nearSearch keeps the best of the names it has seen.
+type nearSearch struct {
+	wanted string
+	limit  int
+	looked int // names compared
+	seen   map[string]bool
+	found  []nearName
+}
+
+type nearName struct {
+	name  string
+	score int // 0: contains the wanted name; else 1 + distance
+}
+
+func newNearSearch(wanted string) *nearSearch {
+	return &nearSearch{wanted: wanted, limit: max(1, min(len(wanted), nearLongest)/3), seen: map[string]bool{}}
+}
+
+func (n *nearSearch) tables(t *tables) {
 	for _, syms := range [][]binfile.Symbol{t.dyn, t.sym} {
 		for i := range syms {
 			if syms[i].IsFunc() {
-				consider(syms[i].Name)
+				n.consider(syms[i].Name)
 			}
 		}
 	}
 	if t.golang != nil {
 		for i := range t.golang.Funcs {
-			consider(t.golang.Funcs[i].Name)
+			n.consider(t.golang.Funcs[i].Name)
 		}
 	}
-	slices.SortStableFunc(best, func(a, b scored) int { return cmp.Or(a.score-b.score, len(a.name)-len(b.name)) })
+}
+
+func (n *nearSearch) consider(name string) {
+	if n.looked++; name == "" || n.looked > nearNames {
+		return
+	}
+	score := 0
+	if len(n.wanted) < 4 || !strings.Contains(name, n.wanted) {
+		score = 1 + distance(n.wanted, name, n.limit)
+	}
+	if score > n.limit+1 || n.seen[name] {
+		return
+	}
+	n.seen[name] = true
+	n.found = append(n.found, nearName{name, score})
+	if len(n.found) > 64*nearMax {
+		n.best()
+	}
+}
+
+// best drops all but the best names and returns them.
+func (n *nearSearch) best() []string {
+	slices.SortStableFunc(n.found, func(a, b nearName) int { return cmp.Or(a.score-b.score, len(a.name)-len(b.name)) })
+	n.found = n.found[:min(len(n.found), nearMax)]
 	var out []string
-	for _, s := range best[:min(len(best), nearMax)] {
-		out = append(out, s.name)
+	for _, f := range n.found {
+		out = append(out, f.name)
 	}
 	return out
 }
