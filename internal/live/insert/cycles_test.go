@@ -3,6 +3,8 @@ package insert
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -108,4 +110,29 @@ func TestFullArena(t *testing.T) {
 		}
 	}
 	textEqualsFile(t, v.p)
+}
+
+// How long threads are off for a commit, and an insertion takes, by the number
+// of threads. Bounds are docs/benchmarks.md's business; this keeps the order of
+// magnitude.
+func TestPause(t *testing.T) {
+	for _, threads := range []int{1, 128, 1000} {
+		v := startVictim(t, "1", "0", "0", strconv.Itoa(threads-1))
+		tr := newTracer(t)
+		ctx := ctxFor(t, 60*time.Second)
+		var pauses, walls []time.Duration
+		for range 7 {
+			r, err := insertGuards(ctx, tr, v.p, handMade(t, v.p, "P-1", v.exe), Options{Mode: jit.ModeEnforce})
+			must(t, err)
+			pauses, walls = append(pauses, r.Pause), append(walls, r.Wall)
+			_, err = Remove(ctx, tr, v.p, "P-1", nil)
+			must(t, err)
+		}
+		slices.Sort(pauses)
+		slices.Sort(walls)
+		t.Logf("%4d threads: pause %v to %v, median %v; wall median %v", threads, pauses[0], pauses[6], pauses[3], walls[3])
+		if pauses[3] > 200*time.Millisecond {
+			t.Errorf("%d threads: median pause %v", threads, pauses[3])
+		}
+	}
 }

@@ -1,7 +1,8 @@
-/* victim THREADS FORKS TICKS: calls two guarded functions without end, checks every
+/* victim THREADS FORKS TICKS IDLE LIFE: calls two guarded functions without end, checks every
  * result, and counts in shared memory. FORKS children a second are forked, each
  * of which calls for a while, too; TICKS signals a second interrupt it, or, when
- * there are none, threads wait in system calls that must not notice us. It says where everything is and then serves
+ * there are none, threads wait in system calls that must not notice us. IDLE
+ * threads only wait. A child lives for LIFE milliseconds, 2 by default. It says where everything is and then serves
  * until its standard input ends. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -105,6 +106,8 @@ static void *wait_in_read(void *arg)
 	return NULL;
 }
 
+static long life = 2;
+
 static void *forker(void *arg)
 {
 	long rate = (long)arg;
@@ -113,7 +116,7 @@ static void *forker(void *arg)
 		if (pid == 0) {
 			uint64_t before = stats->wrong;
 			round_of_calls(200);
-			usleep(2000);
+			usleep(life * 1000);
 			round_of_calls(200);
 			_exit(stats->wrong != before);
 		}
@@ -131,8 +134,14 @@ int main(int argc, char **argv)
 	int threads = argc > 1 ? atoi(argv[1]) : 1;
 	long forks = argc > 2 ? atol(argv[2]) : 0;
 	int ticks = argc > 3 ? atoi(argv[3]) : 0;
+	int idle = argc > 4 ? atoi(argv[4]) : 0;
+	pthread_attr_t small;
 	pthread_t t;
 
+	if (argc > 5)
+		life = atol(argv[5]);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 64 << 10);
 	stats = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (int i = 0; i < threads; i++)
 		pthread_create(&t, NULL, work, NULL);
@@ -148,6 +157,8 @@ int main(int argc, char **argv)
 		pthread_create(&t, NULL, wait_in_sleep, NULL);
 		pthread_create(&t, NULL, wait_in_read, NULL);
 	}
+	for (int i = 0; i < idle; i++)
+		pthread_create(&t, &small, wait_in_read, NULL);
 	printf("exe=%p lib=%p stats=%p\n", (void *)exe_guarded, (void *)lib_guarded, (void *)stats);
 	fflush(stdout);
 	char c;
