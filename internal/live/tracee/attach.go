@@ -97,6 +97,22 @@ func (a *Attached) stop(ctx context.Context, tid int) error {
 		_ = a.h.detach(tid, 0)
 		return fmt.Errorf("pid %d: thread %d: %w", a.p.Pid(), tid, ErrGone)
 	}
+	return a.save()
+}
+
+// save reads the registers, and hides at once an EINTR that the stop has
+// caused: a tracer killed before that leaves it visible, as any SIGSTOP does.
+func (a *Attached) save() error {
+	regs := &a.remote.regs
+	if errno := a.h.getRegs(a.tid, regs); errno != 0 {
+		return a.lost("reading its registers", errno)
+	}
+	if sawEINTR(regs) {
+		if errno := a.h.pokeUser(a.tid, userRAX, uintptr(noHandler)); errno != 0 {
+			return a.lost("hiding an EINTR", errno)
+		}
+		hideEINTR(regs)
+	}
 	return nil
 }
 
@@ -130,7 +146,7 @@ func (a *Attached) awaitEvent(ctx context.Context) error {
 		}
 		switch why, sig := whyStopped(ws); why {
 		case stopEvent:
-			return nil
+			return nil // SIGSTOP and its kin, passed on before, end in this stop too
 		case stopExec:
 			_ = a.h.detach(a.tid, 0)
 			return fmt.Errorf("pid %d: replaced its program by exec: %w", a.p.Pid(), ErrGone)

@@ -59,15 +59,9 @@ func rewound(r unix.PtraceRegs) unix.PtraceRegs {
 	}
 	switch int64(r.Rax) {
 	case restartSys, restartNoIntr, restartNoHand, restartBlock:
-	case -int64(unix.EINTR):
-		if !endsWithEINTR(r.Orig_rax) {
-			return r
-		}
-	default:
-		return r
+		r.Rax = r.Orig_rax
+		r.Rip -= syscallInsnSize
 	}
-	r.Rax = r.Orig_rax
-	r.Rip -= syscallInsnSize
 	r.Orig_rax = ^uint64(0)
 	return r
 }

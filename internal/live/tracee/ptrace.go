@@ -171,17 +171,14 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 }
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
-// scheduler: not at all for the first turns, then for microseconds, and for
-// longer when the wait gets long.
+// scheduler: not at all for the first turns, then for ever longer. A thread
+// that outranks its tracees and asks too often would keep them from stopping.
 func (h *hand) rest(turn int) {
-	const spins, long = 4, 200
+	const spins, step, longest = 4, 4_000, 250_000
 	if turn < spins {
 		return
 	}
-	ts := unix.Timespec{Nsec: 2_000}
-	if turn > long {
-		ts.Nsec = 50_000
-	}
+	ts := unix.Timespec{Nsec: min(int64(turn-spins+1)*step, longest)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
 }

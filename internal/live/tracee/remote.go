@@ -100,9 +100,6 @@ func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
 // enter saves the thread's whole state and lays the frame that restores it.
 func (a *Attached) enter() error {
 	r := &a.remote
-	if errno := a.h.getRegs(a.tid, &r.regs); errno != 0 {
-		return a.lost("reading its registers", errno)
-	}
 	const userCS64 = 0x33 // __USER_CS; a compat task has 0x23
 	if r.regs.Cs != userCS64 {
 		return fmt.Errorf("pid %d: thread %d runs 32-bit code: %w", a.p.Pid(), a.tid, ErrNoRemoteSyscall)
@@ -213,9 +210,6 @@ func (a *Attached) restore() error {
 	}
 	if errno := a.h.setSigMask(a.tid, r.mask); errno != 0 {
 		return a.lost("restoring its signal mask", errno)
-	}
-	if sawEINTR(&r.regs) {
-		hideEINTR(&r.regs)
 	}
 	if errno := a.h.setRegs(a.tid, &r.regs); errno != 0 {
 		return a.lost("restoring its registers", errno)

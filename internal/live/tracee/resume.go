@@ -1,6 +1,10 @@
 package tracee
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // resume lets everybody go, those that were running first: a sleeping thread
 // does not notice. Detaching is resuming: signals that arrived are passed on,
@@ -38,15 +42,23 @@ func (w *World) sweep() {
 		switch {
 		case errno != 0: // ECHILD: no tracee is left
 			return
-		case tid == 0 && (w.crowd.anyAsleep() || time.Since(begin) > sweepTime):
-			println("abandoned", tid, w.crowd.anyAsleep())
+		case tid == 0 && time.Since(begin) > sweepTime:
 			w.h.abandoned = true
 			return
 		case tid == 0:
 			w.h.rest(turn)
 		case ws.Stopped():
-			_, signal := whyStopped(ws)
-			_ = w.h.detach(tid, signal)
+			w.letGo(tid, ws)
 		}
 	}
+}
+
+// letGo detaches a task that has stopped late.
+func (w *World) letGo(tid int, ws unix.WaitStatus) {
+	if w.crowd.find(tid) == nil {
+		w.crowd.add(task{tid: tid, group: tid, foreign: true})
+	}
+	t := w.crowd.find(tid)
+	w.stopped(t, ws)
+	_ = w.h.detach(tid, w.crowd.find(tid).signal) // ESRCH: it was killed
 }

@@ -262,10 +262,12 @@ func (w *World) recount(ctx context.Context, begin time.Time) error {
 	return ctx.Err()
 }
 
-// When to look closer at threads that do not stop, in time without progress.
+// Threads that do not stop are looked at after patience, in time without
+// progress, and taken for asleep after deepSleep: page faults and file systems
+// put threads into uninterruptible sleep for a moment.
 const (
-	patience = 300 * time.Microsecond
-	reserve  = 2 * time.Millisecond
+	patience  = 300 * time.Microsecond
+	deepSleep = 60 * time.Millisecond
 )
 
 // collect waits until every interrupted task is stopped, gone or asleep. With
@@ -283,8 +285,8 @@ func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
 			continue
 		}
 		if idle := time.Since(last); idle > look {
-			w.inspect()
-			look = idle + reserve
+			w.inspect(idle)
+			look = idle + patience
 		}
 		if time.Since(begin) > stopTime || ctx.Err() != nil {
 			return errors.Join(ctx.Err(), w.stuck())
@@ -361,8 +363,9 @@ func (w *World) born(tid, group int) {
 }
 
 // inspect looks at tasks that do not stop: some are in uninterruptible sleep,
-// which the program leaves only through the pending trap.
-func (w *World) inspect() {
+// which they leave only into the pending trap. A vfork parent stays in it as
+// long as its child stands still, so nobody waits for it.
+func (w *World) inspect(idle time.Duration) {
 	for i := range w.crowd.tasks {
 		t := &w.crowd.tasks[i]
 		if t.state != taskSeized {
@@ -377,7 +380,7 @@ func (w *World) inspect() {
 			continue
 		}
 		u, err := taskUserState(t.group, t.tid)
-		if err != nil || u.running {
+		if err != nil || u.running || (idle < deepSleep && !makesChildren(u.nr)) {
 			continue
 		}
 		if pc := address.Addr(u.pc); !inside(pc, w.avoid) && !inside(pc.Add(-syscallInsnSize), w.avoid) {
@@ -385,6 +388,11 @@ func (w *World) inspect() {
 			t.regs.Rip, t.regs.Orig_rax = u.pc, ^uint64(0)
 		}
 	}
+}
+
+// makesChildren lists the calls in which a vfork parent sleeps.
+func makesChildren(nr int64) bool {
+	return nr == unix.SYS_VFORK || nr == unix.SYS_CLONE || nr == unix.SYS_CLONE3
 }
 
 // stuck names a thread that does not stop.
