@@ -71,13 +71,14 @@ func (r *result) edges(pc int) []int {
 	return slices.DeleteFunc(list, func(pc int) bool { return !r.seen[pc].visited })
 }
 
-// checkExits refuses instructions from which no path leads to an exit.
+// checkExits refuses instructions from which no path leads to an exit, or to a
+// read that always faults: that one goes on at OnFault.
 func (r *result) checkExits() *Error {
 	preds := make([][]int, len(r.seen))
 	ends := make([]bool, len(r.seen))
 	var work []int
 	for _, pc := range r.reachable {
-		if r.unit.Insns[pc].Op == bpf.OpEXIT {
+		if x := &r.seen[pc]; r.unit.Insns[pc].Op == bpf.OpEXIT || x.faults && !x.passes {
 			ends[pc] = true
 			work = append(work, pc)
 		}

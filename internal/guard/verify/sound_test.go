@@ -1,0 +1,211 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+)
+
+// The soundness test: whatever Verify accepts must run in the checked
+// interpreter without a violation, end within the steps it was said to need, and
+// every register at every step must have a value that the analysis allows.
+
+// regions is target memory that is readable at a few places.
+type regions struct {
+	base []uint64
+	data []byte
+}
+
+func (m *regions) Read(addr uint64, p []byte) bool {
+	for _, b := range m.base {
+		if addr >= b && addr-b <= uint64(len(m.data)) && uint64(len(p)) <= uint64(len(m.data))-(addr-b) {
+			copy(p, m.data[addr-b:])
+			return true
+		}
+	}
+	return false
+}
+
+var testMemory = &regions{base: []uint64{0x10000, 0x7f0000000000}, data: func() []byte {
+	data := []byte("GET /index.html HTTP/1.1\r\nHost: a\r\n\x00\x00\x00\x10****")
+	for k := range 300 {
+		data = append(data, byte(k*7))
+	}
+	return data
+}()}
+
+// interestingWord is an argument: a small number, an edge, or an address.
+func interestingWord(r *rand.Rand) uint64 {
+	switch r.IntN(6) {
+	case 0:
+		return testMemory.base[r.IntN(2)] + uint64(r.IntN(64))
+	case 1:
+		return r.Uint64() >> r.IntN(64)
+	case 2:
+		return uint64(int64(r.Uint64()) >> r.IntN(64))
+	case 3:
+		return uint64(1)<<r.IntN(64) + uint64(r.IntN(3)) - 1
+	}
+	return uint64(r.IntN(300))
+}
+
+func randomFrame(r *rand.Rand) bpf.Frame {
+	f := bpf.Frame{SP: testMemory.base[1] + 64, Return: 0x401000}
+	for k := range f.Args {
+		f.Args[k] = interestingWord(r)
+	}
+	return f
+}
+
+// allows reports whether the abstract value v allows the concrete c.
+func allows(v value, c bpf.Value, symbols []uint64) bool {
+	switch v.kind {
+	case kindUninit, kindMixed:
+		return true // says nothing, and cannot be read
+	case kindScalar:
+		return c.Kind == bpf.KindScalar && v.num.Contains(c.Bits)
+	case kindSymbol:
+		return c.Kind == bpf.KindScalar && v.num.Contains(c.Bits-symbols[v.base])
+	case kindFrame:
+		return c.Kind == bpf.KindFrame && v.num.Contains(c.Bits)
+	case kindStack:
+		return c.Kind == bpf.KindStack && int8(v.base) == c.Depth && v.num.Contains(c.Bits)
+	case kindRodata:
+		return c.Kind == bpf.KindRodata && v.num.Contains(c.Bits)
+	}
+	return false
+}
+
+// analysed is verify with the analysis kept.
+func analysed(u *bpf.Unit) (*analysis, *Program, *Error) {
+	if err := checkStructure(u); err != nil {
+		return nil, nil, err
+	}
+	f, err := newFlow(u)
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := newAnalysis(u, f)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := a.run(); err != nil {
+		return a, nil, err
+	}
+	p, err := verify(u)
+	return a, p, err
+}
+
+// checkSound runs an accepted unit on many calls. It returns an error that
+// tells what verification got wrong.
+func checkSound(u *bpf.Unit, r *rand.Rand, calls int) error {
+	a, p, refusal := analysed(u)
+	if refusal != nil {
+		return nil
+	}
+	symbols := make([]uint64, len(u.Symbols))
+	for k := range symbols {
+		symbols[k] = testMemory.base[0] + 16*uint64(k)
+	}
+	var wrong error
+	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Charged: p.NeedsFuel}
+	in.MaxSteps = int(min(p.Cost().Steps, 1<<22)) + 1
+	in.Trace = func(pc int, regs *[bpf.NumRegs]bpf.Value, _ int) {
+		if wrong == nil {
+			wrong = contains(a, p, pc, regs, symbols)
+		}
+	}
+	for range calls {
+		f := randomFrame(r)
+		res, err := in.Run(f)
+		if wrong == nil && err != nil && p.Cost().Steps < 1<<22 {
+			wrong = err
+		}
+		var v *bpf.Violation
+		if wrong == nil && err != nil && !errors.As(err, &v) {
+			wrong = err
+		}
+		if wrong == nil && err == nil {
+			wrong = announcedVerdict(p, res.Verdict)
+		}
+		if wrong != nil {
+			return fmt.Errorf("call %+v: %w\n%s", f, wrong, listing(u))
+		}
+	}
+	return nil
+}
+
+func contains(a *analysis, p *Program, pc int, regs *[bpf.NumRegs]bpf.Value, symbols []uint64) error {
+	if !p.Reachable(pc) {
+		return fmt.Errorf("instruction %d runs, but is said not to be reachable", pc)
+	}
+	for r, v := range a.seen[pc].regs {
+		if !allows(v, regs[r], symbols) {
+			return fmt.Errorf("at %d r%d is %v %#x, not in %v %v", pc, r, regs[r].Kind, regs[r].Bits, v.kind, v.num)
+		}
+	}
+	return nil
+}
+
+func announcedVerdict(p *Program, got bpf.Verdict) error {
+	for _, v := range p.Verdicts() {
+		if v == got {
+			return nil
+		}
+	}
+	return fmt.Errorf("ends with verdict %#x, not among %v", uint32(got), p.Verdicts())
+}
+
+func listing(u *bpf.Unit) string {
+	s := fmt.Sprintf("onfault %d, onfuel %d, %d symbols, rodata %q\n", u.OnFault, u.OnFuel, len(u.Symbols), u.Rodata)
+	for pc, i := range u.Insns {
+		s += fmt.Sprintf("%3d  %v\n", pc, i)
+	}
+	return s
+}
+
+// rounds is how many random programs a normal test run tries; VERIFY_ROUNDS
+// makes it more.
+func rounds(t *testing.T, usual int) int {
+	s := os.Getenv("VERIFY_ROUNDS")
+	if s == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatalf("VERIFY_ROUNDS: %v", err)
+	}
+	return n
+}
+
+func TestAcceptedProgramsAreSound(t *testing.T) {
+	accepted, looping := 0, 0
+	n := rounds(t, 20_000)
+	for seed := range n {
+		r := rand.New(rand.NewPCG(uint64(seed), 1))
+		u := randomUnit(r)
+		p, err := Verify(u)
+		if err != nil {
+			continue
+		}
+		accepted++
+		for pc, i := range u.Insns {
+			if p.Reachable(pc) && i.IsBackEdge(pc) {
+				looping++
+				break
+			}
+		}
+		if err := checkSound(u, r, 20); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+	t.Logf("%d of %d programs accepted, %d with loops", accepted, n, looping)
+	if accepted < n/20 || looping < n/200 {
+		t.Errorf("of %d random programs %d are accepted, %d with loops: too few to mean anything", n, accepted, looping)
+	}
+}
