@@ -25,18 +25,15 @@ func copyFile(t *testing.T, from, to string) {
 // The executable runs on after it was removed, or another file took its place:
 // what is read is what is mapped.
 func TestDeletedAndReplacedExecutable(t *testing.T) {
-	exe := gcc(t, "victim", "-O2", "testdata/victim.c")
 	other := gcc(t, "other", "-O0", "testdata/victim.c")
-	for name, change := range map[string]func() error{
-		"deleted":  func() error { return os.Remove(exe) },
-		"replaced": func() error { return os.Rename(other, exe) },
+	for name, change := range map[string]func(exe string) error{
+		"deleted":  os.Remove,
+		"replaced": func(exe string) error { return os.Rename(other, exe) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			if name == "replaced" {
-				exe = gcc(t, "victim", "-O2", "testdata/victim.c")
-			}
+			exe := gcc(t, "victim", "-O2", "testdata/victim.c")
 			p := start(t, exec.Command(exe))
-			if err := change(); err != nil {
+			if err := change(exe); err != nil {
 				t.Fatal(err)
 			}
 			found, err := Find(p, Query{Exe: "victim", Func: "hidden"})

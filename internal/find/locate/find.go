@@ -145,7 +145,10 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 // pick returns the one address a name means in an image, and the places it
 // could have meant.
 func (s *Set) pick(im *Image, t *tables, n name) (c candidate, others []candidate, err error) {
-	all := t.lookup(n)
+	all, err := t.lookup(n)
+	if err != nil {
+		return c, nil, fmt.Errorf("%s: %w", im.Path, err)
+	}
 	if len(all) == 0 {
 		return c, nil, &NotFound{Func: n.whole, Image: im.Path}
 	}

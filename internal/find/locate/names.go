@@ -2,6 +2,8 @@ package locate
 
 import (
 	"debug/elf"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -69,15 +71,15 @@ func readTables(f *binfile.File) (tables, error) {
 }
 
 // lookup returns every address the name may mean, strongest evidence first.
-func (t *tables) lookup(n name) []candidate {
+func (t *tables) lookup(n name) ([]candidate, error) {
 	out := t.exact(n)
 	if len(out) == 0 && n.version == "" {
 		out = t.goNames(n)
 	}
 	if len(out) == 0 && n.version == "" {
-		out = t.demangled(n)
+		return t.demangled(n)
 	}
-	return out
+	return out, nil
 }
 
 func (t *tables) exact(n name) []candidate {
@@ -144,14 +146,28 @@ func goNameMatches(full, wanted string) bool {
 	return ok && (rest == "" || strings.HasSuffix(rest, "/"))
 }
 
+// Bounds of demangling: the longest name, the length of all names demangled in
+// one lookup, both in bytes, and the longest result as a power of two. Mangled
+// names refer back to their own parts, so that a short one can mean a long one.
+const (
+	maxMangled    = 4096
+	maxDemangling = 16 << 20
+	maxDemangled  = 14
+)
+
+// ErrTooManyNames says that a name is like more mangled names than are looked
+// through.
+var ErrTooManyNames = errors.New("too many C++ or Rust names are like it; give the mangled name, as nm prints it")
+
 // demangled matches C++ and Rust symbols by what people write: with or without
 // parameters, spaces apart.
-func (t *tables) demangled(n name) []candidate {
+func (t *tables) demangled(n name) ([]candidate, error) {
 	wanted := squeeze(n.base)
 	id := lastIdentifier(n.base)
 	if id == "" {
-		return nil
+		return nil, nil
 	}
+	left := maxDemangling
 	var out []candidate
 	for _, table := range []struct {
 		name string
@@ -159,29 +175,32 @@ func (t *tables) demangled(n name) []candidate {
 	}{{".dynsym", t.dyn}, {".symtab", t.sym}} {
 		for i := range table.syms {
 			s := &table.syms[i]
-			if !s.IsFunc() || !strings.HasPrefix(s.Name, "_Z") && !strings.HasPrefix(s.Name, "_R") || !strings.Contains(s.Name, id) {
+			if !s.IsFunc() || !isMangled(s.Name) || !strings.Contains(s.Name, id) || n.source != "" && n.source != s.Source {
 				continue
 			}
-			if n.source != "" && n.source != s.Source || !demangledMatches(s.Name, wanted) {
+			if left -= len(s.Name); left < 0 {
+				return nil, fmt.Errorf("%s: %w", n.whole, ErrTooManyNames)
+			}
+			if !demangledMatches(s.Name, wanted) {
 				continue
 			}
 			c := ofSymbol(s, table.name+" "+s.Name)
-			c.name = demangle.Filter(s.Name)
+			c.name = demangle.Filter(s.Name, demangle.MaxLength(maxDemangled))
 			out = append(out, c)
 		}
 	}
-	return out
+	return out, nil
 }
 
-// maxMangled bounds what is given to the demangler, in bytes.
-const maxMangled = 4096
+// isMangled tells C++ and Rust names. Clones (_Z1fv.isra.0) are not matched by
+// what they were made from; they are listed as its copies.
+func isMangled(s string) bool {
+	return (strings.HasPrefix(s, "_Z") || strings.HasPrefix(s, "_R")) && len(s) <= maxMangled && !strings.Contains(s, ".")
+}
 
 func demangledMatches(mangled, wanted string) bool {
-	if len(mangled) > maxMangled || strings.Contains(mangled, ".") {
-		return false // clones (_Zfoo.isra.0) are listed as copies, not matched
-	}
 	for _, opts := range [][]demangle.Option{{}, {demangle.NoParams}, {demangle.NoParams, demangle.NoTemplateParams}} {
-		s, err := demangle.ToString(mangled, opts...)
+		s, err := demangle.ToString(mangled, append(opts, demangle.MaxLength(maxDemangled))...)
 		if err == nil && squeeze(s) == wanted {
 			return true
 		}

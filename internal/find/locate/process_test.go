@@ -13,7 +13,7 @@ import (
 )
 
 // gcc builds testdata sources into a file of the test's directory.
-func gcc(t *testing.T, out string, args ...string) string {
+func gcc(t testing.TB, out string, args ...string) string {
 	t.Helper()
 	out = filepath.Join(t.TempDir(), out)
 	b, err := exec.Command("gcc", append([]string{"-o", out}, args...)...).CombinedOutput()
