@@ -8,21 +8,19 @@ type convention struct {
 	results []amd64.Reg  // result words in order
 	xmm0    bool         // a floating-point result is returned in xmm0
 	never   amd64.RegSet // registers no guard may change, even for a moment
-	shift   uint8        // bits of rsp below which one thread's calls differ
 }
 
-// sysV is psABI 3.2.3. A thread's calls lie within some 64 KiB of stack.
+// sysV is psABI 3.2.3.
 var sysV = convention{
 	args:    []amd64.Reg{amd64.RDI, amd64.RSI, amd64.RDX, amd64.RCX, amd64.R8, amd64.R9},
 	results: []amd64.Reg{amd64.RAX, amd64.RDX},
 	xmm0:    true,
 	never:   amd64.Set(amd64.RSP),
-	shift:   16,
 }
 
 // goInternal is Go's ABIInternal (cmd/compile/abi-internal.md): r14 holds g and
 // x15 zero, which a signal handler may rely on; there are no callee-saved
-// registers but the frame pointer. Goroutine stacks start at 2 KiB.
+// registers but the frame pointer.
 var goInternal = convention{
 	args: []amd64.Reg{
 		amd64.RAX, amd64.RBX, amd64.RCX, amd64.RDI, amd64.RSI, amd64.R8, amd64.R9, amd64.R10, amd64.R11,
@@ -31,7 +29,6 @@ var goInternal = convention{
 		amd64.RAX, amd64.RBX, amd64.RCX, amd64.RDI, amd64.RSI, amd64.R8, amd64.R9, amd64.R10, amd64.R11,
 	},
 	never: amd64.Set(amd64.RSP, amd64.R14),
-	shift: 11,
 }
 
 func conventionOf(a ABI) *convention {

@@ -48,7 +48,8 @@ type emitter struct {
 	fetchInto amd64.Label
 	windows   bool
 	inner     *amd64.Label // where reads of the helper being written fail to
-	shards    amd64.Label  // literal: address of the counters
+	calls     amd64.Label  // literal: address of the call counters
+	counts    bool         // the literal is wanted
 	rodata    amd64.Label
 	faults    []FaultRange
 	lands     []amd64.Label // landing of each fault range
@@ -61,7 +62,7 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 		e.enter = append(e.enter, e.Label())
 	}
 	for _, lb := range []*amd64.Label{
-		&e.landing[0], &e.landing[1], &e.outOf, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.shards, &e.rodata,
+		&e.landing[0], &e.landing[1], &e.outOf, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.calls, &e.rodata,
 	} {
 		*lb = e.Label()
 	}
@@ -207,41 +208,56 @@ func (e *emitter) needsFrame(b *block) bool {
 	return false
 }
 
-// entry writes what every call runs: the mode check and the count.
+// entry writes the mode check.
 func (e *emitter) entry() {
 	off := e.Label()
 	e.OpStoreImm(amd64.Cmp, 4, amd64.Abs(e.l.Control.Add(ControlMode)), int32(ModeOff))
 	e.Jcc(amd64.CondE, off)
-	e.count()
 	e.later = append(e.later, func() {
 		e.Bind(off)
 		e.JmpMem(amd64.Abs(e.l.Next))
 	})
 }
 
-// count adds the call to the counters.
+// hashFactor is 2^32/φ as a signed number: the top bits of rsp × hashFactor
+// spread stacks of all the usual distances.
+const hashFactor = -0x61c88647
+
+// count adds the call to the counters. Every instruction here costs every call:
+// with two registers at hand it takes four.
 func (e *emitter) count() {
-	if free := e.regs.free.Regs(); len(free) > 0 {
-		e.shard(free[len(free)-1])
-		e.LockInc(amd64.At(free[len(free)-1], CounterCalls))
-		return
+	at := e.regs.free.Regs()
+	if e.framed {
+		for _, r := range e.regs.saved {
+			if !e.regs.burns || r != e.regs.fuel.reg {
+				at = append(at, r)
+			}
+		}
 	}
-	e.push(amd64.RAX)
-	e.shard(amd64.RAX)
-	e.LockInc(amd64.At(amd64.RAX, CounterCalls))
-	e.pop(amd64.RAX)
+	switch len(at) {
+	case 0:
+		e.push(amd64.RAX)
+		e.countIn(amd64.RAX)
+		e.pop(amd64.RAX)
+	case 1:
+		e.countIn(at[0])
+	default:
+		slot, base := at[len(at)-1], at[len(at)-2]
+		e.IMulImm(8, slot, amd64.RSP, hashFactor)
+		e.ShiftImm(amd64.Shr, 8, slot, 64-7)
+		e.Lea(base, amd64.Abs(e.l.Counters.Add(CounterCalls)))
+		e.LockInc(amd64.Indexed(base, slot, 8, 0))
+	}
 }
 
-// shard sets r to the address of the shard of this thread: the top four bits of
-// a multiplicative hash (2^32/φ) of rsp, without the bits in which one thread's
-// calls differ.
-func (e *emitter) shard(r amd64.Reg) {
-	e.Mov(8, r, amd64.RSP)
-	e.ShiftImm(amd64.Shr, 8, r, e.regs.conv.shift)
-	e.IMulImm(4, r, r, -0x61c88647)
-	e.ShiftImm(amd64.Shr, 4, r, 32-4-6)
-	e.OpImm(amd64.And, 4, r, (Shards-1)*ShardSize)
-	e.OpLoad(amd64.Add, 8, r, amd64.LabelMem(e.shards))
+// countIn counts with one register.
+func (e *emitter) countIn(r amd64.Reg) {
+	e.IMulImm(8, r, amd64.RSP, hashFactor)
+	e.ShiftImm(amd64.Shr, 8, r, 64-7-3)
+	e.OpImm(amd64.And, 4, r, 8*(CallSlots-1))
+	e.OpLoad(amd64.Add, 8, r, amd64.LabelMem(e.calls))
+	e.LockInc(amd64.At(r, 0))
+	e.counts = true
 }
 
 // block writes b, the i-th.
@@ -261,6 +277,9 @@ func (e *emitter) block(b *block, i int) {
 		e.prologue()
 	}
 	e.Bind(e.body[b.id])
+	if b == e.f.entry {
+		e.count()
+	}
 	for _, v := range b.values {
 		e.value(v)
 	}
@@ -355,9 +374,11 @@ func (e *emitter) coldCode() {
 		e.Jmp(e.body[e.f.onFuel.id])
 	}
 	e.routines()
-	e.Align(8)
-	e.Bind(e.shards)
-	e.Quad(uint64(e.l.Counters))
+	if e.counts {
+		e.Align(8)
+		e.Bind(e.calls)
+		e.Quad(uint64(e.l.Counters.Add(CounterCalls)))
+	}
 	e.Bind(e.rodata)
 	e.Raw(e.p.Unit().Rodata...)
 }

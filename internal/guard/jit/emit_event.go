@@ -49,10 +49,10 @@ func (e *emitter) event(k Kind, code *value) {
 
 // recordSaves are the registers the record routine uses, in the order pushed.
 var recordSaves = []amd64.Reg{
-	amd64.RAX, amd64.RCX, amd64.RDX, amd64.RSI, amd64.RDI, amd64.R8, amd64.R11,
+	amd64.RAX, amd64.RCX, amd64.RDX, amd64.RSI, amd64.R8, amd64.R11,
 }
 
-const recordPushes = 7
+const recordPushes = 6
 
 // routines writes the code that several places call.
 func (e *emitter) routines() {
@@ -72,7 +72,10 @@ func (e *emitter) routines() {
 
 func (e *emitter) control(off int64) amd64.Mem { return amd64.Abs(e.l.Control.Add(off)) }
 
-// writeRecord writes the routine behind event. rdi is the shard throughout.
+// counter returns the operand of a counter.
+func (e *emitter) counter(off int64) amd64.Mem { return amd64.Abs(e.l.Counters.Add(off)) }
+
+// writeRecord writes the routine behind event.
 func (e *emitter) writeRecord() {
 	kind := amd64.At(amd64.RSP, 8*recordPushes+8+recordKind)
 	notReject, write, audited, enforced := e.Label(), e.Label(), e.Label(), e.Label()
@@ -80,7 +83,6 @@ func (e *emitter) writeRecord() {
 	for _, r := range recordSaves {
 		e.Push(r)
 	}
-	e.shard(amd64.RDI)
 	e.Load(8, amd64.RCX, e.control(ControlTrialEnd))
 	e.OpStoreImm(amd64.Cmp, 4, kind, int32(KindReject))
 	e.Jcc(amd64.CondNE, notReject)
@@ -93,13 +95,13 @@ func (e *emitter) writeRecord() {
 	e.trip(TripTrialEnd)
 	e.Bind(audited)
 	e.StoreImm(4, kind, int32(KindAudited))
-	e.LockInc(amd64.At(amd64.RDI, CounterAudited))
+	e.LockInc(e.counter(CounterAudited))
 	e.Jmp(write)
 
 	e.Bind(enforced)
 	e.OpStoreImm(amd64.Cmp, 4, e.control(ControlMode), int32(ModeEnforce))
 	e.Jcc(amd64.CondNE, audited)
-	e.LockInc(amd64.At(amd64.RDI, CounterRejects))
+	e.LockInc(e.counter(CounterRejects))
 	e.Test(8, amd64.RCX, amd64.RCX)
 	e.Jcc(amd64.CondE, write)
 	e.share(write)
@@ -143,7 +145,7 @@ func (e *emitter) others(kind amd64.Mem) {
 	done := e.Label()
 	for _, k := range []struct {
 		kind    Kind
-		counter int32
+		counter int64
 		why     Trip
 	}{
 		{KindLog, CounterLogs, TripNone},
@@ -153,7 +155,7 @@ func (e *emitter) others(kind amd64.Mem) {
 		other := e.Label()
 		e.OpStoreImm(amd64.Cmp, 4, kind, int32(k.kind))
 		e.Jcc(amd64.CondNE, other)
-		e.LockInc(amd64.At(amd64.RDI, k.counter))
+		e.LockInc(e.counter(k.counter))
 		if k.why != TripNone {
 			e.Test(8, amd64.RCX, amd64.RCX)
 			e.Jcc(amd64.CondE, done)
@@ -166,23 +168,21 @@ func (e *emitter) others(kind amd64.Mem) {
 }
 
 // share trips when more than ControlMaxReject of 65,536 calls since the trial
-// began were rejected. It clobbers all of recordSaves but rdi, which is the shard.
+// began were rejected.
 func (e *emitter) share(done amd64.Label) {
-	calls, rejects, p, end := amd64.RSI, amd64.R8, amd64.RCX, amd64.RDX
+	calls, rejects, base, i := amd64.RSI, amd64.R8, amd64.RCX, amd64.RDX
 	again := e.Label()
 	e.Load(4, amd64.RAX, e.control(ControlMaxReject))
 	e.Test(4, amd64.RAX, amd64.RAX)
 	e.Jcc(amd64.CondE, done)
-	e.Load(8, p, amd64.LabelMem(e.shards))
-	e.Lea(end, amd64.At(p, CountersSize))
+	e.Lea(base, e.counter(CounterCalls))
+	e.MovImm(i, CallSlots)
 	e.Op(amd64.Xor, 4, calls, calls)
-	e.Op(amd64.Xor, 4, rejects, rejects)
 	e.Bind(again)
-	e.OpLoad(amd64.Add, 8, calls, amd64.At(p, CounterCalls))
-	e.OpLoad(amd64.Add, 8, rejects, amd64.At(p, CounterRejects))
-	e.OpImm(amd64.Add, 8, p, ShardSize)
-	e.Op(amd64.Cmp, 8, p, end)
-	e.Jcc(amd64.CondB, again)
+	e.OpLoad(amd64.Add, 8, calls, amd64.Indexed(base, i, 8, -8))
+	e.OpImm(amd64.Sub, 4, i, 1)
+	e.Jcc(amd64.CondNE, again)
+	e.Load(8, rejects, e.counter(CounterRejects))
 	e.OpLoad(amd64.Sub, 8, calls, e.control(ControlCalls0))
 	e.OpLoad(amd64.Sub, 8, rejects, e.control(ControlRejects0))
 	e.OpImm(amd64.Cmp, 8, calls, TripMinCalls)
@@ -247,7 +247,7 @@ func (e *emitter) writeEvent(kind amd64.Mem) {
 	e.Jmp(done)
 
 	e.Bind(lost)
-	e.LockInc(amd64.At(amd64.RDI, CounterLost))
+	e.LockInc(e.counter(CounterLost))
 	e.Bind(done)
 }
 

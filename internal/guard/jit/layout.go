@@ -1,5 +1,7 @@
 package jit
 
+import "encoding/binary"
+
 // The memory a placed guard shares with PIE: a control block PIE writes and the
 // guard reads, counters and an event ring the guard writes and PIE reads. All
 // fields are little-endian and naturally aligned.
@@ -16,7 +18,7 @@ const (
 	// ControlMaxReject is a u32: rejects per 65,536 calls above which a trial
 	// trips; 0 for no limit.
 	ControlMaxReject = 16
-	// ControlCalls0 and ControlRejects0 are u64 sums over all shards when the
+	// ControlCalls0 and ControlRejects0 are u64 sums when the
 	// trial began: the share is of what came since.
 	ControlCalls0   = 24
 	ControlRejects0 = 32
@@ -57,24 +59,38 @@ const (
 // rejects means anything; below it ControlMaxReject does not trip.
 const TripMinCalls = 128
 
-// Counters: Shards shards of ShardSize bytes, one cache line each, shared by
-// every process that inherits the arena. A call counts in one shard, chosen by
-// its stack; only the sum over all shards has a meaning.
+// Counters, shared by every process that inherits the arena. Calls are counted
+// in CallSlots words, so that threads rarely meet in a cache line: a call picks
+// its word by a hash of rsp, and only the sum over all of them has a meaning
+// (SumCalls). The other counters are a word each.
 const (
-	Shards    = 16
-	ShardSize = 64
+	CallSlots = 128
 
-	CounterCalls   = 0  // calls seen while not off
-	CounterRejects = 8  // calls that returned at once
-	CounterAudited = 16 // rejects that passed: audit mode, or the trial was over
-	CounterFaults  = 24 // reads that faulted
-	CounterFuel    = 32 // calls that ran out of fuel
-	CounterLogs    = 40 // Log verdicts
-	CounterLost    = 48 // events not written because their slot was busy
+	CounterCalls   = 0                          // CallSlots × u64: calls seen while not off
+	CounterRejects = CounterCalls + 8*CallSlots // calls that returned at once
+	CounterAudited = CounterRejects + 8         // rejects that passed: audit mode, or the trial was over
+	CounterFaults  = CounterAudited + 8         // reads that faulted
+	CounterFuel    = CounterFaults + 8          // calls that ran out of fuel
+	CounterLogs    = CounterFuel + 8            // Log verdicts
+	CounterLost    = CounterLogs + 8            // events not written because their slot was busy
 
-	// CountersSize is the size of one guard's counters.
-	CountersSize = Shards * ShardSize
+	// CountersSize is the size of one guard's counters, a multiple of 64 as their
+	// address is.
+	CountersSize = CounterRejects + 64
 )
+
+// SumCalls returns how many calls one guard's counters have seen. b holds
+// CountersSize bytes; a shorter one counts as 0.
+func SumCalls(b []byte) uint64 {
+	if len(b) < CountersSize {
+		return 0
+	}
+	sum := uint64(0)
+	for i := range CallSlots {
+		sum += binary.LittleEndian.Uint64(b[CounterCalls+8*i:])
+	}
+	return sum
+}
 
 // The event ring: EventHead, then EventSlots slots of EventSize bytes from
 // EventFirst on. A writer draws a ticket t by adding 1 to EventHead, and owns

@@ -74,7 +74,7 @@ func guarded(t testing.TB) (*memory, *arena.Arena, arena.Place) {
 	m.add(arena.Range{Start: text, End: text + 4096}, proc.Read|proc.Exec, proc.FileID{Minor: 2, Inode: 7}, g.Patch)
 	m.put(pl.Dispatcher, arena.Dispatcher(pl.Code, original)...)
 	m.word(pl.Counters+jit.CounterCalls, 7)
-	m.word(pl.Counters+jit.ShardSize+jit.CounterCalls, 3)
+	m.word(pl.Counters+jit.CounterCalls+8*(jit.CallSlots-1), 3)
 	return m, a, pl
 }
 

@@ -219,7 +219,7 @@ func Counts(p Process, a *arena.Arena, i int) (arena.Counts, error) {
 	var c arena.Counts
 	for s := 0; s < len(b); s += size {
 		add := func(to *uint64, off int) { *to += binary.LittleEndian.Uint64(b[s+off:]) }
-		add(&c.Calls, jit.CounterCalls)
+		c.Calls += jit.SumCalls(b[s : s+size])
 		add(&c.Rejects, jit.CounterRejects)
 		add(&c.Audited, jit.CounterAudited)
 		add(&c.Faults, jit.CounterFaults)
