@@ -27,41 +27,58 @@ type Attached struct {
 // allocate nor wait for anything: everything it needs is prepared before. Its
 // error is returned. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) error) error {
-	candidates, err := p.candidates()
+	for attempt := 1; ; attempt++ {
+		candidates, err := p.candidates()
+		if err != nil {
+			return err
+		}
+		reached, err := t.attach(ctx, p, candidates, do)
+		if reached || attempt == stopAttempts || !errors.Is(err, ErrBusy) {
+			return err
+		}
+		if !sleep(ctx, betweenAttempts) {
+			return err
+		}
+	}
+}
+
+// attach tries the candidates in turn; reached tells whether do was called.
+func (t *Tracer) attach(ctx context.Context, p *Process, candidates []candidate, do func(*Attached) error) (reached bool, err error) {
+	a := &Attached{p: p, remote: t.state.remote()}
+	a.remote.refusal = a.remote.prepare(p)
+	for _, c := range candidates {
+		a.remote.seccompMode = c.seccomp
+		err = t.on(ctx, func(h *hand) error {
+			a.h = h
+			return t.attachTo(ctx, a, c.tid, func(a *Attached) error {
+				reached = true
+				return do(a)
+			})
+		})
+		if reached || !errors.Is(err, ErrBusy) {
+			break
+		}
+	}
+	return reached, err
+}
+
+func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*Attached) error) error {
+	unlock, err := a.p.hold()
 	if err != nil {
 		return err
 	}
-	return t.attach(ctx, p, candidates, do)
-}
-
-func (t *Tracer) attach(ctx context.Context, p *Process, candidates []candidate, do func(*Attached) error) error {
-	a := &Attached{p: p, remote: t.state.remote()}
-	a.remote.refusal = a.remote.prepare(p)
-	return t.on(ctx, func(h *hand) error {
-		unlock, err := p.hold()
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		m, err := p.openMemory()
-		if err != nil {
-			return err
-		}
-		defer m.close()
-		a.h, a.memory = h, m
-		defer t.watchdog.disarm()
-		for _, c := range candidates {
-			t.watchdog.arm()
-			a.remote.seccompMode = c.seccomp
-			if err = a.stop(ctx, c.tid); err == nil {
-				return errors.Join(do(a), a.release())
-			}
-			if !errors.Is(err, ErrBusy) || h.abandoned {
-				return err
-			}
-		}
+	defer unlock()
+	if a.memory, err = a.p.openMemory(); err != nil {
 		return err
-	})
+	}
+	defer a.memory.close()
+	t.watchdog.arm()
+	defer t.watchdog.disarm()
+	if err := a.stop(ctx, tid); err != nil {
+		return err
+	}
+	err = do(a)
+	return errors.Join(err, a.release())
 }
 
 // Read fills b from the target's memory at addr.
@@ -194,7 +211,11 @@ func (p *Process) stuck(tid int) error {
 	if p.frozen() {
 		return fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
 	}
-	return fmt.Errorf("pid %d: thread %d did not stop within %v: %w", p.Pid(), tid, stopTime, ErrBusy)
+	what := ""
+	if st, err := taskStatus(tid, tid); err == nil {
+		what = fmt.Sprintf(" (state %c)", st.State)
+	}
+	return fmt.Errorf("pid %d: thread %d%s did not stop within %v: %w", p.Pid(), tid, what, stopTime, ErrBusy)
 }
 
 // release puts the thread back and lets it go.

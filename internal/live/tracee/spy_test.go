@@ -75,7 +75,8 @@ func spy(args []string) error {
 				return err
 			}
 		}
-		return tr.attach(context.Background(), p, choice, mapUnmap)
+		_, err = tr.attach(context.Background(), p, choice, mapUnmap)
+		return err
 	}
 	_, err = tr.StopWorld(context.Background(), p, nil, func(w *World) error { return flipAnswer(w, answer+2) })
 	return err

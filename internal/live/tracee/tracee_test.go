@@ -26,7 +26,7 @@ func TestRemoteSyscallLeavesNoTrace(t *testing.T) {
 				if state == "clone" {
 					choice, _ = p.candidates() // its last thread lives for microseconds
 				}
-				if err := tr.attach(context.Background(), p, choice, mapUnmap); err != nil {
+				if _, err := tr.attach(context.Background(), p, choice, mapUnmap); err != nil {
 					t.Fatal(err)
 				}
 				v.mustProgress()

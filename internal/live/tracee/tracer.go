@@ -186,6 +186,23 @@ const (
 	callTime = 150 * time.Millisecond
 )
 
+// On a machine without idle CPUs a runnable thread may not get to its stop
+// within stopTime. It is let go of, and tried again.
+const (
+	stopAttempts    = 4
+	betweenAttempts = 50 * time.Millisecond
+)
+
+// sleep waits for d; false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // scratch is memory that operations use while threads are stopped, allocated
 // and touched once.
 type scratch struct {

@@ -58,8 +58,20 @@ type Stop struct {
 // all is resumed as it is and the error returned: undoing what it wrote is
 // do's own business. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) StopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (Stop, error) {
-	var report Stop
-	err := t.on(ctx, func(h *hand) error {
+	for attempt := 1; ; attempt++ {
+		report, reached, err := t.tryStopWorld(ctx, p, avoid, do)
+		if reached || attempt == stopAttempts || !errors.Is(err, ErrBusy) {
+			return report, err
+		}
+		if !sleep(ctx, betweenAttempts) {
+			return report, err
+		}
+	}
+}
+
+// tryStopWorld makes one attempt; reached tells whether do was called.
+func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (report Stop, reached bool, err error) {
+	err = t.on(ctx, func(h *hand) error {
 		unlock, err := p.hold()
 		if err != nil {
 			return err
@@ -72,12 +84,15 @@ func (t *Tracer) StopWorld(ctx context.Context, p *Process, avoid []Range, do fu
 		defer m.close()
 		w := &World{p: p, h: h, memory: m, avoid: avoid, crowd: crowd{tasks: t.state.tasks[:0]}, buf: t.state.frame}
 		return quietly(func() error {
-			report, err = t.stopWorld(ctx, w, do)
+			report, err = t.stopWorld(ctx, w, func(w *World) error {
+				reached = true
+				return do(w)
+			})
 			t.state.tasks = w.crowd.tasks
 			return err
 		})
 	})
-	return report, err
+	return report, reached, err
 }
 
 func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error) (Stop, error) {
