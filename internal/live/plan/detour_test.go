@@ -23,6 +23,7 @@ import (
 const (
 	testArena = address.Addr(0x40000000)
 	chunkSize = 1024
+	pageSize  = 4096
 	tramp     = 768
 )
 

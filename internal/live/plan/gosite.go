@@ -31,10 +31,13 @@ var (
 	goKept    = amd64.Set(amd64.RSP, amd64.RBP, amd64.R14)
 )
 
-// cmpStackGuard are the two compares with g.stackguard0.
+// cmpStackGuard are the compares with g.stackguard0, and, in code that runs on
+// the system stack, g.stackguard1.
 var cmpStackGuard = [][]byte{
 	{0x49, 0x3b, 0x66, 0x10}, // cmp 0x10(%r14),%rsp
 	{0x4d, 0x3b, 0x66, 0x10}, // cmp 0x10(%r14),%r12
+	{0x49, 0x3b, 0x66, 0x18}, // cmp 0x18(%r14),%rsp
+	{0x4d, 0x3b, 0x66, 0x18}, // cmp 0x18(%r14),%r12
 }
 
 func (c *chooser) goSite() (Site, error) {
