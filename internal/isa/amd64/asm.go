@@ -158,6 +158,7 @@ type pattern struct {
 	op     []byte // opcode with its 0f escapes
 	wide   bool   // REX.W
 	bytes  bool   // byte registers: spl, bpl, sil, dil need a REX
+	digit  bool   // ModRM.reg is part of the opcode, not a register
 }
 
 // rex builds the REX prefix from reg (ModRM.reg), index and base, and reports
@@ -180,7 +181,7 @@ func (a *Asm) rr(f pattern, reg, rm uint8) {
 		a.Raw(f.prefix)
 	}
 	b, need := rex(f.wide, reg, 0, rm)
-	if need || f.bytes && (reg >= 4 || rm >= 4) {
+	if need || f.bytes && (reg >= 4 && !f.digit || rm >= 4) {
 		a.Raw(b)
 	}
 	a.Raw(f.op...)
@@ -204,7 +205,7 @@ func (a *Asm) rm(f pattern, reg uint8, m Mem, tail int) {
 		base = uint8(m.Base)
 	}
 	b, need := rex(f.wide, reg, index, base)
-	if need || f.bytes && reg >= 4 {
+	if need || f.bytes && reg >= 4 && !f.digit {
 		a.Raw(b)
 	}
 	a.Raw(f.op...)

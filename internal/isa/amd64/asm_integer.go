@@ -21,6 +21,13 @@ func sized(size Size, op byte) pattern {
 	return f
 }
 
+// digit is sized for an instruction that ModRM.reg tells from others.
+func digit(size Size, op byte) pattern {
+	f := sized(size, op)
+	f.digit = true
+	return f
+}
+
 // Mov is mov dst, src. With size 4 the upper half of dst becomes 0.
 func (a *Asm) Mov(size Size, dst, src Reg) { a.rr(sized(size, 0x88), uint8(src), uint8(dst)) }
 
@@ -32,7 +39,7 @@ func (a *Asm) Store(size Size, m Mem, src Reg) { a.rm(sized(size, 0x88), uint8(s
 
 // StoreImm is mov [m], v; v is sign-extended from 32 bits for size 8.
 func (a *Asm) StoreImm(size Size, m Mem, v int32) {
-	a.rm(sized(size, 0xc6), 0, m, int(min(size, 4)))
+	a.rm(digit(size, 0xc6), 0, m, int(min(size, 4)))
 	a.imm(min(size, 4), int64(v))
 }
 
@@ -144,7 +151,7 @@ func (a *Asm) OpStore(op Arith, size Size, m Mem, src Reg) {
 
 // group1 returns the form and immediate size of op with constant v.
 func group1(size Size, v int32) (pattern, Size) {
-	f := sized(size, 0x80)
+	f := digit(size, 0x80)
 	if size == 1 {
 		return f, 1
 	}
@@ -174,7 +181,7 @@ func (a *Asm) Test(size Size, x, y Reg) { a.rr(sized(size, 0x84), uint8(y), uint
 
 // TestImm is test x, v.
 func (a *Asm) TestImm(size Size, x Reg, v int32) {
-	a.rr(sized(size, 0xf6), 0, uint8(x))
+	a.rr(digit(size, 0xf6), 0, uint8(x))
 	a.imm(min(size, 4), int64(v))
 }
 
@@ -192,12 +199,12 @@ const (
 )
 
 // Un is op r.
-func (a *Asm) Un(op Unary, size Size, r Reg) { a.rr(sized(size, 0xf6), uint8(op), uint8(r)) }
+func (a *Asm) Un(op Unary, size Size, r Reg) { a.rr(digit(size, 0xf6), uint8(op), uint8(r)) }
 
-// Inc is lock inc qword [m].
+// LockInc is lock inc qword [m].
 func (a *Asm) LockInc(m Mem) {
 	a.Raw(0xf0)
-	a.rm(sized(8, 0xfe), 0, m, 0)
+	a.rm(digit(8, 0xfe), 0, m, 0)
 }
 
 // Shift is a shift or rotate of group 2.
@@ -215,16 +222,16 @@ const (
 // ShiftImm is op r, n.
 func (a *Asm) ShiftImm(op Shift, size Size, r Reg, n uint8) {
 	if n == 1 {
-		a.rr(sized(size, 0xd0), uint8(op), uint8(r))
+		a.rr(digit(size, 0xd0), uint8(op), uint8(r))
 		return
 	}
-	a.rr(sized(size, 0xc0), uint8(op), uint8(r))
+	a.rr(digit(size, 0xc0), uint8(op), uint8(r))
 	a.Raw(n)
 }
 
 // ShiftCL is op r, cl.
 func (a *Asm) ShiftCL(op Shift, size Size, r Reg) {
-	a.rr(sized(size, 0xd2), uint8(op), uint8(r))
+	a.rr(digit(size, 0xd2), uint8(op), uint8(r))
 }
 
 // Shrd is shrd dst, src, n: dst becomes src:dst >> n.
