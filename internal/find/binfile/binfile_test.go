@@ -241,6 +241,11 @@ func TestGoTable(t *testing.T) {
 			t.Errorf("%s: build info %+v, %v", name, info, err)
 		}
 	}
+	old := slices.Clone(stripped)
+	old[open(t, old).section(".gopclntab").off] = 0xfa // the magic number of Go 1.16
+	if _, err := open(t, old).GoTable(); !errors.Is(err, ErrGoFormat) {
+		t.Errorf("a table of Go 1.16: %v, want ErrGoFormat", err)
+	}
 	if _, err := open(t, gcc(t, "testdata/funcs.c")).GoTable(); !errors.Is(err, ErrNoTable) {
 		t.Errorf("Go functions of a C program: %v, want ErrNoTable", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +15,6 @@ import (
 // Magic numbers of .gopclntab, by the Go release that introduced the format
 // (internal/abi/symtab.go of the Go source).
 const (
-	goMagic116 = 0xfffffffa
 	goMagic118 = 0xfffffff0
 	goMagic120 = 0xfffffff1
 )
@@ -49,24 +49,29 @@ func (t *GoTable) At(v address.Vaddr) *GoFunc {
 	return &t.Funcs[i]
 }
 
-// GoTable returns the function table of a Go program (Go 1.16 and later), or
-// ErrNoTable for a program that is not Go.
+// ErrGoFormat says that a Go program's function table is of a Go release before
+// 1.18, or of one that is too new. Such a program must not be taken for one in
+// C: its arguments are elsewhere.
+var ErrGoFormat = errors.New("a Go program of a release whose function table is not known (Go 1.18 to 1.26 are)")
+
+// GoTable returns the function table of a Go program, ErrGoFormat, or ErrNoTable
+// for a program that is not Go.
 func (f *File) GoTable() (*GoTable, error) { return f.goFuncs() }
 
 // pclntab is a table being read. Its layout is runtime.pcHeader, then the
 // parts that it gives the offsets of (runtime/symtab.go).
 type pclntab struct {
-	b     []byte
-	at    address.Vaddr
-	magic uint32
-	nfunc uint64
-	// text is what entries are relative to; absolute since before 1.18.
-	text                address.Vaddr
+	b                   []byte
+	at                  address.Vaddr
+	magic               uint32
+	nfunc               uint64
+	text                address.Vaddr // what entries are relative to
 	names, pctab, funcs []byte
 }
 
 func (f *File) readGoTable() (*GoTable, error) {
-	for _, c := range f.goTableCandidates() {
+	candidates, named := f.goTableCandidates()
+	for _, c := range candidates {
 		b, err := f.segmentBytes(".gopclntab", c.Start, c.Size)
 		if err != nil {
 			return nil, err
@@ -75,30 +80,30 @@ func (f *File) readGoTable() (*GoTable, error) {
 		if !ok {
 			continue
 		}
-		if t.magic != goMagic116 {
-			if t.text, err = f.goText(t); err != nil {
-				return nil, err
-			}
+		if t.text, err = f.goText(t); err != nil {
+			return nil, err
 		}
 		return f.goTable(t)
+	}
+	if named {
+		return nil, ErrGoFormat
 	}
 	return nil, fmt.Errorf(".gopclntab: %w", ErrNoTable)
 }
 
 // goTableCandidates returns where the table may start: where its section says
-// or, without section headers, at each magic number in a segment.
-func (f *File) goTableCandidates() []Range {
+// (named) or, without section headers, at each magic number in a segment.
+func (f *File) goTableCandidates() (at []Range, named bool) {
 	for i := range f.sections {
 		s := &f.sections[i]
 		if s.name == ".gopclntab" || s.name == ".data.rel.ro.gopclntab" {
-			return []Range{{s.addr, s.size}}
+			return []Range{{s.addr, s.size}}, true
 		}
 	}
 	if len(f.sections) > 0 {
-		return nil
+		return nil, false
 	}
-	const most = 64
-	var out []Range
+	const most = 8 // each is read whole
 	for _, s := range f.Segments {
 		if s.Type != elf.PT_LOAD {
 			continue
@@ -107,16 +112,16 @@ func (f *File) goTableCandidates() []Range {
 		if err != nil {
 			continue
 		}
-		for i := 0; i+8 <= len(b) && len(out) < most; i += 8 {
+		for i := 0; i+8 <= len(b) && len(at) < most; i += 8 {
 			if isGoMagic(le.Uint32(b[i:])) && b[i+4] == 0 && b[i+5] == 0 && b[i+6] == 1 && b[i+7] == 8 {
-				out = append(out, Range{s.Vaddr + address.Vaddr(i), uint64(len(b) - i)})
+				at = append(at, Range{s.Vaddr + address.Vaddr(i), uint64(len(b) - i)})
 			}
 		}
 	}
-	return out
+	return at, false
 }
 
-func isGoMagic(m uint32) bool { return m == goMagic116 || m == goMagic118 || m == goMagic120 }
+func isGoMagic(m uint32) bool { return m == goMagic118 || m == goMagic120 }
 
 // parsePCHeader reads runtime.pcHeader: magic u32, two zero bytes, minimum
 // instruction length, pointer size, then words.
@@ -132,34 +137,22 @@ func parsePCHeader(b []byte, at address.Vaddr) (*pclntab, bool) {
 	word := func(i int) uint64 { return le.Uint64(b[8+8*i:]) }
 	part := func(i int) []byte { return b[min(word(i), uint64(len(b))):] }
 	t.nfunc = word(0)
-	// 1.16: nfunc nfiles names cu files pctab funcs; 1.18 puts textStart third.
-	first := 3
-	if t.magic == goMagic116 {
-		first = 2
-	}
-	t.names, t.pctab, t.funcs = part(first), part(first+3), part(first+4)
-	if t.nfunc == 0 || t.nfunc > maxGoFuncs || uint64(len(t.funcs)) < t.entrySize()*(t.nfunc+1) {
+	// nfunc nfiles textStart names cu files pctab funcs
+	t.names, t.pctab, t.funcs = part(3), part(6), part(7)
+	if t.nfunc == 0 || t.nfunc > maxGoFuncs || uint64(len(t.funcs)) < goEntrySize*(t.nfunc+1) {
 		return nil, false
 	}
 	return t, true
 }
 
-// entrySize is the size of a functab entry: entry and offset of the function's
-// record, two words before 1.18 and two u32 since.
-func (t *pclntab) entrySize() uint64 {
-	if t.magic == goMagic116 {
-		return 16
-	}
-	return 8
-}
+// goEntrySize is the size of a functab entry: the function's entry relative to
+// text, and the offset of its record, u32 each.
+const goEntrySize = 8
 
 // entry returns function i's start, relative to text, and its record's offset.
 // Entry nfunc is the end of the last function.
 func (t *pclntab) entry(i uint64) (start, record uint64) {
-	b := t.funcs[i*t.entrySize():]
-	if t.magic == goMagic116 {
-		return le.Uint64(b), le.Uint64(b[8:])
-	}
+	b := t.funcs[i*goEntrySize:]
 	return uint64(le.Uint32(b)), uint64(le.Uint32(b[4:]))
 }
 
@@ -183,25 +176,22 @@ func (f *File) goTable(t *pclntab) (*GoTable, error) {
 	return out, nil
 }
 
-// describe reads a runtime._func: entry (a word before 1.18, else u32), then
-// i32 name, args, u32 deferreturn, pcsp, pcfile, pcln, npcdata, cuOffset, since
-// 1.20 startLine, then u8 funcID and, since 1.17, flag.
+// describe reads a runtime._func: u32 entry, i32 name, args, u32 deferreturn,
+// pcsp, pcfile, pcln, npcdata, cuOffset, since 1.20 startLine, then u8 funcID
+// and flag.
 func (t *pclntab) describe(g *GoFunc, record []byte) {
-	word, flag := 4, 4*9+1
-	switch t.magic {
-	case goMagic116:
-		word, flag = 8, 8+4*8+1
-	case goMagic120:
+	flag := 4*9 + 1
+	if t.magic == goMagic120 {
 		flag += 4
 	}
 	if len(record) <= flag {
 		return
 	}
 	const flagAsm = 4 // abi.FuncFlagAsm
-	g.Name = cString(t.names, uint64(le.Uint32(record[word:])))
+	g.Name = cString(t.names, uint64(le.Uint32(record[4:])))
 	g.C = !strings.Contains(g.Name, ".") // a Go name has its package before a dot
-	g.Assembly = !g.C && t.magic != goMagic116 && record[flag]&flagAsm != 0
-	if size := t.pcEnd(uint64(le.Uint32(record[word+12:]))); size > 0 && size < g.Size {
+	g.Assembly = !g.C && record[flag]&flagAsm != 0
+	if size := t.pcEnd(uint64(le.Uint32(record[16:]))); size > 0 && size < g.Size {
 		g.Size = size
 	}
 }

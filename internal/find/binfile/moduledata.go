@@ -12,7 +12,7 @@ import (
 // relative, could not be established.
 var ErrNoModuleData = errors.New("the start of the Go code is not known (no runtime.moduledata)")
 
-// Words of runtime.moduledata (runtime/symtab.go, unchanged since Go 1.16):
+// Words of runtime.moduledata (runtime/symtab.go, unchanged from Go 1.18 to 1.26):
 // pcHeader, six slices, findfunctab, minpc, maxpc, text.
 const (
 	mdMinPC = 20

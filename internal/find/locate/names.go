@@ -43,7 +43,6 @@ type candidate struct {
 	local    bool
 	source   string
 	indirect bool
-	goCode   bool
 	// version is set, and older true, for a symbol version a link would not pick.
 	version string
 	older   bool
