@@ -33,6 +33,9 @@ func (p *Process) SetTid(tid int32) { p.tid = tid }
 // SetNow sets what the guard's Now returns, in nanoseconds.
 func (p *Process) SetNow(ns int64) { p.now = ns }
 
+// Now returns what the guard's Now returns.
+func (p *Process) Now() int64 { return p.now }
+
 // SetReturnAddr sets what the guard's ReturnAddr returns.
 func (p *Process) SetReturnAddr(a libpie.Addr) { p.ret = a }
 

@@ -157,8 +157,7 @@ func withCode(s *site) value {
 // at lowers At: the address is the pointer.
 func at(s *site) value {
 	elem := s.fn.TypeArgs()[0]
-	if _, ok := s.m.leaves(elem); !ok || holdsMem(elem) || isLib(elem, "Call") {
-		s.fail("declare integers, pointers, and structs and arrays of these; a Go string is a libpie.GoString", "a %s cannot be read from the target", typeName(elem))
+	if !s.canRead(elem) {
 		return value{}
 	}
 	return one(s.word(0))

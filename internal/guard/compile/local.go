@@ -40,14 +40,18 @@ func (l *lowerer) allocate(in *instance, i *ssa.Alloc) value {
 		a.results = map[int]value{}
 		return v
 	}
-	all, ok := l.m.leaves(t)
-	if !ok || isLib(t, "Verdict") || isLib(t, "Result") {
+	if !holdsMem(t) && !l.m.readable(t) {
 		l.fail("", "a guard cannot take the address of a %s", typeName(t))
 		return value{}
 	}
-	if use := usesOf(i); use.indexed || use.passed && holdsArray(t) || len(all) > maxParts {
+	if use := usesOf(i); use.indexed || use.passed && holdsArray(t) || l.m.width(t) > maxParts {
 		l.allocateStack(a, t, fresh)
 		return v
+	}
+	all, ok := l.m.leaves(t)
+	if !ok {
+		l.fail("", "a guard cannot take the address of a %s", typeName(t))
+		return value{}
 	}
 	if fresh {
 		a.regs = make([]reg, len(all))
@@ -189,7 +193,7 @@ func holdsMem(t types.Type) bool {
 func (l *lowerer) fieldPlace(p *place, st *types.Struct, k int) *place {
 	q := *p
 	for n := range k {
-		q.part += l.width(st.Field(n).Type())
+		q.part += l.m.width(st.Field(n).Type())
 	}
 	q.off += l.m.sizes.Offsetsof(structFields(st))[k]
 	return &q
@@ -199,8 +203,12 @@ func (l *lowerer) fieldPlace(p *place, st *types.Struct, k int) *place {
 func (l *lowerer) indexPlace(p *place, array *types.Array, index operand) *place {
 	q := *p
 	size := l.m.sizes.Sizeof(array.Elem())
+	if p.alloc.results != nil {
+		q.part = int(index.c)
+		return &q
+	}
 	if index.isConst() {
-		q.part += int(index.c) * l.width(array.Elem())
+		q.part += int(index.c) * l.m.width(array.Elem())
 		q.off += index.c * size
 		return &q
 	}

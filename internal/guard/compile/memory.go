@@ -22,13 +22,12 @@ func (l *lowerer) load(x value, i *ssa.UnOp) value {
 		return l.loadPlace(x.place, i)
 	}
 	t := i.Type()
-	if isLib(t, "Mem") || isLib(t, "Verdict") || isLib(t, "Result") || isLib(t, "Call") {
-		l.fail("", "a %s is not in the target's memory", typeName(t))
+	if !l.canRead(t) {
 		return value{}
 	}
 	all, ok := l.m.leaves(t)
 	if !ok {
-		l.fail("declare integers, pointers, and structs and arrays of these; a Go string is a libpie.GoString", "a %s cannot be read from the target", typeName(t))
+		l.fail("use a pointer to it and read the fields that are needed", "a %s is too large to be copied", typeName(t))
 		return value{}
 	}
 	if indexedByValue(i) {
@@ -44,6 +43,15 @@ func (l *lowerer) load(x value, i *ssa.UnOp) value {
 		v.parts = append(v.parts, l.loadLeaf(base, x.off+leaf.off, leaf))
 	}
 	return v
+}
+
+// canRead refuses types that are not in the target's memory.
+func (l *lowerer) canRead(t types.Type) bool {
+	if !l.m.readable(t) {
+		l.fail("declare integers, pointers, and structs and arrays of these; a Go string is a libpie.GoString", "a %s cannot be read from the target", typeName(t))
+		return false
+	}
+	return true
 }
 
 // checked returns a pointer's base for accesses below x.off+size.
@@ -88,12 +96,8 @@ func (l *lowerer) fieldAddr(in *instance, i *ssa.FieldAddr) value {
 	if named, ok := types.Unalias(ptr.Elem()).(*types.Named); ok && !isLib(named, "GoString") {
 		l.mirrors[named] = true
 	}
-	if _, ok := l.m.leaves(ptr.Elem()); !ok {
-		l.fail("declare integers, pointers, and structs and arrays of these; a Go string is a libpie.GoString", "a %s cannot be read from the target", typeName(ptr.Elem()))
+	if !l.canRead(ptr.Elem()) || len(x.parts) != 1 {
 		return value{}
-	}
-	if len(x.parts) != 1 {
-		return x // failed before
 	}
 	return value{parts: x.parts, off: x.off + l.m.sizes.Offsetsof(structFields(st))[i.Field]}
 }
@@ -114,8 +118,7 @@ func (l *lowerer) indexAddr(in *instance, i *ssa.IndexAddr) value {
 	if x.place != nil {
 		return value{place: l.indexPlace(x.place, array, index)}
 	}
-	if _, ok := l.m.leaves(array); !ok || len(x.parts) != 1 {
-		l.fail("", "a %s cannot be read from the target", typeName(array))
+	if !l.canRead(array) || len(x.parts) != 1 {
 		return value{}
 	}
 	size := l.m.sizes.Sizeof(array.Elem())
@@ -132,20 +135,14 @@ func (l *lowerer) field(in *instance, i *ssa.Field) value {
 	st := i.X.Type().Underlying().(*types.Struct)
 	from := 0
 	for k := range i.Field {
-		from += l.width(st.Field(k).Type())
+		from += l.m.width(st.Field(k).Type())
 	}
-	to := from + l.width(st.Field(i.Field).Type())
+	to := from + l.m.width(st.Field(i.Field).Type())
 	if to > len(x.parts) {
 		l.fail("", "a guard cannot take %s apart", typeName(i.X.Type()))
 		return value{}
 	}
 	return value{parts: x.parts[from:to]}
-}
-
-// width is how many parts a value of type t has.
-func (l *lowerer) width(t types.Type) int {
-	all, _ := l.m.leaves(t)
-	return len(all)
 }
 
 // index lowers x[i] of an array value or a constant string.
@@ -170,7 +167,7 @@ func (l *lowerer) index(in *instance, i *ssa.Index) value {
 		l.fail("declare a variable for the array and index that", "a guard cannot index this array by a variable")
 		return value{}
 	}
-	n := l.width(array.Elem())
+	n := l.m.width(array.Elem())
 	return value{parts: x.parts[int(index.c)*n : (int(index.c)+1)*n]}
 }
 

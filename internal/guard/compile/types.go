@@ -1,15 +1,17 @@
 package compile
 
 import (
+	"go/ast"
 	"go/types"
 	"math"
 )
 
-// maxLeaves bounds the scalars in one type, nested ones counted.
-const maxLeaves = 4096
-
-// maxParts bounds the scalars of a value that is copied as a whole.
-const maxParts = 64
+// Limits of a type.
+const (
+	maxFields = 4096 // nested ones counted, the elements of an array once
+	maxLeaves = 512  // scalars of what is copied to the stack
+	maxParts  = 64   // scalars of a value that is copied to registers
+)
 
 // leaf is one scalar of a type: where it is and how it is read.
 type leaf struct {
@@ -69,6 +71,9 @@ func isCall(t types.Type) bool {
 // t has parts a guard cannot hold. A libpie.Mem is its address and length.
 // Offsets are those in memory; for types that hold a Mem they mean nothing.
 func (m *module) leaves(t types.Type) (all []leaf, ok bool) {
+	if m.width(t) > maxLeaves {
+		return nil, false
+	}
 	if isLib(t, "Mem") {
 		return []leaf{{size: 8}, {off: 8, size: 8, signed: true}}, true
 	}
@@ -117,10 +122,50 @@ func structFields(s *types.Struct) []*types.Var {
 	return fields
 }
 
+// readable reports whether values of type t can be in the target's memory.
+func (m *module) readable(t types.Type) bool {
+	if isLib(t, "Mem") || isLib(t, "Verdict") || isLib(t, "Result") || isLib(t, "Call") {
+		return false
+	}
+	if _, ok := scalar(t); ok {
+		return true
+	}
+	switch u := t.Underlying().(type) {
+	case *types.Struct:
+		for _, f := range structFields(u) {
+			if !m.readable(f.Type()) {
+				return false
+			}
+		}
+		return true
+	case *types.Array:
+		return m.readable(u.Elem())
+	}
+	return false
+}
+
+// width is how many scalars a value of type t has.
+func (m *module) width(t types.Type) int {
+	if isLib(t, "Mem") {
+		return 2
+	}
+	n := 0
+	switch u := t.Underlying().(type) {
+	case *types.Struct:
+		for _, f := range structFields(u) {
+			n = min(n+m.width(f.Type()), 1<<30)
+		}
+		return n
+	case *types.Array:
+		return int(min(min(u.Len(), 1<<30)*int64(m.width(u.Elem())), 1<<30))
+	}
+	return 1
+}
+
 // checkTypes refuses variables and fields whose type a guard cannot hold, and
-// types so large that computing their layout would take long.
+// types with so many fields that computing their layout would take long.
 func (m *module) checkTypes(info *types.Info) {
-	c := counter{seen: map[types.Type]int64{}}
+	c := counter{}
 	for id, obj := range info.Defs {
 		switch obj := obj.(type) {
 		case *types.Var:
@@ -128,15 +173,21 @@ func (m *module) checkTypes(info *types.Info) {
 				m.refuse(id.Pos(), instead, "%s has type %s: %s", obj.Name(), typeName(obj.Type()), why)
 			}
 		case *types.TypeName:
-			if c.count(obj.Type()) > maxLeaves {
-				m.refuse(id.Pos(), "declare only the part of the target's struct that the guard reads", "%s has more than %d fields and elements", obj.Name(), maxLeaves)
-			}
+			m.checkSize(id, c.count(obj.Type()), obj.Type())
 		}
 	}
 	for e, tv := range info.Types {
-		if c.count(tv.Type) > maxLeaves {
-			m.refuse(e.Pos(), "declare only the part of the target's struct that the guard reads", "the type has more than %d fields and elements", maxLeaves)
-		}
+		m.checkSize(e, c.count(tv.Type), tv.Type)
+	}
+}
+
+func (m *module) checkSize(at ast.Node, fields int64, t types.Type) {
+	const largest = 1 << 31
+	switch {
+	case fields > maxFields:
+		m.refuse(at.Pos(), "declare only the part of the target's struct that the guard reads", "the type has more than %d fields", maxFields)
+	case t != nil && fields > 1 && (m.sizes.Sizeof(t) < 0 || m.sizes.Sizeof(t) > largest):
+		m.refuse(at.Pos(), "declare only the part of the target's struct that the guard reads", "the type is larger than %d bytes", largest)
 	}
 }
 
@@ -169,35 +220,28 @@ func typeName(t types.Type) string {
 	})
 }
 
-// counter counts scalars, each named type once, saturating.
-type counter struct{ seen map[types.Type]int64 }
+// counter counts fields, each type once; it saturates.
+type counter map[types.Type]int64
 
-func (c *counter) count(t types.Type) int64 {
+func (c counter) count(t types.Type) int64 {
 	if t == nil {
 		return 0
 	}
-	if n, ok := c.seen[t]; ok {
+	if n, ok := c[t]; ok {
 		return n
 	}
-	c.seen[t] = 1 // a pointer cycle comes back here
+	c[t] = 1 // a pointer cycle comes back here
 	n := int64(1)
 	switch u := t.Underlying().(type) {
 	case *types.Struct:
-		n = 0
 		for i := range u.NumFields() {
 			n = min(n+c.count(u.Field(i).Type()), math.MaxInt32)
 		}
 	case *types.Array:
-		n = u.Len()
-		if n > maxLeaves {
-			n = math.MaxInt32
-		} else {
-			n *= c.count(u.Elem())
-		}
+		n += c.count(u.Elem())
 	case *types.Pointer:
 		c.count(u.Elem())
 	}
-	n = min(n, math.MaxInt32)
-	c.seen[t] = n
+	c[t] = n
 	return n
 }

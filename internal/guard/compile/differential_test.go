@@ -1,0 +1,295 @@
+package compile
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/compile/internal/corpus"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
+	"github.com/patch-integration-engine/pie/libpie"
+	"github.com/patch-integration-engine/pie/libpie/libpietest"
+)
+
+// corpusFiles are the guards of the corpus as source.
+func corpusFiles(t testing.TB) map[string][]byte {
+	t.Helper()
+	entries, err := corpus.Source.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, e := range entries {
+		text, err := corpus.Source.ReadFile(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[e.Name()] = text
+	}
+	return files
+}
+
+// compileCorpus compiles all of it as one package; its guards are more than one
+// prepatch may have.
+func compileCorpus(t testing.TB) *Prepatch {
+	t.Helper()
+	files := corpusFiles(t)
+	all := &source.Prepatch{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		p, err := source.Parse(name, files[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Guards = append(all.Guards, p.Guards...)
+	}
+	c, err := Compile(all, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// ourMemory is this process's own memory, in which the guards run natively.
+type ourMemory struct{}
+
+func (ourMemory) Read(addr uint64, p []byte) bool {
+	if len(p) == 0 {
+		return true
+	}
+	local := []unix.Iovec{{Base: &p[0], Len: uint64(len(p))}}
+	remote := []unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}
+	n, err := unix.ProcessVMReadv(os.Getpid(), local, remote, 0)
+	return err == nil && n == len(p)
+}
+
+// bench is memory and words to run guards on.
+type bench struct {
+	p       *libpietest.Process
+	r       *rand.Rand
+	places  []uint64            // interesting addresses
+	stack   uint64              // what FrameSP points to
+	vars    map[string][]uint64 // Go variables: their two words
+	symbols map[string]uint64   // their addresses
+}
+
+func newBench(t testing.TB, seed uint64) *bench {
+	b := &bench{p: libpietest.New(t), r: rand.New(rand.NewPCG(seed, 1)), vars: map[string][]uint64{}, symbols: map[string]uint64{}}
+	letters := make([]byte, 300)
+	for i := range letters {
+		letters[i] = "aaabbbcd \x00"[b.r.IntN(10)]
+	}
+	large := make([]byte, 72_000)
+	for i := range large {
+		large[i] = byte(b.r.Uint32())
+	}
+	text := uint64(b.p.Bytes(letters))
+	same := uint64(b.p.Bytes([]byte("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x00")))
+	abcab := uint64(b.p.Bytes([]byte("xyabcab")))
+	base64 := uint64(b.p.CString("aGVsbG8gd29ybGQhIQ=="))
+	bulk := uint64(b.p.Bytes(large))
+	// A list: each word points to a place in the list.
+	list := uint64(b.p.Bytes(make([]byte, 512)))
+	for i := uint64(0); i < 512; i += 8 {
+		next := []uint64{0, list + 8*b.r.Uint64N(64), list + 8*b.r.Uint64N(64), list + 8*b.r.Uint64N(62), 5, text}[b.r.IntN(6)]
+		*libpie.At[uint64](libpie.Addr(list + i)) = next
+	}
+	// Bytes that are 0 or 1, for bools.
+	bools := uint64(b.p.Bytes([]byte{1, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1}))
+	b.places = []uint64{0, 5, 0xffff, uint64(b.p.Unmapped()), 0x4141414141414141, 1 << 63,
+		text, text + 100, text + 300 - 4, text + 300 - 17, text + 300, same, same + 30, abcab, abcab + 2, base64, base64 + 4,
+		bulk, bulk + 8, bulk + 1000, bulk + 2*35_000, list, list + 8, list + 256, list + 504, bools, bools + 1, bools + 4, bools + 11}
+	for i, name := range []string{"io.EOF", "io.ErrUnexpectedEOF"} {
+		words := []uint64{0x1000 + uint64(i), 0x2000 + uint64(i)}
+		b.vars[name] = words
+		var raw [16]byte
+		binary.LittleEndian.PutUint64(raw[:], words[0])
+		binary.LittleEndian.PutUint64(raw[8:], words[1])
+		b.symbols[name] = uint64(b.p.Bytes(raw[:]))
+	}
+	b.stack = uint64(b.p.Bytes(make([]byte, 8*(1+maxWord)))) // return address and stack arguments
+	return b
+}
+
+// word is a number that matters, or an address.
+func (b *bench) word() uint64 {
+	switch b.r.IntN(8) {
+	case 0:
+		return b.r.Uint64()
+	case 1:
+		edges := []uint64{1 << 7, 1 << 8, 1 << 15, 1 << 16, 1 << 31, 1 << 32, 1 << 63, 1 << 24, 100, 1000, 64, 63, 65, 1 << 40}
+		return edges[b.r.IntN(len(edges))] + uint64(b.r.IntN(3)) - 1
+	case 2:
+		return -uint64(b.r.IntN(20))
+	case 3:
+		return uint64(b.r.IntN(20)) | b.r.Uint64()<<32 // garbage above an int
+	case 4:
+		return uint64(b.r.IntN(300))
+	case 5:
+		return uint64(b.r.IntN(8))
+	}
+	return b.places[b.r.IntN(len(b.places))]
+}
+
+// input fills the frame and the stack, and returns the same as words.
+func (b *bench) input(abi source.ABI) (bpf.Frame, []uint64) {
+	words := make([]uint64, 16)
+	for i := range words {
+		words[i] = b.word()
+	}
+	f := bpf.Frame{Args: [bpf.FrameArgs]uint64(words), SP: b.stack, Return: 0x401000}
+	if abi == source.SysV {
+		for i := range words[6:] {
+			*libpie.At[uint64](libpie.Addr(b.stack) + 8 + libpie.Addr(8*i)) = words[6+i]
+		}
+		f.Args[6], f.Args[7], f.Args[8] = 0xbad, 0xbad, 0xbad
+	}
+	return f, words
+}
+
+// expected is the outcome of a native run in the terms of the bytecode.
+func (b *bench) expected(r libpietest.Result, g *Guard) bpf.Result {
+	o := r.Outcome
+	if r.Faulted {
+		o = actionOutcome(g.OnFault)
+	}
+	var want bpf.Result
+	want.Code = o.Code
+	switch o.Kind {
+	case libpie.Passed:
+		want.Verdict = bpf.VerdictPass
+	case libpie.Logged:
+		want.Verdict = bpf.VerdictLog
+	case libpie.Rejected:
+		n := 0
+		for _, w := range o.Words {
+			words := []uint64{w.Word}
+			if w.Var != "" {
+				words = b.vars[w.Var]
+			}
+			n += copy(want.Words[n:], words)
+		}
+		want.Verdict = bpf.Reject(n, 0)
+	}
+	if o.HasFloat {
+		want.XMM0 = o.Float
+		want.Verdict |= bpf.VerdictXMM0
+	}
+	if o.HasErrno {
+		want.Errno = uint32(o.Errno)
+		want.Verdict |= bpf.VerdictErrno
+	}
+	want.Faulted = r.Faulted
+	return want
+}
+
+// actionOutcome says what a directive's action does.
+func actionOutcome(a source.Action) libpie.Outcome {
+	switch a.Kind {
+	case source.ActionVoid:
+		return libpie.RejectVoid().Outcome()
+	case source.ActionValue:
+		return libpie.Reject(a.Value).Outcome()
+	case source.ActionNull:
+		return libpie.RejectPtr(0).Outcome()
+	case source.ActionErrno:
+		return libpie.RejectErrno(libpie.Errno(a.Errno), a.Value).Outcome()
+	case source.ActionGo:
+		var words []libpie.Result
+		for _, w := range a.Words {
+			words = append(words, libpie.Word(w))
+		}
+		return libpie.RejectGo(append(words, libpie.GoVar(a.GoError))...).Outcome()
+	}
+	return libpie.Pass().Outcome()
+}
+
+// same compares what counts: words behind those announced do not.
+func sameResult(got, want bpf.Result) bool {
+	n := want.Verdict.Words()
+	return got.Verdict == want.Verdict && slices.Equal(got.Words[:n], want.Words[:n]) && got.Faulted == want.Faulted && !got.OutOfFuel &&
+		(want.Verdict&bpf.VerdictXMM0 == 0 || got.XMM0 == want.XMM0) &&
+		(want.Verdict&bpf.VerdictErrno == 0 || got.Errno == want.Errno) && got.Code == want.Code
+}
+
+// Every guard of the corpus says the same natively and as bytecode.
+func TestNativeAndBytecodeAgree(t *testing.T) {
+	rounds := 400
+	if testing.Short() {
+		rounds = 50
+	}
+	c := compileCorpus(t)
+	b := newBench(t, 7)
+	outcomes := map[string]map[string]int{}
+	for _, g := range c.Guards {
+		t.Run(g.Name, func(t *testing.T) {
+			native := corpus.Guards[g.Name]
+			if native == nil {
+				t.Fatalf("%s is not in corpus.Guards", g.Name)
+			}
+			outcomes[g.Name] = map[string]int{}
+			for range rounds {
+				b.compare(t, &g, native, outcomes[g.Name])
+				if t.Failed() {
+					t.Logf("%s", bpf.Disassemble(g.Unit.Insns))
+					return
+				}
+			}
+			if outcomes[g.Name]["decided"] == 0 {
+				t.Errorf("no input led to a verdict: %v", outcomes[g.Name])
+			}
+		})
+	}
+	if len(c.Guards) != len(corpus.Guards) {
+		t.Errorf("%d guards compiled, %d in corpus.Guards", len(c.Guards), len(corpus.Guards))
+	}
+}
+
+// compare runs one guard on one input both ways.
+func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]int) {
+	t.Helper()
+	f, words := b.input(g.ABI)
+	b.p.SetNow(int64(b.word()))
+	in := bpf.Interp{Unit: g.Unit, Memory: ourMemory{}, Tid: 4242, Now: uint64(b.p.Now())}
+	for _, s := range g.Unit.Symbols {
+		in.Symbols = append(in.Symbols, b.symbols[s.Name])
+	}
+	got, err := in.Run(f)
+	if err != nil {
+		t.Errorf("words %#x: %v", words, err)
+		return
+	}
+	if got.OutOfFuel {
+		outcomes["fuel"]++ // a loop that does not end natively either
+		return
+	}
+	r := b.p.RunWords(native, words...)
+	if want := b.expected(r, g); !sameResult(got, want) {
+		t.Errorf("words %#x: bytecode %s, native %v", words, describe(got), r)
+	}
+	if r.Faulted {
+		outcomes["faulted"]++
+	} else {
+		outcomes["decided"]++
+	}
+}
+
+func describe(r bpf.Result) string {
+	return fmt.Sprintf("verdict %#x words %#x errno %d code %d fault %v", uint32(r.Verdict), r.Words[:r.Verdict.Words()], r.Errno, r.Code, r.Faulted)
+}
+
+// What the compiler emits, the verifier can prove.
+func TestCorpusVerifies(t *testing.T) {
+	for _, g := range compileCorpus(t).Guards {
+		if _, err := verify.Verify(g.Unit); err != nil {
+			t.Errorf("%s: %v\n%s", g.Name, err, bpf.Disassemble(g.Unit.Insns))
+		}
+	}
+}

@@ -1,0 +1,27 @@
+// Package corpus holds guards that together use every construct a guard may
+// use. The compiler's tests run each natively and as bytecode on the same input
+// and compare what they say.
+package corpus
+
+import "embed"
+
+// Source is the text of the guards.
+//
+//go:embed guards_*.go
+var Source embed.FS
+
+// Guards are the guards by name.
+var Guards = map[string]any{
+	"Arithmetic8": Arithmetic8, "Arithmetic16": Arithmetic16, "Arithmetic32": Arithmetic32, "Arithmetic64": Arithmetic64,
+	"Unsigned8": Unsigned8, "Unsigned16": Unsigned16, "Unsigned32": Unsigned32, "Unsigned64": Unsigned64,
+	"Division": Division, "DivisionNarrow": DivisionNarrow, "ShiftLeft": ShiftLeft, "ShiftRight": ShiftRight, "ShiftConstant": ShiftConstant, "ShiftSigned": ShiftSigned,
+	"Conversions": Conversions, "Comparisons": Comparisons, "Booleans": Booleans, "BoolArgs": BoolArgs, "Constants": Constants, "MinMax": MinMax,
+	"BitCounts": BitCounts, "BitSwaps": BitSwaps, "BitCarry": BitCarry,
+	"If": If, "Switch": Switch, "Loops": Loops, "NestedLoops": NestedLoops, "LabeledLoops": LabeledLoops, "RangeInt": RangeInt, "Rotate": Rotate,
+	"Inlined": Inlined, "InlinedTwice": InlinedTwice, "TailVerdict": TailVerdict, "PhiVerdict": PhiVerdict, "Methods": Methods, "MultipleResults": MultipleResults, "Panics": Panics,
+	"Fields": Fields, "NestedFields": NestedFields, "TargetArray": TargetArray, "List": List, "ListByAddr": ListByAddr, "Table": Table, "FarField": FarField, "Addresses": Addresses, "StructCopy": StructCopy, "StructEqual": StructEqual, "TargetRange": TargetRange, "BoolField": BoolField,
+	"LocalStruct": LocalStruct, "LocalArray": LocalArray, "Histogram": Histogram, "ByPointer": ByPointer, "ArrayByPointer": ArrayByPointer, "ArrayValue": ArrayValue, "ManyLive": ManyLive, "ManyLiveCalls": ManyLiveCalls, "StructOfArrays": StructOfArrays,
+	"CString": CString, "Counting": Counting, "Finding": Finding, "Prefixes": Prefixes, "LongText": LongText, "Slices": Slices, "MemAt": MemAt, "SameMem": SameMem, "Base64": Base64, "ConstantTable": ConstantTable, "TextParameter": TextParameter, "Lengths": Lengths, "MemInStruct": MemInStruct,
+	"Strings": Strings, "SliceArgs": SliceArgs, "ErrorArgs": ErrorArgs, "GoResult": GoResult, "NineWords": NineWords,
+	"StackArgs": StackArgs, "ArgByIndex": ArgByIndex, "Clock": Clock, "Errnos": Errnos, "Floats": Floats, "Logs": Logs, "Codes": Codes, "Void": Void, "Pointer": Pointer,
+}
