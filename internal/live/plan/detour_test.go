@@ -31,11 +31,13 @@ func TestDetourEveryFunction(t *testing.T) {
 	variants := [][]string{
 		{"-O2"},
 		{"-O0", "-fcf-protection"},
+		{"c++", "-O2"},
 	}
 	if *whole {
 		variants = append(variants, [][]string{
 			{"-O1"}, {"-O3", "-march=x86-64-v2"}, {"-Os"}, {"-Og", "-fno-omit-frame-pointer"},
 			{"-O2", "-fcf-protection", "-fstack-protector-all"}, {"-O2", "-fno-plt", "-mno-red-zone"}, {"-O2", "-pg"},
+			{"c++", "-O0", "-fcf-protection"}, {"c++", "-Os"}, {"c++", "-O3"},
 		}...)
 	}
 	for _, flags := range variants {
@@ -49,10 +51,7 @@ func TestDetourEveryFunction(t *testing.T) {
 func detourAll(t *testing.T, flags []string) {
 	dir := t.TempDir()
 	exe := filepath.Join(dir, "victim")
-	args := append([]string{"-static", "-no-pie", "-w", "-o", exe, "testdata/victim.c"}, flags...)
-	if out, err := exec.Command("gcc", append(args, "-lm", "-lpthread")...).CombinedOutput(); err != nil {
-		t.Fatalf("gcc: %v (install gcc and libc6-dev)\n%s", err, out)
-	}
+	compile(t, exe, flags)
 	plain := run(t, exe)
 	functions := symbolsOf(t, exe)
 	records, size, planned := detours(t, functions)
@@ -67,6 +66,19 @@ func detourAll(t *testing.T, flags []string) {
 		t.Errorf("%d of %d functions detoured, and the output changed:\n%s\nwant:\n%s", planned, len(functions), got, want)
 	}
 	t.Logf("%d of %d functions detoured", planned, len(functions))
+}
+
+// compile builds the victim in C, or in C++ when that is the first flag.
+func compile(t *testing.T, exe string, flags []string) {
+	t.Helper()
+	compiler, source := "gcc", "testdata/victim.c"
+	if flags[0] == "c++" {
+		compiler, source, flags = "g++", "testdata/victim.cc", flags[1:]
+	}
+	args := append([]string{"-static", "-no-pie", "-w", "-o", exe, source, "-x", "c", "testdata/load.c", "-x", "none"}, flags...)
+	if out, err := exec.Command(compiler, append(args, "-lm", "-lpthread")...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v (install gcc, g++ and libc6-dev)\n%s", compiler, err, out)
+	}
 }
 
 // expectRejected replaces the lines that a rejected call changes.
