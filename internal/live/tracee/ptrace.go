@@ -47,6 +47,14 @@ func (h *hand) request(name string, req uintptr, tid int, addr, data uintptr) un
 	return errno
 }
 
+// requestAt is request with a pointer. It is converted for the system call
+// itself and not before: a stack that grows in between moves what lies on it.
+func (h *hand) requestAt(name string, req uintptr, tid int, addr uintptr, data unsafe.Pointer) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, req, uintptr(tid), addr, uintptr(data), 0, 0)
+	h.step(name)
+	return errno
+}
+
 // Requests on a running thread.
 
 func (h *hand) seize(tid int, options uintptr) unix.Errno {
@@ -73,13 +81,13 @@ func (h *hand) detach(tid int, sig unix.Signal) unix.Errno {
 }
 
 func (h *hand) getRegs(tid int, r *unix.PtraceRegs) unix.Errno {
-	errno := h.request("getregs", unix.PTRACE_GETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+	errno := h.requestAt("getregs", unix.PTRACE_GETREGS, tid, 0, unsafe.Pointer(r))
 	runtime.KeepAlive(r)
 	return errno
 }
 
 func (h *hand) setRegs(tid int, r *unix.PtraceRegs) unix.Errno {
-	errno := h.request("setregs", unix.PTRACE_SETREGS, tid, 0, uintptr(unsafe.Pointer(r)))
+	errno := h.requestAt("setregs", unix.PTRACE_SETREGS, tid, 0, unsafe.Pointer(r))
 	runtime.KeepAlive(r)
 	return errno
 }
@@ -98,26 +106,26 @@ func (h *hand) pokeData(tid int, addr, value uintptr) unix.Errno {
 // returns how many bytes that is.
 func (h *hand) getXState(tid int, b []byte) (int, unix.Errno) {
 	iov := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
-	errno := h.request("getregset", unix.PTRACE_GETREGSET, tid, noteX86XState, uintptr(unsafe.Pointer(&iov)))
+	errno := h.requestAt("getregset", unix.PTRACE_GETREGSET, tid, noteX86XState, unsafe.Pointer(&iov))
 	runtime.KeepAlive(b)
 	return int(iov.Len), errno
 }
 
 func (h *hand) getSigMask(tid int, mask *uint64) unix.Errno {
-	errno := h.request("getsigmask", ptraceGetSigMask, tid, 8, uintptr(unsafe.Pointer(mask)))
+	errno := h.requestAt("getsigmask", ptraceGetSigMask, tid, 8, unsafe.Pointer(mask))
 	runtime.KeepAlive(mask)
 	return errno
 }
 
 func (h *hand) setSigMask(tid int, mask uint64) unix.Errno {
-	errno := h.request("setsigmask", ptraceSetSigMask, tid, 8, uintptr(unsafe.Pointer(&mask)))
+	errno := h.requestAt("setsigmask", ptraceSetSigMask, tid, 8, unsafe.Pointer(&mask))
 	runtime.KeepAlive(&mask)
 	return errno
 }
 
 func (h *hand) eventMessage(tid int) (int, unix.Errno) {
 	var msg uint64
-	errno := h.request("geteventmsg", unix.PTRACE_GETEVENTMSG, tid, 0, uintptr(unsafe.Pointer(&msg)))
+	errno := h.requestAt("geteventmsg", unix.PTRACE_GETEVENTMSG, tid, 0, unsafe.Pointer(&msg))
 	runtime.KeepAlive(&msg)
 	return int(msg), errno
 }
@@ -171,14 +179,16 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 }
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
-// scheduler: not at all for the first turns, then for ever longer. A thread
-// that outranks its tracees and asks too often would keep them from stopping.
-func (h *hand) rest(turn int) {
-	const spins, step, longest = 4, 4_000, 250_000
-	if turn < spins {
+// scheduler: not at all for the first turns with few tasks outstanding, then
+// for as long as the outstanding ones need to run to their stops. A thread that
+// outranks its tracees and asks too often would keep them from stopping.
+func (h *hand) rest(turn, outstanding int) {
+	const spins, few = 4, 2
+	if turn < spins && outstanding <= few {
 		return
 	}
-	ts := unix.Timespec{Nsec: min(int64(turn-spins+1)*step, longest)}
+	const perTask, perTurn, longest = 1_000, 2_000, 250_000
+	ts := unix.Timespec{Nsec: min(int64(outstanding*perTask+turn*perTurn), longest)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
 }

@@ -28,7 +28,7 @@ func (a *Attached) leaveRseq() error {
 		return nil // system calls are forbidden inside a sequence
 	}
 	var c rseqConfig
-	errno := a.h.request("getrseq", ptraceRseqConfig, a.tid, unsafe.Sizeof(c), uintptr(unsafe.Pointer(&c)))
+	errno := a.h.requestAt("getrseq", ptraceRseqConfig, a.tid, unsafe.Sizeof(c), unsafe.Pointer(&c))
 	runtime.KeepAlive(&c)
 	if errno == unix.ESRCH {
 		return a.lost("reading its rseq registration", errno)
