@@ -4,17 +4,20 @@ import (
 	"encoding/binary"
 	"flag"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
 var (
-	diffTime = flag.Duration("differential", 4*time.Second, "how long to compare machine code with the interpreter")
-	diffSeed = flag.Uint64("seed", 0, "first seed of the comparison; 0 picks one")
+	diffTime    = flag.Duration("differential", 4*time.Second, "how long to compare machine code with the interpreter")
+	diffSeed    = flag.Uint64("seed", 0, "first seed of the comparison; 0 picks one")
+	diffRefused = flag.Bool("refused", false, "say what verification refused")
 )
 
 // targetMemory is the target's memory as the interpreter sees it: the data pages
@@ -55,16 +58,24 @@ func TestDifferential(t *testing.T) {
 	m.poke(dataAt, mem.data)
 	m.mapAt(dataAt+dataLen, 0x1000, 0, 0) // PROT_NONE
 	m.installHandler(nil, oldDefault, 0)
-	n, faults, fuels := 0, 0, 0
+	n, verified, faults, fuels := 0, 0, 0, 0
 	for end := time.Now().Add(*diffTime); time.Now().Before(end) && !t.Failed(); seed++ {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), target: []uint64{
 			uint64(dataAt) + 0x100, uint64(dataAt) + 0x1000, uint64(dataAt) + 0x2345, uint64(dataAt) + 0x3000,
 		}}
+		g.abi = ABI(g.IntN(2))
 		if g.IntN(3) == 0 {
 			g.target = append(g.target, uint64(dataAt)+dataLen-20, 0, 1<<47, 1<<63, uint64(dataAt)-20)
 		}
 		u := g.unit(5 + g.IntN(30))
-		res := compareOne(t, m, mem, u, g.Rand, seed)
+		var p program = guess{u}
+		if v, err := verify.Verify(u); err == nil {
+			verified++
+			p = v
+		} else if *diffRefused {
+			t.Logf("seed %d: %v", seed, err)
+		}
+		res := compareOne(t, m, mem, p, g, seed)
 		n++
 		if res.Faulted {
 			faults++
@@ -73,19 +84,21 @@ func TestDifferential(t *testing.T) {
 			fuels++
 		}
 	}
-	t.Logf("%d guards, %d faulted, %d without fuel", n, faults, fuels)
-	if n > 100 && (faults == 0 || fuels == 0) {
-		t.Error("the comparison met no fault or never ran out of fuel")
+	t.Logf("%d guards, %d verified, %d faulted, %d without fuel", n, verified, faults, fuels)
+	if n > 100 && (verified == 0 || faults == 0 || fuels == 0) {
+		t.Error("the comparison met no verified guard, no fault or never ran out of fuel")
 	}
 }
 
 // undo8 undoes what a site with SPDelta 8 did: one push.
 var undo8 = []byte{0x48, 0x83, 0xc4, 0x08} // add rsp, 8
 
-func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand.Rand, seed uint64) bpf.Result {
+func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *generator, seed uint64) bpf.Result {
+	u := p.Unit()
 	l := m.layout()
 	l.Faults = FaultMode(r.IntN(3))
-	s := Site{Free: amd64.RegSet(r.Uint32()) &^ amd64.Set(amd64.RSP)}
+	conv := conventionOf(r.abi)
+	s := Site{ABI: r.abi, Free: amd64.RegSet(r.Uint32()) &^ amd64.Set(amd64.RSP)}
 	switch r.IntN(3) {
 	case 0:
 		s.Free = 0
@@ -95,7 +108,7 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand
 	if r.IntN(2) == 0 {
 		s.SPDelta, s.Undo = 8, undo8
 	}
-	c, err := compile(guess{u}, s, l)
+	c, err := compile(p, s, l)
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
@@ -118,10 +131,10 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand
 	m.poke(top, above)
 
 	f := bpf.Frame{SP: ret, Return: uint64(m.returned)}
-	for i, reg := range sysV.args {
+	for i, reg := range conv.args {
 		f.Args[i] = in.GPR[reg]
 	}
-	want, err := (&bpf.Interp{Unit: u, Memory: mem, Tid: m.tid}).Run(f)
+	want, err := (&bpf.Interp{Unit: u, Memory: mem, Tid: m.tid, Charged: p.NeedsFuel}).Run(f)
 	if err != nil {
 		t.Fatalf("seed %d: interpreter: %v", seed, err)
 	}
@@ -132,7 +145,7 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand
 		wantOutcome = hasReturned
 		expect.GPR[amd64.RSP] = ret + 8
 		for i := range want.Verdict.Words() {
-			expect.GPR[sysV.results[i]] = want.Words[i]
+			expect.GPR[conv.results[i]] = want.Words[i]
 		}
 		if want.Verdict&bpf.VerdictXMM0 != 0 {
 			binary.LittleEndian.PutUint64(expect.YMM[0][:], want.XMM0)
@@ -145,7 +158,7 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand
 	}
 	for i := range expect.GPR {
 		reg := amd64.Reg(i)
-		result := wantOutcome == hasReturned && (reg == amd64.RAX && want.Verdict.Words() > 0 || reg == amd64.RDX && want.Verdict.Words() > 1)
+		result := wantOutcome == hasReturned && slices.Contains(conv.results[:want.Verdict.Words()], reg)
 		if out.GPR[i] != expect.GPR[i] && (result || !s.Free.Has(reg)) {
 			wrong = append(wrong, reg.String())
 		}
@@ -176,9 +189,8 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, u *bpf.Unit, r *rand
 	count("fuel", CounterFuel, want.OutOfFuel)
 	count("logs", CounterLogs, want.Verdict.Kind() == bpf.VerdictLog)
 	if len(wrong) > 0 {
-		text, _ := bpf.Disassemble(u.Insns), error(nil)
-		t.Errorf("seed %d, free %v, mode %d: %s differ\nwant %+v\ngot outcome %d, registers %x\nwant registers %x\n%v",
-			seed, s.Free, l.Faults, strings.Join(wrong, ", "), want, outcome, out.GPR, expect.GPR, text)
+		t.Errorf("seed %d, ABI %d, free %v, mode %d: %s differ\nwant %+v\ngot outcome %d, registers %x\nwant registers %x\n%v",
+			seed, s.ABI, s.Free, l.Faults, strings.Join(wrong, ", "), want, outcome, out.GPR, expect.GPR, bpf.Disassemble(u.Insns))
 	}
 	return want
 }

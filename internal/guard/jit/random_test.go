@@ -13,6 +13,7 @@ type generator struct {
 	insns  []bpf.Insn
 	loops  int
 	target []uint64 // addresses to read at
+	abi    ABI
 }
 
 const genRegs = 9 // r0 to r8
@@ -53,7 +54,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 		case g.IntN(3) == 0:
 			g.wide(r, g.Uint64())
 		default:
-			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R1, Off: int16(8 * g.IntN(6))})
+			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R1, Off: int16(8 * g.IntN(len(conventionOf(g.abi).args)))})
 		}
 	}
 	for off := int16(-64); off < 0; off += 8 {
@@ -112,8 +113,18 @@ func (g *generator) leave() {
 	g.emit(
 		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: s, Off: bpf.FrameResult + 8},
 		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: s, Off: bpf.FrameErrno},
-		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: r, Off: bpf.FrameXMM0},
-		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(bpf.Reject(2, bpf.VerdictErrno|bpf.VerdictXMM0))},
+	)
+	verdict := bpf.Reject(2, bpf.VerdictErrno|bpf.VerdictXMM0)
+	if g.abi == GoInternal {
+		verdict = bpf.Reject(bpf.FrameResults, bpf.VerdictErrno)
+		for w := 2; w < bpf.FrameResults; w++ {
+			g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: g.reg(), Off: bpf.FrameResult + 8*int16(w)})
+		}
+	} else {
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: r, Off: bpf.FrameXMM0})
+	}
+	g.emit(
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(verdict)},
 		bpf.Insn{Op: bpf.OpEXIT},
 	)
 }
