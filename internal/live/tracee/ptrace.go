@@ -179,16 +179,14 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 }
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
-// scheduler: not at all for the first turns with few tasks outstanding, then
-// for as long as the outstanding ones need to run to their stops. A thread that
-// outranks its tracees and asks too often would keep them from stopping.
-func (h *hand) rest(turn, outstanding int) {
-	const spins, few = 4, 2
-	if turn < spins && outstanding <= few {
+// scheduler: not at all for the first turns, then for ever longer. A thread
+// that outranks its tracees and asks too often would keep them from stopping.
+func (h *hand) rest(turn int) {
+	const spins, step, longest = 4, 4_000, 250_000
+	if turn < spins {
 		return
 	}
-	const perTask, perTurn, longest = 1_000, 2_000, 250_000
-	ts := unix.Timespec{Nsec: min(int64(outstanding*perTask+turn*perTurn), longest)}
+	ts := unix.Timespec{Nsec: min(int64(turn-spins+1)*step, longest)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
 }
