@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 // Arena is one arena, as encoded in a state region.
@@ -87,6 +88,7 @@ func New(base address.Addr, in Info) *Arena {
 		Controls:   make([][]byte, MaxGuards),
 		raw:        make([]byte, StateSize),
 	}
+	a.Handler = Handler{Slot: -1, Block: make([]byte, jit.FaultsSize)}
 	for i := range a.Controls {
 		a.Controls[i] = make([]byte, controlSize)
 	}
@@ -231,13 +233,30 @@ func (a *Arena) AbandonSlots() {
 	for i := range a.Slots {
 		s := &a.Slots[i]
 		switch {
-		case used[i] || s.Kind == SlotHandler:
+		case used[i] || a.inHandler(i):
 		case s.State == SlotUsed:
 			s.State = SlotFree
 		case s.State == SlotReused:
 			s.State = SlotQuarantined
 		}
 	}
+}
+
+// inHandler reports whether slot i is the handler, or its table.
+func (a *Arena) inHandler(i int) bool {
+	return a.HasHandler() && (i == a.Handler.Slot || a.Slots[i].Kind == SlotTable && a.table() == a.SlotAddr(i))
+}
+
+// HasHandler reports whether table mode's handler stands in the arena, with a
+// table.
+func (a *Arena) HasHandler() bool { return a.Handler.Slot >= 0 && a.table() != 0 }
+
+// table is where the fault block says that the table is.
+func (a *Arena) table() address.Addr {
+	if len(a.Handler.Block) < jit.FaultsTable+8 {
+		return 0
+	}
+	return address.Addr(order.Uint64(a.Handler.Block[jit.FaultsTable:]))
 }
 
 // Was returns the state that slot i was in before Allot took it.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 const testBase = 0x7f00_0000_0000
@@ -40,7 +41,11 @@ func filled(t testing.TB) *Arena {
 		g.Base = Counts{Calls: 1, Logs: 6}
 		a.Controls[p.Index][0] = 2
 	}
-	a.Handler = Handler{Installed: true, Slot: 1, Old: [2][32]byte{{1}, {2}}}
+	h, err := a.AllotCode(SlotHandler, Key{7}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Handler = Handler{Slot: h, Block: bytes.Repeat([]byte{3}, jit.FaultsSize)}
 	return a
 }
 
@@ -62,7 +67,7 @@ func TestEncodeDecode(t *testing.T) {
 			t.Errorf("guard %d: got %+v, want %+v", i, got.Guards[i], a.Guards[i])
 		}
 	}
-	if !reflect.DeepEqual(got.Slots, a.Slots) || !reflect.DeepEqual(got.Header, a.Header) || got.Handler != a.Handler {
+	if !reflect.DeepEqual(got.Slots, a.Slots) || !reflect.DeepEqual(got.Header, a.Header) || !reflect.DeepEqual(got.Handler, a.Handler) {
 		t.Error("slots, header or handler differ after a round trip")
 	}
 	if !bytes.Equal(got.Encode(), b) {
@@ -75,7 +80,7 @@ func TestEncodeDecode(t *testing.T) {
 func TestRecordsStandInOnePage(t *testing.T) {
 	a := filled(t)
 	whole := a.Encode()
-	records := []Record{a.EncodeHeader(), a.EncodeHandler()}
+	records := []Record{a.EncodeHeader(), a.EncodeHandler(), a.EncodeBlock()}
 	for i := range a.Slots {
 		records = append(records, a.EncodeSlot(i))
 	}

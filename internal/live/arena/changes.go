@@ -33,14 +33,19 @@ func (a *Arena) Changes() []Record {
 func (a *Arena) Wrote(r Record) { copy(a.raw[r.Off:], r.Bytes) }
 
 // Unchanged reports whether state, read from the process now, is what the
-// arena was decoded from, control blocks aside.
+// arena was decoded from. Control blocks and the fault block, which running code
+// changes, are not compared.
 func (a *Arena) Unchanged(state []byte) bool {
 	if len(state) < len(a.raw) {
 		return false
 	}
-	t := a.Header.controls
-	end := t.row(int(t.count))
-	return bytes.Equal(state[:t.off], a.raw[:t.off]) && bytes.Equal(state[end:len(a.raw)], a.raw[end:])
+	now, was := bytes.Clone(state[:len(a.raw)]), bytes.Clone(a.raw)
+	g := a.Header.geometry
+	for _, b := range [][]byte{now, was} {
+		clear(b[g.controls.off:g.controls.row(int(g.controls.count))])
+		clear(b[g.handler+handlerRecord : g.handler+handlerSize])
+	}
+	return bytes.Equal(now, was)
 }
 
 // Region is one region of an arena.

@@ -59,7 +59,7 @@ func (g *geometry) check() string {
 		return fmt.Sprintf("counter shards of %d bytes", g.shardSize)
 	case g.ringHead < 8 || g.ringHead > g.events.off || g.ringHead%8 != 0 || g.events.off%8 != 0 || g.events.size%8 != 0:
 		return fmt.Sprintf("an event ring with a head of %d bytes", g.ringHead)
-	case uint64(g.handler)+handlerSize > uint64(g.state):
+	case g.handler%8 != 0 || uint64(g.handler)+handlerSize > uint64(g.state):
 		return "a handler record outside the state"
 	}
 	return ""
@@ -69,7 +69,7 @@ func (g *geometry) check() string {
 // sound, or "".
 func (a *Arena) check() string {
 	for i, s := range a.Slots {
-		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotHandler {
+		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotTable {
 			return fmt.Sprintf("slot %d: %d bytes at %#x, kind %d, state %d", i, s.Size, s.Start, s.Kind, s.State)
 		}
 	}
@@ -83,7 +83,7 @@ func (a *Arena) check() string {
 			return fmt.Sprintf("guard %d: %s", i, what)
 		}
 	}
-	if a.Handler.Installed && a.Handler.Slot >= len(a.Slots) {
+	if a.Handler.Slot >= 0 && (a.Handler.Slot >= len(a.Slots) || a.Slots[a.Handler.Slot].Kind != SlotHandler) {
 		return fmt.Sprintf("handler in slot %d", a.Handler.Slot)
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 // ErrNotArena means that bytes do not open with an arena's magic.
@@ -156,10 +157,8 @@ func decodeGuard(b []byte) Guard {
 
 func decodeHandler(b []byte) Handler {
 	r := reader{b: b}
-	var h Handler
-	h.Installed, h.Slot = r.u16() == 1, int(r.u16())
-	r.u32()
-	copy(h.Old[0][:], r.take(len(h.Old[0])))
-	copy(h.Old[1][:], r.take(len(h.Old[1])))
-	return h
+	return Handler{
+		Slot:  int(r.u16()) - 1,
+		Block: bytes.Clone(b[handlerRecord : handlerRecord+jit.FaultsSize]),
+	}
 }

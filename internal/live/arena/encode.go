@@ -3,6 +3,9 @@ package arena
 import (
 	"encoding/binary"
 	"hash/crc32"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 // magic opens the state region; the last byte is not text so that no text
@@ -36,6 +39,7 @@ func (a *Arena) Encode() []byte {
 		put(a.EncodeControl(i))
 	}
 	put(a.EncodeHandler())
+	put(a.EncodeBlock())
 	return b
 }
 
@@ -139,20 +143,31 @@ func (a *Arena) EncodeControl(i int) Record {
 	return Record{int(a.Header.controls.row(i)), append([]byte(nil), a.Controls[i]...)}
 }
 
-// EncodeHandler returns the record of what table mode replaced.
+// EncodeHandler returns the record of table mode's handler.
 func (a *Arena) EncodeHandler() Record {
-	w := writer{make([]byte, 0, handlerSize)}
-	if a.Handler.Installed {
-		w.u16(1)
-	} else {
-		w.u16(0)
-	}
-	w.u16(uint16(a.Handler.Slot))
-	w.u32(0)
-	w.bytes(a.Handler.Old[0][:])
-	w.bytes(a.Handler.Old[1][:])
-	w.pad(handlerSize)
+	w := writer{make([]byte, 0, handlerRecord)}
+	w.u16(uint16(a.Handler.Slot + 1))
+	w.pad(handlerRecord)
 	return Record{int(a.Header.handler), w.b}
 }
+
+// EncodeBlock returns the fault block.
+func (a *Arena) EncodeBlock() Record {
+	b := make([]byte, jit.FaultsSize)
+	copy(b, a.Handler.Block)
+	return Record{int(a.Header.handler) + handlerRecord, b}
+}
+
+// FaultBlock is the address of jit's fault block; behind it is room for one
+// struct sigaction, at Scratch.
+func (a *Arena) FaultBlock() address.Addr {
+	return a.State().Start.Add(int64(a.Header.handler) + handlerRecord)
+}
+
+// Scratch is the address of 32 bytes for the arguments of rt_sigaction(2).
+func (a *Arena) Scratch() address.Addr { return a.FaultBlock().Add(jit.FaultsSize) }
+
+// handlerRecord is the size of the handler's record, ahead of the fault block.
+const handlerRecord = 32
 
 func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) }

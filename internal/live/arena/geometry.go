@@ -37,7 +37,7 @@ const (
 	slotSize     = 32
 	prepatchSize = 96
 	guardSize    = 256
-	handlerSize  = 128
+	handlerSize  = 160 // the record, jit's fault block, room for one struct sigaction
 
 	controlOff  = headerSize
 	slotOff     = controlOff + MaxGuards*controlSize

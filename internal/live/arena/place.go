@@ -147,6 +147,14 @@ func (a *Arena) Allot(n Need) (Place, error) {
 	}, nil
 }
 
+// AllotCode books a slot of the given kind for size bytes that the key names.
+func (a *Arena) AllotCode(kind SlotKind, key Key, size int) (slot int, err error) {
+	if size <= 0 || size > CodeSize {
+		return 0, fmt.Errorf("%v: %d bytes of code: %w", a, size, ErrFull)
+	}
+	return a.slotFor(key, kind, uint32(size))
+}
+
 // Fit shrinks the place's slot to a block of size bytes.
 func (a *Arena) Fit(p Place, size int) error {
 	if p.Arena != a || size <= 0 || size > p.Room {

@@ -50,6 +50,7 @@ const (
 	SlotGuard      SlotKind = iota // Next pointer, then a guard's block
 	SlotDispatcher                 // a site's dispatcher and trampoline
 	SlotHandler                    // table mode's signal handler
+	SlotTable                      // table mode's table of instructions that may fault
 )
 
 // Key identifies what stands in a slot: the same program on the same site has
@@ -120,12 +121,13 @@ type Guard struct {
 	Base       Counts      // the counters at insertion: a reused index starts at them
 }
 
-// Handler is what table mode replaced: the process's own actions for SIGSEGV
-// and SIGBUS, as struct kernel_sigaction.
+// Handler is table mode's signal handler: one a process, however many arenas
+// it has. It is there when its block names a table, which is written after the
+// handler's code and before it is installed; then it stays, for the program may
+// have kept its address.
 type Handler struct {
-	Installed bool
-	Slot      int
-	Old       [2][32]byte
+	Slot  int    // −1 when none was allotted
+	Block []byte // jit's fault block, as it was when the arena was read
 }
 
 // Sub returns c less what was there before. Counters are claims, so that none

@@ -28,6 +28,9 @@ func (e *edit) end() address.Addr { return e.at.Add(int64(len(e.old))) }
 // each unguarded site, or the pointer of the last guard of a guarded one.
 func (in *insertion) edits() []edit {
 	var out []edit
+	if f := in.faults; f != nil && f.live {
+		out = append(out, f.edit(in.arenas[f.in]))
+	}
 	for k, g := range in.pp.guards {
 		if !in.firstAt(k) {
 			continue
@@ -52,14 +55,20 @@ const (
 	commitWait  = 5 * time.Millisecond
 )
 
-// commit stops the world and makes the edits: all, or none.
-func commit(ctx context.Context, t *tracee.Tracer, p *tracee.Process, edits []edit) (tracee.Stop, error) {
-	c, err := newCommitment(p, edits)
+// commit stops the world and lets the prepared guards be reached: all, or none.
+func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
+	c, err := newCommitment(in.p, in.edits())
 	if err != nil {
 		return tracee.Stop{}, err
 	}
-	return c.run(ctx, t, p)
+	if f := in.faults; f != nil && f.live {
+		a := in.arenas[f.in]
+		c.quiet = append(c.quiet, a.SlotRange(a.Handler.Slot))
+	}
+	return c.run(ctx, in.t, in.p)
 }
+
+// run makes the edits in the stopped world: all, or none.
 
 func (c *commitment) run(ctx context.Context, t *tracee.Tracer, p *tracee.Process) (tracee.Stop, error) {
 	var longest time.Duration
@@ -91,6 +100,7 @@ type commitment struct {
 	failed *edit
 	watch  []arena.Range // code that the edits lead away from
 	seen   bool          // a thread or a signal frame was in it
+	quiet  []arena.Range // code that no thread may be in while the edits are made
 }
 
 func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
@@ -116,6 +126,9 @@ func (c *commitment) make(w *tracee.World) error {
 	}
 	if err := c.frames.check(w, c.edits); err != nil {
 		return err
+	}
+	if c.frames.anyIn(w, c.quiet) {
+		return ErrBusySite
 	}
 	for i := range c.edits {
 		e := &c.edits[i]

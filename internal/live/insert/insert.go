@@ -74,7 +74,7 @@ func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp p
 	if err := in.prepare(ctx); err != nil {
 		return Report{}, err
 	}
-	stop, err := commit(ctx, t, p, in.edits())
+	stop, err := in.commit(ctx)
 	if err != nil {
 		return Report{}, errors.Join(err, in.undo(ctx))
 	}
@@ -96,6 +96,7 @@ type insertion struct {
 	arenas []*arena.Arena
 	before [][]byte        // the arenas' records as the process had them
 	mapped []arena.Regions // regions that prepare has mapped, by arena
+	faults *faultTable     // nil without table mode
 	pages  map[address.Addr]bool
 	report Report
 }

@@ -31,6 +31,9 @@ func (in *insertion) model() error {
 			}
 		}
 	}
+	if err := in.planFaults(); err != nil {
+		return err
+	}
 	return in.controls()
 }
 
@@ -158,7 +161,7 @@ func (in *insertion) blocks(a *arena.Arena) []block {
 			out = append(out, block{g.Place.Dispatcher, d, rec.Dispatcher, []int{int(g.Place.Head - g.Place.Dispatcher)}})
 		}
 	}
-	return out
+	return append(out, in.faultBlocks(a)...)
 }
 
 // follower is what guard k passes to: the next new guard of its site, or the

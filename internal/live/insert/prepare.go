@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
@@ -19,6 +20,8 @@ type step struct {
 	region arena.Region // to map, when Is is not 0
 	write  block
 	record bool // write is a record
+	// install is set on the step that installs table mode's handler.
+	install bool
 }
 
 // prepare maps and fills the arenas. When it returns an error, what it mapped
@@ -78,7 +81,22 @@ func (in *insertion) steps() ([]step, error) {
 		}
 		out = append(out, code...)
 	}
-	return out, nil
+	return append(out, in.faultSteps()...), nil
+}
+
+// faultSteps write a new handler's fault block and install the handler.
+func (in *insertion) faultSteps() []step {
+	f := in.faults
+	if f == nil {
+		return nil
+	}
+	var out []step
+	if !f.live {
+		// The table only: the program's dispositions in the block are installHandler's.
+		at := in.arenas[f.in].FaultBlock().Add(jit.FaultsTable)
+		out = append(out, step{arena: f.in, write: block{at: at, bytes: f.words()}})
+	}
+	return append(out, step{arena: f.in, install: true})
 }
 
 func (in *insertion) recordStep(k int, r arena.Record) step {
@@ -110,6 +128,9 @@ func (in *insertion) codeSteps(k int) ([]step, error) {
 
 // do runs one step in the target.
 func (in *insertion) do(at *tracee.Attached, s *step) error {
+	if s.install {
+		return in.installHandler(at)
+	}
 	if s.region.Is == 0 {
 		return at.Write(s.write.at, s.write.bytes)
 	}
@@ -146,10 +167,14 @@ func mapArgs(r arena.Region) []uint64 {
 }
 
 // takeBack unmaps what prepare has mapped, and reverts the records of arenas
-// that were there before. No site leads to any of it.
+// that were there before. No site leads to any of it. An arena whose handler was
+// installed stays: a signal may be on its way through it.
 func (in *insertion) takeBack(at *tracee.Attached) error {
 	var errs error
 	for k, a := range in.arenas {
+		if in.faults != nil && in.faults.installed && in.faults.in == k {
+			continue
+		}
 		if in.mapped[k] != 0 {
 			for _, r := range a.Missing() {
 				if in.mapped[k]&r.Is == 0 {
@@ -181,7 +206,7 @@ func (in *insertion) undo(ctx context.Context) error {
 func (in *insertion) note(steps []step) {
 	for _, s := range steps {
 		a := in.arenas[s.arena]
-		if s.region.Is != 0 {
+		if s.region.Is != 0 || s.install {
 			continue
 		}
 		in.dirty(s.write)

@@ -85,7 +85,7 @@ func TestSiteChangedMeanwhile(t *testing.T) {
 	must(t, in.model())
 	must(t, in.prepare(ctx))
 	v.poke(t, pp.guards[1].Site+7, 0x20)
-	_, err := commit(ctx, tr, v.p, in.edits())
+	_, err := in.commit(ctx)
 	var site *SiteError
 	if !errors.As(err, &site) || site.Code != SiteDiffers {
 		t.Fatalf("got %v", err)

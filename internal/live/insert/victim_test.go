@@ -195,13 +195,29 @@ func handMade(t testing.TB, p *tracee.Process, id string, functions ...address.A
 }
 
 func tryHandMade(p *tracee.Process, id string, functions ...address.Addr) (prepatch, error) {
+	return tryMade(p, id, plain, functions...)
+}
+
+// kind is a guard in machine code.
+type kind struct {
+	hash byte // of the prepatch
+	code func(arena.Place) *jit.Code
+}
+
+var (
+	plain = kind{'p', rejectNegative}
+	table = kind{'t', faulting}
+)
+
+// tryMade plans a guard of kind k for each function.
+func tryMade(p *tracee.Process, id string, k kind, functions ...address.Addr) (prepatch, error) {
 	space, err := Space(p, "test")
 	if err != nil {
 		return prepatch{}, err
 	}
-	pp := prepatch{id: id, hash: [32]byte{'h', id[len(id)-1]}}
+	pp := prepatch{id: id, hash: [32]byte{k.hash, id[len(id)-1]}}
 	for i, f := range functions {
-		g, err := handMadeGuard(p, space, pp.hash, f, i)
+		g, err := handMadeGuard(p, space, pp.hash, f, i, k.code)
 		if err != nil {
 			return prepatch{}, err
 		}
@@ -210,7 +226,7 @@ func tryHandMade(p *tracee.Process, id string, functions ...address.Addr) (prepa
 	return pp, nil
 }
 
-func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f address.Addr, i int) (plan.Guard, error) {
+func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f address.Addr, i int, write func(arena.Place) *jit.Code) (plan.Guard, error) {
 	image, m, err := imageOf(p, f)
 	if err != nil {
 		return plan.Guard{}, err
@@ -225,9 +241,13 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 	if err != nil {
 		return plan.Guard{}, err
 	}
-	code := rejectNegative(pl)
-	if err := a.Fit(pl, len(code)); err != nil {
+	code := write(pl)
+	if err := a.Fit(pl, len(code.Bytes)); err != nil {
 		return plan.Guard{}, err
+	}
+	faults := jit.Probe
+	if len(code.Faults) > 0 {
+		faults = jit.Table
 	}
 	back := jmp(pl.Trampoline+siteLen, site+siteLen)
 	return plan.Guard{
@@ -236,8 +256,8 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 		Original: original, Patch: append(jmp(site, pl.Dispatcher), 0xcc, 0xcc, 0xcc),
 		Moves:      []plan.Move{{From: site + 1, To: pl.Trampoline + 1}, {From: site + 4, To: pl.Trampoline + 4}},
 		Trampoline: append(bytes.Clone(original), back...),
-		Code:       &jit.Code{Bytes: code},
-		Faults:     jit.Probe,
+		Code:       code,
+		Faults:     faults,
 	}, nil
 }
 
@@ -274,7 +294,7 @@ func jmp(from, to address.Addr) []byte {
 
 // rejectNegative is a guard in machine code: it counts, and when edi < 0 it
 // returns rejected, or in audit mode counts that it would have. eax is free.
-func rejectNegative(pl arena.Place) []byte {
+func rejectNegative(pl arena.Place) *jit.Code {
 	var b []byte
 	rip := func(op []byte, to address.Addr) {
 		b = append(b, op...)
@@ -295,7 +315,7 @@ func rejectNegative(pl arena.Place) []byte {
 	b = append(b, 0xc3) // ret
 	rip(lockInc, pl.Counters+jit.CounterAudited)
 	rip([]byte{0xff, 0x25}, pl.Next) // pass: jmp *next(%rip)
-	return b
+	return &jit.Code{Bytes: b}
 }
 
 // textEqualsFile compares every executable mapping of the two images with
