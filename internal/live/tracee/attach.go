@@ -194,7 +194,7 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 			a.h.abandoned = true
 			return 0, a.p.stuck(a.tid)
 		}
-		a.h.rest(turn)
+		a.h.rest(turn, 1)
 	}
 }
 

@@ -8,9 +8,13 @@ import (
 )
 
 const (
-	schedOther       = 0
 	schedFIFO        = 1
 	schedResetOnFork = 0x40000000
+
+	// Real-time priorities: above what servers use for themselves, far below
+	// the kernel's own threads; the watchdog above the tracer.
+	tracerPriority   = 10
+	watchdogPriority = 11
 )
 
 // hurry gives the calling thread precedence over the tracees it is stopping,
@@ -20,11 +24,14 @@ const (
 //
 // Every wait of a thread in a hurry sleeps (hand.rest): a thread that merely
 // yields would never let an ordinary one run on its CPU.
-func hurry() (calm func()) {
-	if setScheduler(schedFIFO|schedResetOnFork, 1) != 0 {
+func hurry(priority int32) (calm func()) {
+	var old int32
+	policy, _, errno1 := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	_, _, errno2 := unix.RawSyscall(unix.SYS_SCHED_GETPARAM, 0, uintptr(unsafe.Pointer(&old)), 0)
+	if errno1 != 0 || errno2 != 0 || setScheduler(schedFIFO|schedResetOnFork, priority) != 0 {
 		return func() {}
 	}
-	return func() { setScheduler(schedOther, 0) }
+	return func() { setScheduler(policy, old) }
 }
 
 // setScheduler is sched_setscheduler(2) for the calling thread.

@@ -179,14 +179,16 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 }
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
-// scheduler: not at all for the first turns, then for ever longer. A thread
-// that outranks its tracees and asks too often would keep them from stopping.
-func (h *hand) rest(turn int) {
-	const spins, step, longest = 4, 4_000, 250_000
+// scheduler: not at all for the first turns, in which those on other CPUs get
+// to their stops, then for as long as the outstanding ones need. A thread that
+// outranks its tracees and asks too often would keep them from stopping.
+func (h *hand) rest(turn, outstanding int) {
+	const spins = 4
 	if turn < spins {
 		return
 	}
-	ts := unix.Timespec{Nsec: min(int64(turn-spins+1)*step, longest)}
+	const perTask, perTurn, longest = 3_000, 2_000, 250_000
+	ts := unix.Timespec{Nsec: min(int64(outstanding*perTask+turn*perTurn), longest)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
 }

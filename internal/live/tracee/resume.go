@@ -9,8 +9,7 @@ import (
 // resume lets everybody go, those that were running first: a sleeping thread
 // does not notice. Detaching is resuming: signals that arrived are passed on,
 // and a job-control stop that is in effect is entered again by the kernel.
-func (w *World) resume() time.Duration {
-	var longest time.Duration
+func (w *World) resume() (pause, window time.Duration) {
 	for _, running := range [...]bool{true, false} {
 		for i := range w.crowd.tasks {
 			t := &w.crowd.tasks[i]
@@ -19,14 +18,19 @@ func (w *World) resume() time.Duration {
 			}
 			_ = w.h.detach(t.tid, t.signal) // ESRCH: it was killed
 			t.state = taskGone
-			if w.crowd.began.IsZero() {
-				continue
+			if running && !w.crowd.began.IsZero() {
+				pause = max(pause, time.Since(w.crowd.began)-t.interrupted)
 			}
-			longest = max(longest, time.Since(w.crowd.began)-t.interrupted)
 		}
 	}
+	if !w.crowd.began.IsZero() {
+		window = time.Since(w.crowd.began)
+	}
+	if pause == 0 {
+		pause = window
+	}
 	w.sweep()
-	return longest
+	return pause, window
 }
 
 // sweepTime is how long late stops are waited for after all have been resumed.
@@ -46,7 +50,7 @@ func (w *World) sweep() {
 			w.h.abandoned = true
 			return
 		case tid == 0:
-			w.h.rest(turn)
+			w.h.rest(turn, 1)
 		case ws.Stopped():
 			w.letGo(tid, ws)
 		}

@@ -137,7 +137,7 @@ func (t *Tracer) session(h *hand, f func(*hand) error) error {
 	}
 	defer t.watchdog.end()
 	defer holdJobControl()()
-	defer hurry()()
+	defer hurry(tracerPriority)()
 	return f(h)
 }
 

@@ -42,8 +42,12 @@ type Thread struct {
 // Stop reports on a StopWorld that has ended.
 type Stop struct {
 	Threads int
-	// Pause is the longest time one thread was off, from its interrupt to its resume.
+	// Pause is the longest time a thread that was on a CPU, or waiting for one,
+	// was kept from it. (If all slept: the Window.)
 	Pause time.Duration
+	// Window is the time from the first interrupt to the last resume: how late a
+	// thread that slept may have been woken.
+	Window time.Duration
 	// Forked are children born by fork during the stop. They run again, with a
 	// copy of the memory as it was at their birth.
 	Forked []int
@@ -105,8 +109,9 @@ func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error)
 	if err == nil {
 		err = do(w)
 	}
-	pause := w.resume()
-	return Stop{Threads: len(w.view), Pause: pause, Forked: w.forked}, err
+	report := Stop{Threads: len(w.view), Forked: w.forked}
+	report.Pause, report.Window = w.resume()
+	return report, err
 }
 
 // Threads returns all threads; the slice is the World's own.
@@ -222,8 +227,10 @@ func (w *World) seize(group, tid int) error {
 	return nil
 }
 
-// halt interrupts all tasks and waits until each stands still.
+// halt interrupts all tasks and waits until each stands still. Threads that
+// are on a CPU come last, and resume first: who sleeps does not notice.
 func (w *World) halt(ctx context.Context) error {
+	w.crowd.markRunning()
 	begin := time.Now()
 	for _, running := range [...]bool{false, true} {
 		for i := range w.crowd.tasks {
@@ -306,15 +313,23 @@ func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
 		if time.Since(begin) > stopTime || ctx.Err() != nil {
 			return errors.Join(ctx.Err(), w.stuck())
 		}
-		w.h.rest(turn)
+		w.h.rest(turn, missing)
 	}
 }
 
-// pass asks each outstanding task once.
+// maxMisses ends a pass early: tasks stop about in the order in which they
+// were interrupted, and asking those behind costs CPU time they need.
+const maxMisses = 8
+
+// pass asks outstanding tasks once each, in the order of their interrupts.
 func (w *World) pass(all bool) (missing int, progress bool) {
 	for i := 0; i < len(w.crowd.tasks); i++ { // grows when a birth is reported
 		t := &w.crowd.tasks[i]
 		if t.state != taskSeized || (t.running && !all) {
+			continue
+		}
+		if missing >= maxMisses {
+			missing++
 			continue
 		}
 		got, ws, errno := w.h.poll(t.tid)
