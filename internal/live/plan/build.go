@@ -92,9 +92,11 @@ func noRoom(g GuardInput, err error) error {
 	}
 }
 
-// checkOverlap refuses a site of which some, not all, bytes are another guard's.
+// checkOverlap refuses a function of which another guard's jump replaces bytes
+// that this site keeps or moves, or overlaps them: one guard would bypass the
+// other. A jump at the same place is that of a dispatcher, which both share.
 func checkOverlap(arenas []*arena.Arena, s Site) error {
-	mine := arena.Range{Start: s.Start, End: s.Start.Add(jumpLen)}
+	mine := arena.Range{Start: s.Entry, End: max(s.Resume, s.Start.Add(jumpLen))}
 	for _, a := range arenas {
 		for _, g := range a.Guards {
 			if g.State == arena.Free || g.Site == s.Start {

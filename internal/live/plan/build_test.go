@@ -2,6 +2,8 @@ package plan
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -98,5 +100,130 @@ func TestBuildStrdup(t *testing.T) {
 	}
 	if !strings.Contains(p.Describe(), "jmp") {
 		t.Errorf("nothing described:\n%s", p.Describe())
+	}
+}
+
+// passAll is a guard that only passes.
+const passAll = `
+	mov %r0, 0
+	exit
+	mov %r0, 0
+	exit`
+
+// function places made-up code in a made-up image.
+func function(t *testing.T, code string) (Function, arena.Range) {
+	t.Helper()
+	text := unhex(t, code)
+	f := Function{Name: "f", Entry: testEntry, Size: uint64(len(text)), Text: append(text, make([]byte, 16)...)}
+	return f, arena.Range{Start: testEntry.Page(), End: testEntry.Page().Add(1 << 20)}
+}
+
+func (in Input) with(t *testing.T, name string, f Function, image arena.Range) Input {
+	t.Helper()
+	in.Guards = append(in.Guards[:len(in.Guards):len(in.Guards)], GuardInput{Name: name, Program: program(t, passAll), Function: f, Mapped: image})
+	return in
+}
+
+func TestGuardsOfOneSiteShareItsDispatcher(t *testing.T) {
+	f, image := function(t, "53/48 89 fb/48 89 f0/5b/c3")
+	in := Input{ID: "a", Build: "test", Space: space(image)}.with(t, "A", f, image).with(t, "B", f, image)
+	p, err := Build(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := p.Guards()[0], p.Guards()[1]
+	if a.Place.Dispatcher != b.Place.Dispatcher || !bytes.Equal(a.Patch, b.Patch) || !bytes.Equal(a.Trampoline, b.Trampoline) {
+		t.Errorf("dispatchers at %v and %v, patches % x and % x", a.Place.Dispatcher, b.Place.Dispatcher, a.Patch, b.Patch)
+	}
+	if a.Place.Code == b.Place.Code || a.Place.Control == b.Place.Control {
+		t.Error("two guards in one place")
+	}
+	other := Input{ID: "b", Hash: [32]byte{1}, Build: "another", Space: in.Space}.with(t, "A", f, image)
+	p, err = Build(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := p.Guards()[0]; c.Place.Dispatcher != a.Place.Dispatcher || c.Place.Code == a.Place.Code {
+		t.Errorf("another prepatch's dispatcher at %v, code at %v", c.Place.Dispatcher, c.Place.Code)
+	}
+}
+
+func TestMoves(t *testing.T) {
+	f, image := function(t, "53/48 89 fb/48 89 f0/5b/c3") // site: mov (3 bytes), mov (3 bytes)
+	p, err := Build(Input{Build: "test", Space: space(image)}.with(t, "A", f, image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := p.Guards()[0]
+	if len(g.Moves) != 1 || g.Moves[0] != (Move{From: g.Site + 3, To: g.Place.Trampoline + 3}) {
+		t.Errorf("moves %v, site %v, trampoline %v", g.Moves, g.Site, g.Place.Trampoline)
+	}
+}
+
+func TestOverlap(t *testing.T) {
+	f, image := function(t, "53/48 89 fb/48 89 f0/48 89 d1/31 c0/5b/c3")
+	in := Input{Build: "test", Space: space(image)}.with(t, "A", f, image)
+	if _, err := Build(in); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int64{-1, 0, 3, 4} { // of an older jump, from the site
+		ar := in.Space.Arenas()[0]
+		for i := range ar.Guards {
+			if ar.Guards[i].State != arena.Free {
+				ar.Guards[i].Site = testEntry.Add(1 + at)
+				ar.Guards[i].Original = make([]byte, jumpLen)
+			}
+		}
+		_, err := Build(in)
+		var r *Refusal
+		if at == 0 {
+			if err != nil {
+				t.Errorf("same site: %v", err)
+			}
+		} else if !errors.As(err, &r) || r.Code != SiteOverlap {
+			t.Errorf("jump at site%+d: %v", at, err)
+		}
+	}
+}
+
+func TestBuildRefusals(t *testing.T) {
+	f, image := function(t, "53/48 89 fb/48 89 f0/5b/c3")
+	var r *Refusal
+	full := Input{Build: "test", Space: space(image)}
+	for range arena.MaxGuards + 1 {
+		full = full.with(t, "A", f, image)
+	}
+	for n := range full.Guards {
+		full.Guards[n].Name += string(rune('a' + n))
+	}
+	if _, err := Build(full); !errors.As(err, &r) || r.Code != ArenaFull {
+		t.Errorf("too many guards: %v", err)
+	}
+	everything := arena.Range{Start: 0, End: 1 << 40}
+	none := Input{Build: "test", Space: arena.NewSpace(nil, []arena.Range{everything}, arena.Info{})}.with(t, "A", f, image)
+	if _, err := Build(none); !errors.As(err, &r) || r.Code != SiteRange {
+		t.Errorf("no room: %v", err)
+	}
+	bad := Input{Build: "test", Space: space(image)}.with(t, "A", f, image)
+	bad.Guards[0].Program = program(t, strings.Replace(rejectNull, "%r1+0", "%r1+64", 1)) // argument word 8
+	if _, err := Build(bad); !errors.As(err, &r) || r.Code != GuardPlace {
+		t.Errorf("argument word 8 under SysV: %v", err)
+	}
+}
+
+// TestMovedCall looks at the trampoline of a function that begins with a call.
+func TestMovedCall(t *testing.T) {
+	f, image := function(t, "53/e8 10 00 00 00/5b/c3")
+	p, err := Build(Input{Build: "test", Space: space(image)}.with(t, "A", f, image))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := p.Guards()[0]
+	ret := binary.LittleEndian.Uint64(g.Trampoline[len(g.Trampoline)-8:])
+	if address.Addr(ret) != testEntry+6 {
+		t.Errorf("return address %#x in % x", ret, g.Trampoline)
+	}
+	if !strings.Contains(p.Describe(), "original return address") {
+		t.Errorf("described as\n%s", p.Describe())
 	}
 }

@@ -27,8 +27,9 @@ import (
 // R13 are scratch at every entry, call and return. R15 is too, but for dynamically
 // linked code.
 var (
-	goScratch = amd64.Set(amd64.R12, amd64.R13)
-	goKept    = amd64.Set(amd64.RSP, amd64.RBP, amd64.R14)
+	goScratch   = amd64.Set(amd64.R12, amd64.R13)
+	goKept      = amd64.Set(amd64.RSP, amd64.RBP, amd64.R14)
+	goArguments = amd64.Set(amd64.RAX, amd64.RBX, amd64.RCX, amd64.RDI, amd64.RSI, amd64.R8, amd64.R9, amd64.R10, amd64.R11)
 )
 
 // cmpStackGuard are the compares with g.stackguard0, and, in code that runs on
@@ -134,5 +135,5 @@ func (c *chooser) goLeaf() (Site, error) {
 
 // goFree returns the registers a guard may clobber when control comes to at.
 func (c *chooser) goFree(at address.Addr) amd64.RegSet {
-	return amd64.FreeAtEntry(c.f.code(), c.f.Entry, at, goScratch) &^ goKept
+	return amd64.FreeAtEntry(c.f.code(), c.f.Entry, at, goScratch) &^ goKept &^ goArguments
 }

@@ -97,7 +97,9 @@ func (c *chooser) siteAfter(k *keeper) (Site, error) {
 		}
 	}
 	free := amd64.FreeAtEntry(c.f.code(), c.f.Entry, runStart(s.Again, s.Start), 0)
-	s.Free = free &^ (sysvCalleeSaved &^ k.restored())
+	// Argument registers are not free even where the function ignores them:
+	// the next guard of the site may read them.
+	s.Free = free &^ (sysvCalleeSaved &^ k.restored()) &^ sysvArguments
 	return s, nil
 }
 
@@ -107,10 +109,10 @@ func (c *chooser) replaced(start address.Addr) ([]amd64.Inst, error) {
 	var run []amd64.Inst
 	at := start
 	for at < start.Add(jumpLen) {
-		if at >= c.f.end() {
+		if at >= c.f.end() || c.f.Size == 0 && unreached(run, at) {
 			if len(run) == 0 || !c.padded(at, start.Add(jumpLen)) {
 				return nil, refuse(SiteTooShort, c.f, start,
-					fmt.Sprintf("%d bytes are left of the function, a jump needs %d", int64(c.f.end()-start), jumpLen))
+					fmt.Sprintf("%d bytes are left of the function, a jump needs %d", int64(at-start), jumpLen))
 			}
 			break
 		}
@@ -122,6 +124,24 @@ func (c *chooser) replaced(start address.Addr) ([]amd64.Inst, error) {
 		at = i.Next()
 	}
 	return run, nil
+}
+
+// unreached reports whether nothing in run leads to at, behind it: where the
+// function's size is not known, it may have ended.
+func unreached(run []amd64.Inst, at address.Addr) bool {
+	for _, i := range run {
+		if (i.Flow == amd64.FlowJump || i.Flow == amd64.FlowCond) && i.Target == at {
+			return false
+		}
+	}
+	if len(run) == 0 {
+		return false
+	}
+	switch run[len(run)-1].Flow {
+	case amd64.FlowJump, amd64.FlowIndirectJump, amd64.FlowReturn, amd64.FlowTrap:
+		return true
+	}
+	return false
 }
 
 // padded reports whether the bytes from at to end are padding behind the

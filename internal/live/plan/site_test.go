@@ -245,7 +245,7 @@ func TestFreeRegisters(t *testing.T) {
 		free       amd64.RegSet
 	}{
 		{"nothing before a call", "55/53/48 89 fb/48 83 ec 08/e8 00 00 00 00/c3", false, 0},
-		{"rax and rdx written", "48 83 ec 08/b8 01 00 00 00/31 d2/e8 00 00 00 00", false, amd64.Set(amd64.RAX, amd64.RDX)},
+		{"rax and r10 written; rdx is an argument", "48 83 ec 08/b8 01 00 00 00/45 31 d2/31 d2/e8 00 00 00 00", false, amd64.Set(amd64.RAX, amd64.R10)},
 		{"only on one path", "48 83 ec 08/84 c0/74 05/b9 01 00 00 00/c3", false, 0},
 		{"a partial write keeps", "48 83 ec 08/b0 01/66 b9 01 00/c3", false, 0},
 		{"cmov keeps", "48 83 ec 08/85 ff/0f 44 c7/c3/90 90", false, 0},
