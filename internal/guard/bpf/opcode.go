@@ -148,11 +148,12 @@ func (i Insn) IsConditional() bool {
 	if i.Class() != ClassJMP && i.Class() != ClassJMP32 {
 		return false
 	}
-	switch i.Operation() {
+	switch op := i.Operation(); op {
 	case JmpJA, JmpCALL, JmpEXIT:
 		return false
+	default:
+		return op <= JmpSLE
 	}
-	return true
 }
 
 // IsHelperCall reports whether i calls a helper.

@@ -190,11 +190,12 @@ func (a *analysis) follow(ctx *context, pc int, s *state) *Error {
 		pc int
 		s  *state
 	}
+	begun := false
 	for paths := []path{{pc, s}}; len(paths) > 0; {
 		at := paths[len(paths)-1]
 		paths = paths[:len(paths)-1]
-		for first := len(paths) == 0 && at.pc == pc && at.s == s; at.s != nil; first = false {
-			if !first && a.meets[at.pc] {
+		for ; at.s != nil; begun = true {
+			if begun && a.meets[at.pc] {
 				if err := a.arrive(ctx, at.pc, at.s); err != nil {
 					return err
 				}
