@@ -166,13 +166,11 @@ func (e *emitter) markFramed() {
 		for _, s := range b.succs {
 			mark(s)
 		}
-		for _, v := range b.values {
-			if v.faults {
-				mark(e.f.onFault)
-			}
-			if v.burns() {
-				mark(e.f.onFuel)
-			}
+		if b.mayFault() {
+			mark(e.f.onFault)
+		}
+		if b.mayBurn() {
+			mark(e.f.onFuel)
 		}
 	}
 }
@@ -297,19 +295,14 @@ func (e *emitter) block(b *block, i int) {
 		e.branch(b, next)
 	case termExit:
 		e.exit(b)
+	case termFault:
+		e.Jmp(e.land())
 	}
 }
 
 // faultsBare reports whether a read can fault while there is no frame.
 func (e *emitter) faultsBare() bool {
-	for _, b := range e.f.blocks {
-		for _, v := range b.values {
-			if v.faults && !b.framed {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.f.blocks, func(b *block) bool { return !b.framed && b.mayFault() })
 }
 
 // fallsInto reports whether control reaches b by running off the end of prev.

@@ -85,27 +85,34 @@ const (
 	windowRight
 )
 
+// vectorsOf is how many vector registers a helper changes, from xmm0 on.
+func vectorsOf(h bpf.Helper) int {
+	if h == bpf.HelperIndex || h == bpf.HelperStrLen {
+		return 2
+	}
+	return vectorCount
+}
+
+// vectorBytes is how much of the frame memory helpers need.
 func (e *emitter) vectorBytes() int32 {
+	n := 0
 	for _, b := range e.f.blocks {
 		for _, v := range b.values {
 			if v.op == opHelper && v.faults {
-				if e.l.Faults == Copy {
-					return 16*vectorCount + windowSize*windowCount
-				}
-				return 16 * vectorCount
+				n = max(n, vectorsOf(bpf.Helper(v.imm)))
 			}
 		}
 	}
-	return 0
+	if n > 0 && e.l.Faults == Copy {
+		return 16*vectorCount + windowSize*windowCount
+	}
+	return 16 * int32(n)
 }
 
 // memoryHelper writes a helper that reads memory. Its ways out, of a fault and
 // of fuel, put the vector registers back before they join the guard's.
 func (e *emitter) memoryHelper(h bpf.Helper, v *value) {
-	n := 2
-	if h != bpf.HelperIndex && h != bpf.HelperStrLen {
-		n = vectorCount
-	}
+	n := vectorsOf(h)
 	for i := range n {
 		e.StoreVecU(e.vector(i), amd64.XMM(i))
 	}
@@ -202,7 +209,7 @@ func (e *emitter) userHalf(r, t amd64.Reg) {
 	e.Jcc(amd64.CondNE, e.land())
 }
 
-// span is how many bytes from an aligned boundary on can be read once the first
+// readable is how many bytes from an aligned boundary on can be read once the first
 // of them could.
 func (e *emitter) readable() int32 {
 	if e.l.Faults == Copy {

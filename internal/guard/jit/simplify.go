@@ -1,6 +1,10 @@
 package jit
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+)
 
 // dropTrivialPhis replaces each phi whose arguments are itself and one other
 // value by that value, until none is left. A phi of nothing is undefined.
@@ -81,6 +85,7 @@ func simplify(f *function) {
 		for _, b := range f.blocks {
 			b.rewrite()
 			changed = foldBranch(b) || changed
+			changed = cutAtFault(b) || changed
 			for _, v := range b.values {
 				if v.op == opPhi {
 					phis = append(phis, v)
@@ -95,6 +100,24 @@ func simplify(f *function) {
 		}
 		dropDead(f)
 	}
+}
+
+// cutAtFault ends b at a read of an address that is never mapped: that is how a
+// guard says that it faults, where Go would panic.
+func cutAtFault(b *block) bool {
+	i := slices.IndexFunc(b.values, func(v *value) bool {
+		return v.op == opLoad && v.faults && v.args[0].isConst() &&
+			!bpf.InTarget(uint64(v.args[0].imm+v.imm), uint64(v.size))
+	})
+	if i < 0 {
+		return false
+	}
+	b.values = b.values[:i]
+	for _, s := range b.succs {
+		s.dropPred(b)
+	}
+	b.term, b.args, b.exit, b.succs = termFault, nil, nil, nil
+	return true
 }
 
 // prune drops unreachable blocks, and fault and fuel exits that nothing takes.
@@ -132,10 +155,8 @@ func prune(f *function) {
 // exitsTaken reports whether a read can fault and whether fuel can end.
 func (f *function) exitsTaken() (faults, fuels bool) {
 	for _, b := range f.blocks {
-		for _, v := range b.values {
-			faults = faults || v.faults
-			fuels = fuels || v.burns()
-		}
+		faults = faults || b.mayFault()
+		fuels = fuels || b.mayBurn()
 	}
 	return faults, fuels
 }

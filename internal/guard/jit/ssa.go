@@ -1,6 +1,10 @@
 package jit
 
-import "github.com/patch-integration-engine/pie/internal/isa/amd64"
+import (
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
 
 // op is what a value computes. Unless said otherwise args[0] and args[1] are
 // its operands and the result is 64 bits; with width 4 operands are taken, and
@@ -71,7 +75,8 @@ type terminator uint8
 const (
 	termJump   terminator = iota // to succs[0]
 	termBranch                   // to succs[0] when args[0] cond args[1], else to succs[1]
-	termExit                     // with verdict args[0]
+	termExit                     // with exit.verdict
+	termFault                    // a read that always faults
 )
 
 // block is a basic block. succs and preds never name the fault and fuel exits.
@@ -177,6 +182,14 @@ func (f *function) linkPreds() {
 		}
 	}
 }
+
+// mayFault reports whether a read in b can fault.
+func (b *block) mayFault() bool {
+	return b.term == termFault || slices.ContainsFunc(b.values, func(v *value) bool { return v.faults })
+}
+
+// mayBurn reports whether fuel can end in b.
+func (b *block) mayBurn() bool { return slices.ContainsFunc(b.values, (*value).burns) }
 
 // roots lists the blocks that are entered from outside.
 func (f *function) roots() []*block {
