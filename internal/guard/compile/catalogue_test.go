@@ -43,6 +43,7 @@ func TestCatalogueCompiles(t *testing.T) {
 					continue
 				}
 				t.Logf("%s: %d instructions, %d bytes of stack, %+v", g.Name, len(g.Unit.Insns), program.Stack(), program.Cost())
+				t.Logf("%s", bpf.Disassemble(g.Unit.Insns))
 			}
 		})
 	}

@@ -27,8 +27,10 @@ type jump struct {
 
 func (e *emitter) unit(onFault, onFuel *block) *bpf.Unit {
 	e.places = map[token.Pos]bpf.Pos{}
+	e.dropEmpty()
 	e.start = make([]int, len(e.order))
 	for i, b := range e.order {
+		b.id = i
 		e.start[i] = len(e.insns)
 		if i == 0 {
 			e.move(e.colorOf(frameReg), bpf.R1)
@@ -49,6 +51,53 @@ func (e *emitter) unit(onFault, onFuel *block) *bpf.Unit {
 	}
 	return &bpf.Unit{Insns: e.insns, Pos: e.pos, Symbols: e.l.symbols, Rodata: e.l.rodata,
 		OnFault: e.start[onFault.id], OnFuel: e.start[onFuel.id]}
+}
+
+// dropEmpty removes blocks that only jump, now that moves within one machine
+// register are none.
+func (e *emitter) dropEmpty() {
+	empty := func(b *block) bool {
+		for i := range b.insns {
+			if m := &b.insns[i]; m.op != opMov || m.a.isConst() || e.colorOf(m.dst) != e.colorOf(m.a.r) {
+				return false
+			}
+		}
+		return b.end == endJump && b != e.order[0] && b.to[0] != b
+	}
+	var kept []*block
+	for _, b := range e.order {
+		for i := range b.succs() {
+			for range len(e.order) {
+				if !empty(b.to[i]) {
+					break
+				}
+				b.to[i] = b.to[i].to[0]
+			}
+		}
+		if !empty(b) {
+			kept = append(kept, b)
+		}
+	}
+	// A ring of empty blocks is an endless loop, and stays one.
+	if ring := e.ring(kept); ring == nil {
+		e.order = kept
+	}
+}
+
+// ring returns a target of kept blocks that is not kept.
+func (e *emitter) ring(kept []*block) *block {
+	in := map[*block]bool{}
+	for _, b := range kept {
+		in[b] = true
+	}
+	for _, b := range kept {
+		for _, s := range b.succs() {
+			if !in[s] {
+				return s
+			}
+		}
+	}
+	return nil
 }
 
 func (e *emitter) setPos(p token.Pos) {

@@ -75,58 +75,6 @@ func without(blocks []*block, b *block) []*block {
 	return rest
 }
 
-// threadJumps lets jumps go where they will end up: over empty blocks, and
-// over a branch whose outcome is known on the way to it, as in
-//
-//	r = 1; jump B        B: branch r != 0
-//
-// which is what && and || and functions that return a bool leave.
-func threadJumps(blocks []*block) {
-	for _, b := range blocks {
-		for i := range b.succs() {
-			for range len(blocks) {
-				next := bypass(b, b.to[i])
-				if next == b.to[i] {
-					break
-				}
-				b.to[i] = next
-			}
-		}
-		if b.end == endBranch && b.to[0] == b.to[1] {
-			b.end = endJump
-		}
-	}
-}
-
-// bypass returns where control that goes from b to the block at goes on, if at
-// does nothing.
-func bypass(b, at *block) *block {
-	if len(at.insns) > 0 {
-		return at
-	}
-	switch at.end {
-	case endJump:
-		return at.to[0]
-	case endBranch:
-		if b.end != endJump || !at.b.isConst() {
-			return at
-		}
-		for i := len(b.insns) - 1; i >= 0; i-- {
-			if b.insns[i].dst != at.a.r {
-				continue
-			}
-			if b.insns[i].op == opMov && b.insns[i].a.isConst() {
-				if holdsFor(at.cond, b.insns[i].a.c, at.b.c) {
-					return at.to[0]
-				}
-				return at.to[1]
-			}
-			break
-		}
-	}
-	return at
-}
-
 // layout orders the blocks that can be reached, each soon after one that leads
 // to it.
 func layout(entry *block) []*block {
