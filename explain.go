@@ -3,8 +3,10 @@ package pie
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -35,6 +37,7 @@ func explain(err error, who string) error {
 func explainProcess(err error, who string) *Refusal {
 	var perm *tracee.PermissionError
 	var traced *tracee.TracedError
+	var elf *binfile.UnsupportedError
 	switch {
 	case errors.As(err, &perm):
 		return refuse(CodePermission, nil, perm.Advice, "%s: %s is not permitted (%s)", who, perm.Op, perm.Policy)
@@ -47,8 +50,12 @@ func explainProcess(err error, who string) *Refusal {
 		return refuse(CodeNoProcess, nil, "see what runs with pie scan, or name it with --exe", "%s: no such process", who)
 	case errors.Is(err, tracee.ErrKernelThread), errors.Is(err, proc.ErrNoExe):
 		return refuse(CodeKernelThread, nil, "name a program; this one lives in the kernel", "%s is a kernel thread", who)
-	case errors.Is(err, tracee.ErrNotAMD64):
-		return refuse(CodeMachine, nil, "only 64-bit x86-64 programs can be guarded", "%s is not a 64-bit x86-64 process", who)
+	case errors.As(err, &elf) && elf.Is32Bit():
+		return refuse(CodeCompat, nil, "only 64-bit x86-64 programs can be guarded", "%s is a 32-bit program", who)
+	case errors.As(err, &elf), errors.Is(err, tracee.ErrNotAMD64):
+		return refuse(CodeMachine, nil, "only 64-bit x86-64 programs can be guarded", "%s is not a 64-bit x86-64 program", who)
+	case errors.Is(err, os.ErrPermission):
+		return refuse(CodePermission, nil, "run pie as root, or as the user of a process it may trace: pie doctor --pid N tells", "%s: %v", who, err)
 	case errors.Is(err, tracee.ErrFrozen):
 		return refuse(CodeFrozen, nil, "thaw its cgroup, then insert", "%s is frozen by its cgroup", who)
 	case errors.Is(err, tracee.ErrBusy):

@@ -1,6 +1,7 @@
 package pie
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -33,6 +35,8 @@ func TestExplain(t *testing.T) {
 		{tracee.ErrSelf, CodeSelf, "pie itself"},
 		{tracee.ErrKernelThread, CodeKernelThread, "kernel thread"},
 		{tracee.ErrNotAMD64, CodeMachine, "x86-64"},
+		{&binfile.UnsupportedError{Class: elf.ELFCLASS32}, CodeCompat, "32-bit"},
+		{&binfile.UnsupportedError{Class: elf.ELFCLASS64, Machine: elf.EM_AARCH64}, CodeMachine, "x86-64"},
 		{tracee.ErrFrozen, CodeFrozen, "frozen"},
 		{tracee.ErrBusy, CodeBusy, "does not stop"},
 		{tracee.ErrNoRemoteSyscall, CodeNoSyscall, "without a risk"},

@@ -2,6 +2,7 @@ package pie
 
 import (
 	"context"
+	"os"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/proc"
@@ -12,7 +13,7 @@ const maxRounds = 64
 
 // selected lists the pids of a selection once each, parents before children,
 // so that a child forked after its parent was guarded inherits the guard. An
-// empty selection is a Refusal.
+// empty selection is a Refusal, and so is one with pie itself in it.
 func selected(ctx context.Context, sel Select) ([]int, error) {
 	pids, err := sel(ctx)
 	if err != nil {
@@ -22,6 +23,9 @@ func selected(ctx context.Context, sel Select) ([]int, error) {
 	pids = slices.Compact(pids)
 	if len(pids) == 0 {
 		return nil, refuse(CodeNoProcess, nil, "pie scan lists what runs here", "no process matches")
+	}
+	if slices.Contains(pids, os.Getpid()) {
+		return nil, selfRefusal(os.Getpid())
 	}
 	return parentsFirst(pids, parentOf), nil
 }

@@ -1,7 +1,6 @@
 package pie
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -75,7 +74,12 @@ func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
 	if out.Already, err = alreadyIn(p, pp); err != nil || out.Already {
 		return out, err
 	}
-	space, err := insert.Space(p.read, o.Build)
+	w, err := p.attachable()
+	if err != nil {
+		return out, err
+	}
+	defer w.Close()
+	space, err := insert.Space(w, o.Build)
 	if err != nil {
 		return out, explain(err, p.String())
 	}
@@ -84,10 +88,10 @@ func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
 		return out, err
 	}
 	defer r.close()
+	if err := insert.Check(w, r.plan); err != nil {
+		return out, explain(err, p.String())
+	}
 	for i, g := range r.plan.Guards() {
-		if err := checkSite(p, g); err != nil {
-			return out, err
-		}
 		out.Guards = append(out.Guards, describePlan(r, i, g))
 	}
 	return out, nil
@@ -100,19 +104,6 @@ func describePlan(r *resolved, i int, g plan.Guard) GuardPlan {
 		Entry: f.Entry.String(), Site: g.Site.String(), Before: hex.EncodeToString(g.Original), After: hex.EncodeToString(g.Patch),
 		Code: len(g.Code.Bytes), Copies: f.Copies, Notes: g.Where.Warnings, Faults: r.guards[i].faults,
 	}
-}
-
-// checkSite compares the bytes that would be replaced with the file's.
-func checkSite(p *process, g plan.Guard) error {
-	found := make([]byte, len(g.Original))
-	if _, err := p.read.ReadAt(found, g.Site); err != nil {
-		return explain(err, p.String())
-	}
-	if bytes.Equal(found, g.Original) || bytes.Equal(found, g.Patch) {
-		return nil
-	}
-	return refuse(CodeBytes, nil, "a breakpoint, a uprobe or another patcher is there: take it out first",
-		"%s: the bytes of %s at %v are % x, the file has % x", p, g.Function, g.Site, found, g.Original)
 }
 
 // alreadyIn reports whether exactly this prepatch is in the process. Another

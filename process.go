@@ -1,10 +1,12 @@
 package pie
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
@@ -51,6 +53,9 @@ func baseName(path string) string {
 // process that is read.
 func (p *process) attachable() (*tracee.Process, error) {
 	w, err := tracee.Open(p.pid)
+	if errors.Is(err, tracee.ErrNotAMD64) {
+		err = errors.Join(err, p.checkMachine())
+	}
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
@@ -59,6 +64,17 @@ func (p *process) attachable() (*tracee.Process, error) {
 		return nil, explain(tracee.ErrGone, p.String())
 	}
 	return w, nil
+}
+
+// checkMachine says why the executable is not one that can be guarded.
+func (p *process) checkMachine() error {
+	f, err := p.read.OpenExe()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = binfile.Open(f, f.Size)
+	return err
 }
 
 // exePath is the path behind /proc/PID/exe, empty when it cannot be read.

@@ -32,10 +32,15 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run it too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	for _, build := range [][]string{
 		{"go", "build", "-ldflags", "-X main.version=one", "-o", filepath.Join(dir, "pie"), "."},
 		{"go", "build", "-ldflags", "-X main.version=other", "-o", filepath.Join(dir, "pie-other"), "."},
-		{"gcc", "-O2", "-o", filepath.Join(dir, "victim"), "testdata/victim/victim.c"},
+		{"gcc", "-O2", "-o", filepath.Join(dir, "victim"), "testdata/victim/victim.c", "testdata/victim/other.c"},
+		{"gcc", "-m32", "-nostdlib", "-static", "-o", filepath.Join(dir, "compat"), "testdata/victim/compat.s"},
 	} {
 		cmd := exec.Command(build[0], build[1:]...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -60,12 +65,13 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("GUARD", guard)
+			e.Setenv("VICTIM", filepath.Join(bin, "victim"))
 			e.Values[victimsKey{}] = &victims{byName: map[string]*victim{}}
 			e.Defer(e.Values[victimsKey{}].(*victims).stop)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": cmdStart, "call": cmdCall, "exits": cmdExits, "forget": cmdForget,
+			"start": cmdStart, "run": cmdRun, "call": cmdCall, "exits": cmdExits, "forget": cmdForget,
 		},
 	})
 }
@@ -82,7 +88,9 @@ func (v *victims) stop() {
 	defer v.mu.Unlock()
 	for _, p := range v.byName {
 		p.cmd.Process.Kill()
-		p.cmd.Wait()
+	}
+	for _, p := range v.byName {
+		p.cmd.Wait() // a traced one waits for its tracer's death
 	}
 }
 
@@ -93,16 +101,34 @@ type victim struct {
 	out *bufio.Reader
 }
 
-// cmdStart is "start NAME [COMMAND]": starts a victim and sets $NAME to its pid.
+// cmdStart is "start NAME [COMMAND…]": starts a victim, or another command that
+// answers like one, and sets $NAME to its pid.
 func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: start NAME [COMMAND]")
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: start NAME [COMMAND…]")
 	}
-	path := filepath.Join(bin, "victim")
-	if len(args) == 2 {
-		path = ts.MkAbs(args[1])
+	command := args[1:]
+	if len(command) == 0 || strings.HasPrefix(command[len(command)-1], "-") {
+		command = append(command, filepath.Join(bin, "victim"))
 	}
-	p := &victim{cmd: exec.Command(path)}
+	p := begin(ts, args[0], command)
+	if got, err := p.ask("1"); err != nil || got != "4" {
+		ts.Fatalf("victim %s does not work: %q, %v", args[0], got, err)
+	}
+}
+
+// cmdRun is "run NAME COMMAND…": starts a command that lasts and sets $NAME to
+// its pid.
+func cmdRun(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: run NAME COMMAND…")
+	}
+	begin(ts, args[0], append([]string{filepath.Join(bin, args[1])}, args[2:]...))
+}
+
+// begin starts a command; it is killed when the transcript ends.
+func begin(ts *testscript.TestScript, name string, command []string) *victim {
+	p := &victim{cmd: exec.Command(command[0], command[1:]...)}
 	in, err := p.cmd.StdinPipe()
 	ts.Check(err)
 	out, err := p.cmd.StdoutPipe()
@@ -111,12 +137,10 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(p.cmd.Start())
 	all := ts.Value(victimsKey{}).(*victims)
 	all.mu.Lock()
-	all.byName[args[0]] = p
+	all.byName[name] = p
 	all.mu.Unlock()
-	ts.Setenv(args[0], strconv.Itoa(p.cmd.Process.Pid))
-	if got, err := p.ask("1"); err != nil || got != "4" {
-		ts.Fatalf("victim %s does not work: %q, %v", args[0], got, err)
-	}
+	ts.Setenv(name, strconv.Itoa(p.cmd.Process.Pid))
+	return p
 }
 
 const answerTimeout = 5 * time.Second

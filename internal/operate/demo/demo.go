@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/patch-integration-engine/pie"
@@ -95,7 +96,7 @@ func (t *teller) crashTwin(ctx context.Context, binary string) error {
 	}
 	t.say("pid %d on %s, %d clients publish and check what comes back: %d messages, %d failures",
 		s.Pid, s.Addr, clients, load.Stats().Checked, len(load.Stats().Failed))
-	t.say("one attacker sends %q", attackLine)
+	t.say("one attacker sends: %s", strings.TrimSpace(attackLine))
 	if err := Attack(ctx, s.Addr); err != nil {
 		return err
 	}

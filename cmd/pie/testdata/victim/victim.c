@@ -1,10 +1,20 @@
-/* A server in small: reads numbers, one a line, and answers with what lookup
- * says. A number above 100 kills it, unless a guard stands in front. */
+/* A server in small: reads commands, one a line, and answers with a number.
+ *
+ *   N      lookup(N): a number above 100 kills it, unless a guard stands in front
+ *   fN     the same in a child: its exit status, or minus the signal it died of
+ *   b      overwrites lookup with breakpoints, as another patcher might
+ *
+ * victim trace PID attaches to a process as a debugger does and stays. */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+int other(int n);
 
 __attribute__((noipa)) int lookup(const char *name, int n)
 {
@@ -12,7 +22,14 @@ __attribute__((noipa)) int lookup(const char *name, int n)
 	return (int)strlen(name) + n + table[0] * 0;
 }
 
-__attribute__((noipa)) int forked(int n)
+/* A loop goes back to its second instruction: there is no place for a jump. */
+__asm__(".globl spin\n.type spin, @function\n"
+	"spin:\n\tpush %rbx\n1:\tdec %edi\n\tadd $3, %eax\n\tcmp $0, %edi\n\tjnz 1b\n\tpop %rbx\n\tret\n"
+	".size spin, . - spin\n");
+
+__attribute__((noipa)) static int twin(int n) { return n * 3 + (int)getpid(); }
+
+static int forked(int n)
 {
 	int status;
 	pid_t child = fork();
@@ -22,15 +39,35 @@ __attribute__((noipa)) int forked(int n)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-int main(void)
+static int overwrite(void)
+{
+	uintptr_t page = (uintptr_t)lookup & ~(uintptr_t)4095;
+	if (mprotect((void *)page, 8192, PROT_READ | PROT_WRITE | PROT_EXEC))
+		return -1;
+	memset((void *)lookup, 0xcc, 16);
+	return mprotect((void *)page, 8192, PROT_READ | PROT_EXEC);
+}
+
+static int answer(const char *line)
+{
+	switch (line[0]) {
+	case 'f':
+		return forked(atoi(line + 1));
+	case 'b':
+		return overwrite();
+	}
+	return lookup("abc", atoi(line));
+}
+
+int main(int argc, char **argv)
 {
 	char line[64];
 	setvbuf(stdout, 0, _IONBF, 0);
-	while (fgets(line, sizeof line, stdin)) {
-		if (line[0] == 'f')
-			printf("%d\n", forked(atoi(line + 1)));
-		else
-			printf("%d\n", lookup("abc", atoi(line)));
-	}
+	if (argc == 3 && ptrace(PTRACE_SEIZE, atoi(argv[2]), 0, 0))
+		return 1;
+	if (argc == 4)
+		return twin(argc) + other(argc);
+	while (fgets(line, sizeof line, stdin))
+		printf("%d\n", answer(line));
 	return 0;
 }
