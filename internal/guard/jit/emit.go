@@ -13,7 +13,8 @@ import (
 //
 //	rsp + 0            bytecode stack, e.stack bytes
 //	rsp + e.stack      slots
-//	rsp + e.vectors    saved vector registers and copied memory
+//	rsp + e.vectors    saved vector registers and windows of copied memory
+//	rsp + e.copies     copied memory
 //	rsp + e.local      saved registers, the first pushed last
 //
 // below the entry's rsp. Once framed a path stays so until it leaves the guard.
@@ -31,8 +32,11 @@ type emitter struct {
 	deepest     int32         // most bytes used below the entry's rsp
 	stack       int32
 	vectors     int32
+	copies      int32
+	copied      int32 // bytes at copies
 	local       int32
-	checked     map[*value]int64 // bases whose page was found plausible in this block
+	reads       map[*value]*reach // in this block
+	checked     map[*value]int64  // bases whose page was found plausible in this block
 
 	later     []func() // code written after all blocks
 	landing   [2]amd64.Label
@@ -94,7 +98,13 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 func (e *emitter) layFrame() {
 	e.stack = int32(e.f.stack+7) &^ 7
 	e.vectors = e.stack + 8*int32(e.regs.slots)
-	e.local = e.vectors + e.vectorBytes()
+	e.copies = e.vectors + e.vectorBytes()
+	if e.l.Faults == Copy {
+		for _, b := range e.f.blocks {
+			e.reaches(b)
+		}
+	}
+	e.local = e.copies + e.copied
 }
 
 // frameSize is the bytes between rsp and the entry's rsp at this point.
@@ -266,6 +276,7 @@ func (e *emitter) block(b *block, i int) {
 	}
 	e.framed = b.framed
 	e.checked = map[*value]int64{}
+	e.reads = e.reaches(b)
 	if b.framed && (b == e.f.entry || slices.ContainsFunc(b.preds, func(p *block) bool { return !p.framed }) ||
 		b == e.f.onFault && e.faultsBare()) {
 		if prev != nil && prev.framed && e.fallsInto(prev, b) {

@@ -28,31 +28,6 @@ func (e *emitter) at(v *value) amd64.Mem {
 	return amd64.At(e.operand(v.args[0], 0), int32(v.imm))
 }
 
-func (e *emitter) load(v *value) {
-	d := e.result(v)
-	if !v.faults {
-		e.loadInto(d, v, e.at(v))
-		return
-	}
-	base := v.args[0]
-	m := e.at(v)
-	e.plausible(d, base, m.Base, v.imm)
-	switch e.l.Faults {
-	case Table:
-		start := e.Here()
-		e.loadInto(d, v, m)
-		e.mayFault(start, e.land())
-	case Probe:
-		e.probeFor(v, d, m)
-		e.loadInto(d, v, m)
-	case Copy:
-		e.Lea(d, m)
-		e.fetchTo(d, int32(v.size))
-		e.loadInto(d, v, amd64.At(amd64.RSP, 8))
-		e.drop(16)
-	}
-}
-
 func (e *emitter) loadInto(d amd64.Reg, v *value, m amd64.Mem) {
 	if v.sext {
 		e.LoadSX(amd64.Size(v.size), d, m)
@@ -107,53 +82,6 @@ func (e *emitter) atomic(v *value) {
 		e.Store(w, m, src)
 		e.Bind(differs)
 	}
-}
-
-// probeFor asks the kernel whether the pages of a load can be read. t is
-// clobbered.
-func (e *emitter) probeFor(v *value, t amd64.Reg, m amd64.Mem) {
-	e.Lea(t, m)
-	e.probeAt(t)
-	if v.size > 1 {
-		one := e.Label()
-		// The last byte may be on the next page: then it is among its first eight.
-		e.Lea(t, amd64.At(m.Base, m.Disp+int32(v.size)-1))
-		e.TestImm(4, t, pageSize-8)
-		e.Jcc(amd64.CondNE, one)
-		e.probeAt(t)
-		e.Bind(one)
-	}
-}
-
-// probeAt leaves through the fault exit unless the 8 aligned bytes around t can
-// be read.
-func (e *emitter) probeAt(t amd64.Reg) {
-	e.probes = true
-	e.push(t)
-	e.deepest = max(e.deepest, e.frameSize()+probeStack)
-	e.Call(e.probe)
-	e.drop(8)
-	e.Jcc(amd64.CondB, e.land())
-}
-
-// fetchTo copies n ≤ 8 bytes at the address in t to rsp+8, 16 bytes below where
-// rsp was, or leaves through the fault exit.
-func (e *emitter) fetchTo(t amd64.Reg, n int32) {
-	e.fetches = true
-	e.push(t)
-	e.PushImm(n)
-	e.grow(8)
-	e.deepest = max(e.deepest, e.frameSize()+fetchStack)
-	e.Call(e.fetch)
-	bad := e.Label()
-	e.Jcc(amd64.CondB, bad)
-	pushed, land := e.pushed, e.land()
-	e.later = append(e.later, func() {
-		e.Bind(bad)
-		e.pushed = pushed
-		e.drop(16)
-		e.Jmp(land)
-	})
 }
 
 // burn pays n units of fuel, or leaves through the fuel exit.

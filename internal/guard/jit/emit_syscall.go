@@ -51,19 +51,20 @@ var fetchSaves = []amd64.Reg{
 	amd64.RAX, amd64.RCX, amd64.R11, amd64.RDI, amd64.RSI, amd64.RDX, amd64.R10, amd64.R8, amd64.R9,
 }
 
-// writeFetch writes the routine behind fetchTo: it copies n bytes from addr,
-// both pushed, over addr. process_vm_readv(2) on the process itself never
-// faults, whatever other threads unmap meanwhile. The process asks for its id
-// each time: a child that inherits this code has another.
+// writeFetch writes the routine behind fetchReach: it copies n bytes from addr to
+// dst, pushed in the order addr, n, dst; the carry flag says that not all could
+// be read. process_vm_readv(2) on the process itself never faults, whatever other
+// threads unmap meanwhile. The process asks for its id each time: a child that
+// inherits this code has another.
 func (e *emitter) writeFetch() {
-	n, addr := int32(8*len(fetchSaves)+8), int32(8*len(fetchSaves)+16)
+	dst, n, addr := int32(8*len(fetchSaves)+8), int32(8*len(fetchSaves)+16), int32(8*len(fetchSaves)+24)
 	e.Bind(e.fetch)
 	for _, r := range fetchSaves {
 		e.Push(r)
 	}
-	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, n))
 	e.Load(8, amd64.RDI, amd64.At(amd64.RSP, addr))
-	e.Lea(amd64.RDX, amd64.At(amd64.RSP, addr))
+	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, n))
+	e.Load(8, amd64.RDX, amd64.At(amd64.RSP, dst))
 	e.readSelf()
 	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, n))
 	e.Un(amd64.Neg, 8, amd64.RAX) // CF = fewer bytes, or an error

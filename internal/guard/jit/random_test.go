@@ -14,6 +14,9 @@ type generator struct {
 	loops  int
 	target []uint64 // addresses to read at
 	abi    ABI
+	calls  []int // local calls whose target is not known yet
+
+	inCallee bool
 }
 
 const genRegs = 9 // r0 to r8
@@ -66,6 +69,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 	g.landing(-77)
 	u.OnFuel = len(g.insns)
 	g.landing(-88)
+	g.callees()
 	u.Insns = g.insns
 	switch g.IntN(6) {
 	case 0:
@@ -140,7 +144,7 @@ func (g *generator) body(n, depth int) {
 		case k < 14:
 			g.read()
 		case k < 15:
-			g.helper()
+			[]func(){g.helper, g.helper, g.ownMemory, g.call}[g.IntN(4)]()
 		case k < 18 && depth < 3:
 			g.branch(depth)
 		case depth < 2 && g.loops < 3:
@@ -239,8 +243,9 @@ func (g *generator) read() {
 	}
 	base := g.reg()
 	g.address(base)
-	for range 1 + g.IntN(2) {
-		g.emit(bpf.Insn{Op: bpf.ClassLDX | size | mode, Dst: g.reg(), Src: base, Off: int16(g.IntN(64) - 32)})
+	span := []int{64, 64, 300, 4200}[g.IntN(4)]
+	for range 1 + g.IntN(4) {
+		g.emit(bpf.Insn{Op: bpf.ClassLDX | size | mode, Dst: g.reg(), Src: base, Off: int16(g.IntN(span) - span/2)})
 		if g.insns[len(g.insns)-1].Dst == base {
 			return
 		}
@@ -289,8 +294,72 @@ func (g *generator) helper() {
 		}
 	}
 	g.emit(bpf.Insn{Op: bpf.OpCALL, Imm: int32(h)})
+	g.renew()
+}
+
+// ownMemory calls a helper on the guard's stack and rodata.
+func (g *generator) ownMemory() {
+	g.emit(
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 1, Src: bpf.R10},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: 1, Imm: -64},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 2, Imm: int32(g.IntN(65))},
+		bpf.Insn{Op: bpf.OpLDDW, Src: bpf.PseudoRodata, Dst: 3, Imm: int32(g.IntN(8))}, bpf.Insn{},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 4, Imm: int32(1 + g.IntN(9))},
+	)
+	switch g.IntN(3) {
+	case 0:
+		g.emit(bpf.Insn{Op: bpf.OpCALL, Imm: int32(bpf.HelperFind)})
+	case 1:
+		g.emit(
+			bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 2, Src: 4},
+			bpf.Insn{Op: bpf.OpCALL, Imm: int32(bpf.HelperEqual)},
+		)
+	default:
+		g.emit(
+			bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 3, Imm: g.number()},
+			bpf.Insn{Op: bpf.OpCALL, Imm: int32(bpf.HelperCount)},
+		)
+	}
+	g.renew()
+}
+
+// renew gives r2 to r5 numbers after a call.
+func (g *generator) renew() {
 	for r := uint8(2); r <= 5; r++ {
 		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: r, Imm: g.number()})
+	}
+}
+
+// call calls a function that callees writes.
+func (g *generator) call() {
+	if g.inCallee {
+		return
+	}
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 1, Src: 8})
+	g.calls = append(g.calls, len(g.insns))
+	g.emit(bpf.Insn{Op: bpf.OpCALL, Src: bpf.CallLocal})
+	g.renew()
+}
+
+// callees writes up to two functions of five numbers and leads the calls to them.
+func (g *generator) callees() {
+	g.inCallee = true
+	for len(g.calls) > 0 {
+		at, n := len(g.insns), 1+g.IntN(len(g.calls))
+		for r := uint8(0); r <= 8; r++ {
+			if r == 0 || r > 5 {
+				g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: r, Src: uint8(1 + g.IntN(5))})
+			}
+		}
+		for off := int16(-64); off < 0; off += 8 {
+			g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: uint8(g.IntN(9)), Off: off})
+		}
+		g.body(4+g.IntN(8), 2)
+		g.emit(bpf.Insn{Op: bpf.OpEXIT})
+		for _, c := range g.calls[:n] {
+			g.insns[c].Imm = int32(at - c - 1)
+		}
+		g.calls = g.calls[n:]
 	}
 }
 
@@ -313,11 +382,11 @@ func (g *generator) branch(depth int) {
 	at := len(g.insns)
 	g.emit(in)
 	g.body(1+g.IntN(4), depth+1)
-	switch g.IntN(3) {
-	case 0: // a way out of its own
+	switch k := g.IntN(3); {
+	case k == 0 && !g.inCallee: // a way out of its own
 		g.leave()
 		g.insns[at].Off = int16(len(g.insns) - at - 1)
-	case 1:
+	case k == 1:
 		g.insns[at].Off = int16(len(g.insns) - at - 1)
 	default:
 		over := len(g.insns)

@@ -22,7 +22,7 @@ func (g guess) NeedsFuel(int) bool { return true }
 
 func (g guess) Stack() int { return bpf.StackSize }
 
-func (g guess) StackOf(int) int { return 64 }
+func (g guess) StackOf(int) int { return 128 }
 
 func (g guess) Access(i int) verify.Access {
 	in := g.u.Insns[i]
