@@ -32,12 +32,13 @@ func Disassemble(insns []Insn) string {
 }
 
 func wideText(lo, hi Insn) string {
-	v := Imm64(lo, hi)
-	if name, ok := pseudoNames[lo.Src]; ok {
-		return fmt.Sprintf("lddw %%r%d, %s %d", lo.Dst, name, v)
-	}
-	if lo.Src != 0 || hi.Op != 0 || hi.Dst|hi.Src != 0 || hi.Off != 0 || lo.Off != 0 {
+	name, pseudo := pseudoNames[lo.Src]
+	if lo.Dst >= NumRegs || lo.Off != 0 || !pseudo && lo.Src != 0 || hi != (Insn{Imm: hi.Imm}) {
 		return fmt.Sprintf(".slots %v; %v", lo, hi)
+	}
+	v := Imm64(lo, hi)
+	if pseudo {
+		return fmt.Sprintf("lddw %%r%d, %s %d", lo.Dst, name, v)
 	}
 	return fmt.Sprintf("lddw %%r%d, %#x", lo.Dst, v)
 }
