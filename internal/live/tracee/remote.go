@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -120,7 +121,7 @@ func (a *Attached) enter() error {
 		return err
 	}
 	healed := rewound(r.regs)
-	if err := buildFrame(r.frame[:r.size], r.at, r.gadgets, &healed, r.mask, xstate); err != nil {
+	if err := buildFrame(r.frame[:r.size], r.at, a.tid, r.gadgets, &healed, r.mask, xstate); err != nil {
 		return err
 	}
 	return a.memory.write(a.h, r.at, r.frame[:r.size])
@@ -275,17 +276,21 @@ func (a *Attached) isUnused(at address.Addr) (bool, error) {
 	if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
 		return false, nil
 	}
+	owner := int(binary.LittleEndian.Uint32(b[frameOwner:]))
 	tids, err := a.p.Tasks()
 	if err != nil {
 		return false, err
 	}
+	known := slices.Contains(tids, owner) // else it has ended, or another pid namespace numbered it
 	for _, tid := range tids {
 		u, err := a.p.userState(tid)
-		sp := address.Addr(u.sp)
+		sp, running := address.Addr(u.sp), u.running
 		if tid == a.tid {
-			sp = address.Addr(r.regs.Rsp)
+			sp, running = address.Addr(r.regs.Rsp), false
 		}
-		if err == nil && at <= sp && sp < at.Add(frameMax) {
+		// Where a thread is that waits for a CPU is not to be seen: one that a
+		// tracer left in the frame may not have got out of it yet.
+		if err == nil && (running && (tid == owner || !known) || at <= sp && sp < at.Add(frameMax)) {
 			return false, nil
 		}
 	}

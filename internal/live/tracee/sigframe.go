@@ -26,6 +26,7 @@ const (
 	frameSigframe = 16
 	frameXState   = 512
 	frameMark     = 480 // frameMagic: recognises a frame a killed tracer left
+	frameOwner    = 488 // u32, the thread that goes through it
 	frameMax      = 16 << 10
 
 	// Offsets in struct rt_sigframe.
@@ -55,8 +56,8 @@ const frameMagic = 0x454d415246454950
 func frameSize(n int) int { return frameXState + n + 4 }
 
 // buildFrame writes to b the frame that lies at addr in the target and
-// restores regs, mask and xstate. addr must be a multiple of 64.
-func buildFrame(b []byte, addr address.Addr, g gadgets, regs *unix.PtraceRegs, mask uint64, xstate []byte) error {
+// restores regs, mask and xstate of thread owner. addr must be a multiple of 64.
+func buildFrame(b []byte, addr address.Addr, owner int, g gadgets, regs *unix.PtraceRegs, mask uint64, xstate []byte) error {
 	if len(xstate) < swReserved+48+64 || frameSize(len(xstate)) > len(b) || addr%64 != 0 {
 		return fmt.Errorf("vector state of %d bytes does not fit a frame at %v: %w", len(xstate), addr, ErrNoRemoteSyscall)
 	}
@@ -65,6 +66,7 @@ func buildFrame(b []byte, addr address.Addr, g gadgets, regs *unix.PtraceRegs, m
 	le.PutUint64(b[0:], uint64(g.popRaxRet))
 	le.PutUint64(b[8:], unix.SYS_RT_SIGRETURN)
 	le.PutUint64(b[frameMark:], frameMagic)
+	le.PutUint32(b[frameOwner:], uint32(owner))
 	sf := b[frameSigframe:]
 	le.PutUint64(sf[0:], uint64(g.syscallRet))
 	le.PutUint64(sf[sfFlags:], ucXState|ucSS|ucStrictSS)
