@@ -3,6 +3,7 @@ package arena
 import (
 	"bytes"
 	"crypto/sha256"
+	"slices"
 )
 
 // Changes returns the records that differ from what the process has, in the
@@ -93,4 +94,15 @@ func (a *Arena) Revert(snapshot []byte) []Record {
 func ContentHash(code []byte) uint64 {
 	h := sha256.Sum256(code)
 	return order.Uint64(h[:8])
+}
+
+// Clone returns a model that changes independently, of the same process.
+func (a *Arena) Clone() *Arena {
+	c := *a
+	c.Slots = slices.Clone(a.Slots)
+	c.Prepatches = slices.Clone(a.Prepatches)
+	c.Guards = slices.Clone(a.Guards)
+	c.Controls = slices.Clone(a.Controls)
+	c.raw = bytes.Clone(a.raw)
+	return &c
 }

@@ -65,7 +65,28 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 		a := in.arenas[f.in]
 		c.quiet = append(c.quiet, a.SlotRange(a.Handler.Slot))
 	}
-	return c.run(ctx, in.t, in.p)
+	in.setState(arena.In)
+	c.done = changes(in.arenas)
+	c.doneSeen = c.done
+	stop, err := c.run(ctx, in.t, in.p)
+	if err != nil {
+		in.setState(arena.Prepared)
+		return stop, err
+	}
+	wrote(in.arenas)
+	if c.recorded != nil {
+		return stop, fmt.Errorf("pid %d: guarded, but not recorded so: %w: %w", in.p.Pid(), ErrUnproven, c.recorded)
+	}
+	return stop, nil
+}
+
+// setState sets the state of the insertion's records in the model.
+func (in *insertion) setState(s arena.State) {
+	for _, g := range in.pp.guards {
+		rec := &g.Place.Arena.Guards[g.Place.Index]
+		rec.State = s
+		g.Place.Arena.Prepatches[rec.Prepatch].State = s
+	}
 }
 
 // run makes the edits in the stopped world: all, or none.
@@ -101,6 +122,12 @@ type commitment struct {
 	watch  []arena.Range // code that the edits lead away from
 	seen   bool          // a thread or a signal frame was in it
 	quiet  []arena.Range // code that no thread may be in while the edits are made
+
+	// Records: what is begun, ahead of the edits; what is done, behind them, and
+	// the same when seen is set. That one was not written is no failure of the
+	// commit: the sites say what is true.
+	begun, done, doneSeen []block
+	recorded              error
 }
 
 func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
@@ -130,6 +157,9 @@ func (c *commitment) make(w *tracee.World) error {
 	if c.frames.anyIn(w, c.quiet) {
 		return ErrBusySite
 	}
+	if err := writeAll(w, c.begun); err != nil {
+		return err
+	}
 	for i := range c.edits {
 		e := &c.edits[i]
 		if err := w.Write(e.at, e.new, e.old); err != nil {
@@ -142,6 +172,20 @@ func (c *commitment) make(w *tracee.World) error {
 	for i, k := range c.pcs {
 		if err := w.SetPC(w.Threads()[k].Tid, c.tos[i]); err != nil {
 			c.unmake(w, len(c.edits))
+			return err
+		}
+	}
+	done := c.done
+	if c.seen {
+		done = c.doneSeen
+	}
+	c.recorded = writeAll(w, done)
+	return nil
+}
+
+func writeAll(w *tracee.World, bs []block) error {
+	for i := range bs {
+		if err := w.Write(bs[i].at, bs[i].bytes, nil); err != nil {
 			return err
 		}
 	}

@@ -103,13 +103,38 @@ func removeFamily(t *testing.T, ctx context.Context, v *victim, tr *tracee.Trace
 		t.Error("nothing was removed")
 	}
 	time.Sleep(20 * time.Millisecond)
-	if s := v.progress(t, slow); s.Rejected != 0 {
-		t.Fatalf("removed, but %+v", s)
-	}
+	v.quiet(t)
 }
 
-func gone(err error) bool {
-	return errors.Is(err, tracee.ErrGone) || errors.Is(err, tracee.ErrZombie)
+// Children that were born before the guard came are guarded as well, one by one.
+func TestOldChildren(t *testing.T) {
+	v := startVictim(t, "1", "20", "0", "0", "3000")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	time.Sleep(300 * time.Millisecond)
+	members, err := Family(ctx, v.descendants, v.guardPid(tr, "F-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	for _, m := range members {
+		if m.Err != nil && !gone(m.Err) {
+			t.Errorf("pid %d: %v", m.Pid, m.Err)
+		}
+		if m.Changed {
+			changed++
+		}
+	}
+	t.Logf("%d processes, %d changed", len(members), changed)
+	if len(members) == 0 || members[0].Pid != v.pid || changed < 3 {
+		t.Errorf("%+v", members)
+	}
+	for range 3 {
+		if s := v.progress(t, slow); s.Passed != 0 {
+			t.Fatalf("guarded, but %+v", s)
+		}
+	}
+	removeFamily(t, ctx, v, tr)
 }
 
 // A child that inherited the guard reports it, and keeps it when its parent

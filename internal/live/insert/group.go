@@ -39,7 +39,7 @@ func Family(ctx context.Context, list func(context.Context) ([]int, error), guar
 				return out, err
 			}
 			err := guard(ctx, pid)
-			if errors.Is(err, tracee.ErrGone) || errors.Is(err, proc.ErrGone) || errors.Is(err, tracee.ErrZombie) {
+			if gone(err) {
 				continue
 			}
 			m := Member{Pid: pid, Changed: err == nil, Err: err}
@@ -53,6 +53,17 @@ func Family(ctx context.Context, list func(context.Context) ([]int, error), guar
 			return out, nil
 		}
 	}
+}
+
+// gone reports whether err says that a process has ended, or is about to: it
+// has no memory any more, and so no mappings and no executable.
+func gone(err error) bool {
+	for _, target := range []error{tracee.ErrGone, proc.ErrGone, tracee.ErrZombie, proc.ErrNoExe} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // byAge returns the processes that seen does not have, oldest first: a parent

@@ -75,12 +75,12 @@ func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp p
 		return Report{}, err
 	}
 	stop, err := in.commit(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrUnproven) {
 		return Report{}, errors.Join(err, in.undo(ctx))
 	}
 	in.report.Threads, in.report.Forked = stop.Threads, stop.Forked
 	in.report.Pause = max(in.report.Pause, stop.Pause)
-	if err := in.prove(); err != nil {
+	if err := errors.Join(err, in.prove()); err != nil {
 		return in.report, err
 	}
 	in.report.Wall = time.Since(start)

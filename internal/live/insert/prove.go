@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"fmt"
 
-	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
 
-// prove reads back what was written, reports it, and sets the records to in.
+// prove reads back what was written, and reports it.
 func (in *insertion) prove() error {
 	for _, a := range in.arenas {
 		for _, b := range in.blocks(a) {
@@ -28,24 +27,6 @@ func (in *insertion) prove() error {
 		}
 		in.dirty(block{at: g.Site, bytes: found})
 		in.report.Sites = append(in.report.Sites, SiteReport{g.Function, g.Image, g.Site, g.Original, found})
-	}
-	return in.settle()
-}
-
-// settle writes the records as in. Should pie die here, status says so from the
-// sites' bytes all the same.
-func (in *insertion) settle() error {
-	for _, a := range in.arenas {
-		for _, g := range in.pp.guards {
-			if g.Place.Arena == a {
-				rec := &a.Guards[g.Place.Index]
-				rec.State = arena.In
-				a.Prepatches[rec.Prepatch].State = arena.In
-			}
-		}
-		if err := writeChanges(in.t, in.p, a); err != nil {
-			return fmt.Errorf("pid %d: guarded, but not recorded so: %w", in.p.Pid(), err)
-		}
 	}
 	return nil
 }

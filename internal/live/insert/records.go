@@ -5,14 +5,34 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
-// writeChanges writes the records of a that the process does not have. No
-// thread is stopped: the program does not read them.
-func writeChanges(t *tracee.Tracer, p *tracee.Process, a *arena.Arena) error {
-	for _, r := range a.Changes() {
-		if err := t.Write(p, a.State().Start.Add(int64(r.Off)), r.Bytes); err != nil {
+// changes are the records of the arenas that the process does not have, as
+// writes. The program does not read them, so that no thread need be stopped.
+func changes(arenas []*arena.Arena) []block {
+	var out []block
+	for _, a := range arenas {
+		for _, r := range a.Changes() {
+			out = append(out, block{at: a.State().Start.Add(int64(r.Off)), bytes: r.Bytes})
+		}
+	}
+	return out
+}
+
+// wrote notes that the process has all records of the arenas.
+func wrote(arenas []*arena.Arena) {
+	for _, a := range arenas {
+		for _, r := range a.Changes() {
+			a.Wrote(r)
+		}
+	}
+}
+
+// writeChanges writes the records that the process does not have.
+func writeChanges(t *tracee.Tracer, p *tracee.Process, arenas ...*arena.Arena) error {
+	for _, b := range changes(arenas) {
+		if err := t.Write(p, b.at, b.bytes); err != nil {
 			return err
 		}
-		a.Wrote(r)
 	}
+	wrote(arenas)
 	return nil
 }

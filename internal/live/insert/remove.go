@@ -53,7 +53,7 @@ func Remove(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string,
 	if err := r.carryOut(ctx); err != nil {
 		return r.report, err
 	}
-	if err := r.settle(); err != nil {
+	if err := errors.Join(r.prove(), r.stays()); err != nil {
 		return r.report, err
 	}
 	r.report.Wall = time.Since(start)
@@ -68,7 +68,6 @@ type removal struct {
 	arenas []*arena.Arena
 	guards []leaving
 	edits  []edit
-	clean  bool // no thread was in any arena's code when the guards left
 	report Removal
 }
 
@@ -76,6 +75,7 @@ type removal struct {
 type leaving struct {
 	a     *arena.Arena
 	i     int
+	was   arena.State
 	state observe.SiteState
 	found []byte
 }
@@ -94,7 +94,7 @@ func (r *removal) find(id string) error {
 		r.report.Was = pp.State
 		for _, g := range pp.Guards {
 			r.addArena(g.Arena)
-			r.guards = append(r.guards, leaving{g.Arena, g.Index, g.SiteState, g.Found})
+			r.guards = append(r.guards, leaving{g.Arena, g.Index, g.Record, g.SiteState, g.Found})
 		}
 		if len(pp.Guards) == 0 {
 			return r.dropEmpty(id)
@@ -253,49 +253,71 @@ func (r *removal) leaves(a *arena.Arena, j int) bool {
 	return false
 }
 
-// carryOut records the guards as leaving and commits the edits. A guard that is
-// not reached, left so by a pie that was killed, needs no stop.
+// carryOut commits the edits, with the records of the guards as leaving before
+// and as free behind. Guards that no site leads to, left so by a pie that was
+// killed, need no stop.
 func (r *removal) carryOut(ctx context.Context) error {
+	busy, clean := r.freed(false), r.freed(true)
 	if len(r.edits) == 0 {
-		return nil
-	}
-	for _, l := range r.guards {
-		l.record().State = arena.Leaving
-	}
-	for _, a := range r.arenas {
-		if err := writeChanges(r.t, r.p, a); err != nil {
-			return err
-		}
+		return writeChanges(r.t, r.p, busy...)
 	}
 	c, err := newCommitment(r.p, r.edits)
 	if err != nil {
 		return err
 	}
+	c.done, c.doneSeen = changes(clean), changes(busy)
+	for _, l := range r.guards {
+		l.record().State = arena.Leaving
+	}
+	c.begun = changes(r.arenas)
 	for _, a := range r.arenas {
 		c.watch = append(c.watch, a.Code())
 	}
 	stop, err := c.run(ctx, r.t, r.p)
+	r.report.Threads, r.report.Pause, r.report.Busy = stop.Threads, stop.Pause, c.seen
 	if err != nil {
 		return errors.Join(err, r.stayed())
 	}
-	r.clean = !c.seen
-	r.report.Threads, r.report.Pause = stop.Threads, stop.Pause
-	return r.prove()
+	if c.recorded != nil {
+		return fmt.Errorf("pid %d: removed, but not recorded so: %w: %w", r.p.Pid(), ErrUnproven, c.recorded)
+	}
+	return nil
+}
+
+// freed returns models of the arenas in which the records of the guards are
+// free; clean says that no thread is in their code.
+func (r *removal) freed(clean bool) []*arena.Arena {
+	out := make([]*arena.Arena, len(r.arenas))
+	for k, a := range r.arenas {
+		out[k] = a.Clone()
+		for _, l := range r.guards {
+			if l.a != a {
+				continue
+			}
+			if l.record().State == arena.Prepared && l.state != observe.SiteIn {
+				out[k].Abandon(l.i)
+			} else {
+				out[k].Release(l.i, clean)
+			}
+			if pp := l.record().Prepatch; len(out[k].GuardsOf(pp)) == 0 {
+				out[k].Prepatches[pp].State = arena.Free
+			}
+		}
+	}
+	return out
 }
 
 // stayed takes back the records of a removal that was refused.
 func (r *removal) stayed() error {
+	wrote(r.arenas)
 	for _, l := range r.guards {
-		if l.state == observe.SiteIn {
-			l.record().State = arena.In
-		}
+		l.record().State = l.was
 	}
-	for _, a := range r.arenas {
-		if err := writeChanges(r.t, r.p, a); err != nil && !errors.Is(err, tracee.ErrGone) {
-			return err
-		}
+	err := writeChanges(r.t, r.p, r.arenas...)
+	if errors.Is(err, tracee.ErrGone) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // prove reads the edited bytes back.
@@ -319,25 +341,8 @@ func (r *removal) prove() error {
 	return nil
 }
 
-// settle frees the records.
-func (r *removal) settle() error {
-	r.report.Busy = len(r.edits) > 0 && !r.clean
-	for _, l := range r.guards {
-		pp := l.record().Prepatch
-		if l.record().State == arena.Prepared {
-			l.a.Abandon(l.i)
-		} else {
-			l.a.Release(l.i, r.clean)
-		}
-		if len(l.a.GuardsOf(pp)) == 0 {
-			l.a.Prepatches[pp].State = arena.Free
-		}
-	}
-	for _, a := range r.arenas {
-		if err := writeChanges(r.t, r.p, a); err != nil {
-			return fmt.Errorf("pid %d: removed, but not recorded so: %w", r.p.Pid(), err)
-		}
-	}
+// stays says how much of PIE stays in the process.
+func (r *removal) stays() error {
 	all, err := observe.Arenas(r.p)
 	for _, a := range all {
 		r.report.StaysKB += int(a.Range().End-a.Range().Start) >> 10
