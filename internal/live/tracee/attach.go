@@ -27,19 +27,13 @@ type Attached struct {
 // allocate nor wait for anything: everything it needs is prepared before. Its
 // error is returned. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) error) error {
-	for attempt := 1; ; attempt++ {
+	return attempts(ctx, func() (reached bool, err error) {
 		candidates, err := p.candidates()
 		if err != nil {
-			return err
+			return false, err
 		}
-		reached, err := t.attach(ctx, p, candidates, do)
-		if reached || attempt == stopAttempts || !errors.Is(err, ErrBusy) {
-			return err
-		}
-		if !sleep(ctx, betweenAttempts) {
-			return err
-		}
-	}
+		return t.attach(ctx, p, candidates, do)
+	})
 }
 
 // attach tries the candidates in turn; reached tells whether do was called.

@@ -105,6 +105,9 @@ func (a *Attached) enter() error {
 	if r.regs.Cs != userCS64 {
 		return fmt.Errorf("pid %d: thread %d runs 32-bit code: %w", a.p.Pid(), a.tid, ErrNoRemoteSyscall)
 	}
+	if err := a.checkGadgets(); err != nil {
+		return err
+	}
 	if err := a.leaveRseq(); err != nil {
 		return err
 	}
@@ -125,6 +128,22 @@ func (a *Attached) enter() error {
 		return err
 	}
 	return a.memory.write(a.h, r.at, r.frame[:r.size])
+}
+
+// checkGadgets looks at the instructions again, now that the thread stands
+// still: the program may have been replaced by exec since they were found.
+func (a *Attached) checkGadgets() error {
+	for _, g := range [...]struct {
+		at   address.Addr
+		code []byte
+	}{{a.remote.gadgets.syscallRet, codeSyscallRet}, {a.remote.gadgets.popRaxRet, codePopRaxRet}} {
+		var b [3]byte
+		there := b[:len(g.code)]
+		if err := a.memory.read(there, g.at); err != nil || !bytes.Equal(there, g.code) {
+			return fmt.Errorf("pid %d: its code is not where it was: %w", a.p.Pid(), ErrGone)
+		}
+	}
+	return nil
 }
 
 // call makes one system call and leaves the thread at its exit, with the
@@ -251,7 +270,7 @@ func (a *Attached) placeFrame() error {
 		}
 		free, err := a.isUnused(at)
 		if err != nil {
-			return err
+			return fmt.Errorf("its stack is not where it was: %w (%w)", ErrGone, err)
 		}
 		if free {
 			r.at = at

@@ -3,8 +3,6 @@ package tracee
 import (
 	"context"
 	"testing"
-
-	"github.com/patch-integration-engine/pie/internal/address"
 )
 
 // states are the blocking states of testdata/victim.c that stay as they are
@@ -73,5 +71,3 @@ func patchAnswer(v *victim, i int) func(*World) error {
 		return w.Write(at, []byte{new}, []byte{old})
 	}
 }
-
-var _ address.Addr

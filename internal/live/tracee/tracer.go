@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -193,14 +194,26 @@ const (
 	betweenAttempts = 50 * time.Millisecond
 )
 
-// sleep waits for d; false when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
+// attempts calls try until it reaches the caller's function, or is refused for
+// another reason than ErrBusy. The last reason is returned, also when ctx ends.
+func attempts(ctx context.Context, try func() (reached bool, err error)) error {
+	var last error
+	for range stopAttempts {
+		reached, err := try()
+		if reached || !errors.Is(err, ErrBusy) {
+			if last != nil && ctx.Err() != nil && !reached {
+				return last
+			}
+			return err
+		}
+		last = err
+		select {
+		case <-time.After(betweenAttempts):
+		case <-ctx.Done():
+			return last
+		}
 	}
+	return last
 }
 
 // scratch is memory that operations use while threads are stopped, allocated

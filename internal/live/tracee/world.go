@@ -61,16 +61,12 @@ type Stop struct {
 // anything: everything it needs is prepared before. If it returns an error,
 // all is resumed as it is and the error returned: undoing what it wrote is
 // do's own business. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
-func (t *Tracer) StopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (Stop, error) {
-	for attempt := 1; ; attempt++ {
-		report, reached, err := t.tryStopWorld(ctx, p, avoid, do)
-		if reached || attempt == stopAttempts || !errors.Is(err, ErrBusy) {
-			return report, err
-		}
-		if !sleep(ctx, betweenAttempts) {
-			return report, err
-		}
-	}
+func (t *Tracer) StopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (report Stop, err error) {
+	err = attempts(ctx, func() (reached bool, err error) {
+		report, reached, err = t.tryStopWorld(ctx, p, avoid, do)
+		return reached, err
+	})
+	return report, err
 }
 
 // tryStopWorld makes one attempt; reached tells whether do was called.
