@@ -29,14 +29,17 @@ type GuardStatus struct {
 
 // PrepatchStatus is one prepatch in one process.
 type PrepatchStatus struct {
-	ID       string        `json:"id"`
-	Hash     string        `json:"hash"` // of the prepatch's content, hex
-	State    string        `json:"state"`
-	Mode     Mode          `json:"mode"`
-	Inserted time.Time     `json:"inserted"`
-	TrialEnd *time.Time    `json:"trial_end,omitempty"` // also when it is past
-	Stopped  string        `json:"stopped,omitempty"`   // why the guard turned itself off
-	Partial  bool          `json:"partial,omitempty"`   // copies of the function are not covered
+	ID       string     `json:"id"`
+	Hash     string     `json:"hash"` // of the prepatch's content, hex
+	State    string     `json:"state"`
+	Mode     Mode       `json:"mode"`
+	Inserted time.Time  `json:"inserted"`
+	TrialEnd *time.Time `json:"trial_end,omitempty"` // also when it is past
+	Stopped  string     `json:"stopped,omitempty"`   // why the guard turned itself off
+	Partial  bool       `json:"partial,omitempty"`   // copies of the function are not covered
+	// Counters names the memory the counts are in. Processes that forked from one
+	// another have the same: their counts are the same ones, not to be added up.
+	Counters string        `json:"counters"`
 	Guards   []GuardStatus `json:"guards"`
 }
 
@@ -100,7 +103,7 @@ func statusOf(pid int) (ProcessStatus, error) {
 func describePrepatch(in observe.Prepatch) PrepatchStatus {
 	s := PrepatchStatus{
 		ID: in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
-		Partial: in.Flags&arena.FlagPartial != 0,
+		Partial: in.Flags&arena.FlagPartial != 0, Counters: fmt.Sprintf("%d:%d:%d", in.Counters.File.Major, in.Counters.File.Minor, in.Counters.File.Inode),
 	}
 	for i, g := range in.Guards {
 		if i == 0 {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -104,25 +105,75 @@ func prepatchIDs(all []pie.ProcessStatus) []string {
 	return ids
 }
 
-// printPrepatchStatus prints one prepatch and a row for each of its guards in
-// each process.
+// statusRow is one guard in the processes that share its counts and mode.
+type statusRow struct {
+	function, remarks string
+	g                 pie.GuardStatus
+	pids              []int
+}
+
+// printPrepatchStatus prints one prepatch: what it is set to, and a row for each
+// guard in each family of processes, since a family counts together.
 func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term.Style) error {
-	fmt.Fprintln(a.out, style.Bold(term.Escape(id)))
-	t := (&term.Table{}).Right(0, 4, 5, 6, 7, 8)
-	t.Row("PID", "EXE", "FUNCTION", "MODE", "CALLS", "REJECTED", "AUDITED", "ERRORS", "RAN LONG", "")
+	var modes, exes []string
+	var rows []*statusRow
+	index := map[string]*statusRow{}
+	n := 0
 	for _, s := range all {
 		for _, p := range s.Prepatches {
 			if p.ID != id {
 				continue
 			}
+			n++
+			mode := modeWords(p.Mode, p.TrialEnd, time.Now())
+			modes, exes = appendNew(modes, mode), appendNew(exes, baseName(s.Exe))
 			for _, g := range p.Guards {
-				t.Row(fmt.Sprint(s.Pid), baseName(s.Exe), g.Function, modeWords(p.Mode, p.TrialEnd, time.Now()),
-					fmt.Sprint(g.Calls), fmt.Sprint(g.Rejects), fmt.Sprint(g.Audited), fmt.Sprint(g.Errors), fmt.Sprint(g.RanLong),
-					remarks(p, g))
+				key := fmt.Sprint(p.Counters, g.Function, g.Site, mode, remarks(p, g))
+				if index[key] == nil {
+					index[key] = &statusRow{function: g.Function, remarks: remarks(p, g), g: g}
+					rows = append(rows, index[key])
+				}
+				index[key].pids = append(index[key].pids, s.Pid)
 			}
 		}
 	}
-	return t.Write(a.out, "  ")
+	fmt.Fprintf(a.out, "%s  %s  %s\n", style.Bold(term.Escape(id)), term.Escape(strings.Join(exes, ", ")), strings.Join(modes, "; "))
+	fmt.Fprintf(a.out, "  in %s\n", plural(n, "process", "processes"))
+	return writeStatusRows(a.out, rows)
+}
+
+func writeStatusRows(w io.Writer, rows []*statusRow) error {
+	t := (&term.Table{}).Right(1, 2, 3, 4, 5)
+	t.Row("FUNCTION", "CALLS", "REJECTED", "AUDITED", "ERRORS", "RAN LONG", "PIDS", "")
+	for _, r := range rows {
+		t.Row(r.function, fmt.Sprint(r.g.Calls), fmt.Sprint(r.g.Rejects), fmt.Sprint(r.g.Audited),
+			fmt.Sprint(r.g.Errors), fmt.Sprint(r.g.RanLong), pidList(r.pids), r.remarks)
+	}
+	return t.Write(w, "  ")
+}
+
+// pidList names the first few pids and counts the others.
+func pidList(pids []int) string {
+	const shown = 4
+	var b strings.Builder
+	for i, pid := range pids {
+		if i == shown {
+			fmt.Fprintf(&b, " and %d more", len(pids)-shown)
+			break
+		}
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		fmt.Fprint(&b, pid)
+	}
+	return b.String()
+}
+
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
 }
 
 // remarks is what stands out about a guard, empty when nothing does.
