@@ -28,6 +28,9 @@ type Attached struct {
 // error is returned. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) error) error {
 	return attempts(ctx, func() (reached bool, err error) {
+		if err := p.Check(); err != nil {
+			return false, err
+		}
 		candidates, err := p.candidates()
 		if err != nil {
 			return false, err
@@ -226,7 +229,7 @@ func (a *Attached) release() error {
 
 // How many threads are looked at, and how many of them tried.
 const (
-	maxLookedAt   = 64
+	maxLookedAt   = 32
 	maxCandidates = 3
 )
 
@@ -237,6 +240,16 @@ type candidate struct {
 	seccomp int // its mode
 }
 
+// What the interruption of a thread means.
+const (
+	costRunning  = iota // nothing
+	costRestarts        // the kernel makes its system call again
+	costEINTR           // so do we
+	costTimeout         // a killed tracer's frame would begin its timeout anew
+	costUnknown
+	costFilter = 10 // in addition: a call may be forbidden
+)
+
 // candidates returns the threads to try, best first.
 func (p *Process) candidates() ([]candidate, error) {
 	tids, err := p.Tasks()
@@ -244,10 +257,22 @@ func (p *Process) candidates() ([]candidate, error) {
 		return nil, err
 	}
 	var list []candidate
+	good := 0
 	for _, tid := range tids[:min(len(tids), maxLookedAt)] {
-		if c, ok := p.candidate(tid); ok {
-			list = append(list, c)
+		c, ok := p.candidate(tid)
+		if !ok {
+			continue
 		}
+		list = append(list, c)
+		if c.cost <= costRestarts {
+			good++
+		}
+		if good == maxCandidates {
+			break
+		}
+	}
+	if len(list) == 0 && p.frozen() {
+		return nil, fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
 	}
 	if len(list) == 0 {
 		return nil, fmt.Errorf("pid %d: all of its threads are in uninterruptible sleep: %w", p.Pid(), ErrBusy)
@@ -257,26 +282,26 @@ func (p *Process) candidates() ([]candidate, error) {
 }
 
 // candidate ranks a thread. Not ok: it is gone or in uninterruptible sleep,
-// vfork parents included. A filter is the worst, as a call may be forbidden.
+// vfork parents included.
 func (p *Process) candidate(tid int) (candidate, bool) {
 	st, err := p.Task(tid)
 	if err != nil || st.State == 'D' || st.State == 'Z' || st.State == 'X' {
 		return candidate{}, false
 	}
-	c := candidate{tid: tid, cost: 1, seccomp: st.Seccomp}
+	c := candidate{tid: tid, cost: costRestarts, seccomp: st.Seccomp}
 	u, err := p.userState(tid)
 	switch {
 	case err != nil:
-		c.cost = 4
+		c.cost = costUnknown
 	case u.running:
-		c.cost = 0
+		c.cost = costRunning
 	case continuedByRestartBlock(u.nr):
-		c.cost = 3 // a killed tracer's frame would begin its timeout anew
+		c.cost = costTimeout
 	case u.nr >= 0 && endsWithEINTR(uint64(u.nr)):
-		c.cost = 2
+		c.cost = costEINTR
 	}
 	if st.Seccomp != seccompOff {
-		c.cost += 10
+		c.cost += costFilter
 	}
 	return c, true
 }

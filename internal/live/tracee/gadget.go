@@ -21,17 +21,50 @@ var (
 	codePopRaxRet  = []byte{0x58, 0xc3}
 )
 
+// knownGadgets returns what an earlier search has found, if it still lies in
+// executable memory; enter looks at the bytes themselves.
+func (p *Process) knownGadgets(maps []proc.Mapping) (gadgets, error) {
+	p.search.Lock()
+	defer p.search.Unlock()
+	if isCode(maps, p.gadgets.syscallRet) && isCode(maps, p.gadgets.popRaxRet) {
+		return p.gadgets, nil
+	}
+	var err error
+	p.gadgets, err = p.findGadgets(maps)
+	return p.gadgets, err
+}
+
+func (p *Process) forgetGadgets() {
+	p.search.Lock()
+	defer p.search.Unlock()
+	p.gadgets = gadgets{}
+}
+
+func isCode(maps []proc.Mapping, at address.Addr) bool {
+	for _, m := range maps {
+		if m.Contains(at) {
+			return isPrivateCode(m)
+		}
+	}
+	return false
+}
+
+// isPrivateCode tells whether m holds code that no other process can change.
+func isPrivateCode(m proc.Mapping) bool {
+	const need, refuse = proc.Read | proc.Exec, proc.Write | proc.Shared
+	return m.Perms&need == need && m.Perms&refuse == 0 && m.HasFile()
+}
+
 // maxGadgetScan bounds how much code is looked through, in bytes.
 const maxGadgetScan = 256 << 20
 
 // findGadgets looks through the executable memory, small mappings first: the
 // C library is found before a browser's text. Memory, not files: that is what
-// runs. Shared mappings are left out, as another process may change them.
+// runs.
 func (p *Process) findGadgets(maps []proc.Mapping) (gadgets, error) {
 	var code []proc.Mapping
 	for _, m := range maps {
-		const need, refuse = proc.Read | proc.Exec, proc.Write | proc.Shared
-		if m.Perms&need == need && m.Perms&refuse == 0 && m.HasFile() {
+		if isPrivateCode(m) {
 			code = append(code, m)
 		}
 	}

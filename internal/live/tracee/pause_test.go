@@ -68,3 +68,21 @@ func median(list []float64) float64 {
 	slices.Sort(list)
 	return list[len(list)/2]
 }
+
+// BenchmarkAttach measures one thread stopped for a remote mmap and munmap,
+// everything included.
+func BenchmarkAttach(b *testing.B) {
+	tr := newTracer(b)
+	for _, threads := range []int{1, 128, 1000} {
+		b.Run(strconv.Itoa(threads), func(b *testing.B) {
+			v := startVictim(b, "crowd", strconv.Itoa(threads))
+			p := v.open()
+			defer p.Close()
+			for b.Loop() {
+				if err := tr.Attach(context.Background(), p, mapUnmap); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -28,6 +28,9 @@ type Process struct {
 
 	holding sync.Mutex
 	holders int
+
+	search  sync.Mutex
+	gadgets gadgets // found by an earlier search
 }
 
 // Open pins process pid of our pid namespace and refuses what cannot be

@@ -68,7 +68,7 @@ func (r *remote) prepare(p *Process) error {
 	if r.stack.Size() == 0 {
 		return fmt.Errorf("pid %d: it has no [stack]: %w", p.Pid(), ErrNoRemoteSyscall)
 	}
-	r.gadgets, err = p.findGadgets(maps)
+	r.gadgets, err = p.knownGadgets(maps)
 	return err
 }
 
@@ -140,7 +140,8 @@ func (a *Attached) checkGadgets() error {
 		var b [3]byte
 		there := b[:len(g.code)]
 		if err := a.memory.read(there, g.at); err != nil || !bytes.Equal(there, g.code) {
-			return fmt.Errorf("pid %d: its code is not where it was: %w", a.p.Pid(), ErrGone)
+			a.p.forgetGadgets()
+			return fmt.Errorf("pid %d: its code is not where it was: %w", a.p.Pid(), ErrBusy)
 		}
 	}
 	return nil
@@ -270,7 +271,7 @@ func (a *Attached) placeFrame() error {
 		}
 		free, err := a.isUnused(at)
 		if err != nil {
-			return fmt.Errorf("its stack is not where it was: %w (%w)", ErrGone, err)
+			return fmt.Errorf("its stack is not where it was: %w (%w)", ErrBusy, err)
 		}
 		if free {
 			r.at = at

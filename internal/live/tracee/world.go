@@ -63,6 +63,9 @@ type Stop struct {
 // do's own business. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) StopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (report Stop, err error) {
 	err = attempts(ctx, func() (reached bool, err error) {
+		if err := p.Check(); err != nil {
+			return false, err
+		}
 		report, reached, err = t.tryStopWorld(ctx, p, avoid, do)
 		return reached, err
 	})
