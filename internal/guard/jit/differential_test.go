@@ -2,6 +2,7 @@ package jit
 
 import (
 	"encoding/binary"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"slices"
@@ -98,7 +99,7 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *genera
 	l := m.layout()
 	l.Faults = FaultMode(r.IntN(3))
 	conv := conventionOf(r.abi)
-	s := Site{ABI: r.abi, Free: amd64.RegSet(r.Uint32()) &^ amd64.Set(amd64.RSP)}
+	s := Site{ABI: r.abi, Free: amd64.RegSet(r.Uint32()) &^ amd64.Set(amd64.RSP, amd64.R14)}
 	switch r.IntN(3) {
 	case 0:
 		s.Free = 0
@@ -109,6 +110,10 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *genera
 		s.SPDelta, s.Undo = 8, undo8
 	}
 	c, err := compile(p, s, l)
+	if errors.Is(err, ErrStack) {
+		l.Faults = Table
+		c, err = compile(p, s, l)
+	}
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
@@ -119,6 +124,9 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *genera
 		if amd64.Reg(i) != amd64.RSP && r.IntN(2) == 0 {
 			in.GPR[i] = uint64(int64(r.Uint64()) >> r.IntN(64))
 		}
+	}
+	if s.ABI == GoInternal {
+		in.GPR[amd64.R14] = uint64(gAt)
 	}
 	sp := in.GPR[amd64.RSP]
 	top := stackAt + stackLen - 0x2000

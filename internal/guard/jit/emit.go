@@ -2,6 +2,7 @@ package jit
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
@@ -43,6 +44,8 @@ type emitter struct {
 	landed    [2]bool // landing is wanted: bare, framed
 	outOf     amd64.Label
 	burnt     bool // outOf is wanted
+	noRoom    amd64.Label
+	cramped   bool // noRoom is wanted
 	record    amd64.Label
 	records   bool
 	probe     amd64.Label
@@ -66,7 +69,7 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 		e.enter = append(e.enter, e.Label())
 	}
 	for _, lb := range []*amd64.Label{
-		&e.landing[0], &e.landing[1], &e.outOf, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.calls, &e.rodata,
+		&e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.calls, &e.rodata,
 	} {
 		*lb = e.Label()
 	}
@@ -83,6 +86,9 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 	}
 	if err != nil {
 		return nil, placeError(p.Unit(), -1, err.Error(), ErrUnsupported)
+	}
+	if room := regs.conv.room; room > 0 && e.deepest > room {
+		return nil, placeError(p.Unit(), -1, fmt.Sprintf("%d bytes", e.deepest), ErrStack)
 	}
 	for i, lb := range e.lands {
 		e.faults[i].Landing, _ = e.Bound(lb)
@@ -202,7 +208,7 @@ func (e *emitter) needsFrame(b *block) bool {
 				return true
 			}
 		}
-		if v.faults && e.l.Faults == Copy {
+		if v.faults && (e.l.Faults == Copy || e.l.Faults == Probe && e.regs.conv.room > 0) {
 			return true
 		}
 	}
@@ -244,6 +250,9 @@ func (e *emitter) count() {
 	}
 	switch len(at) {
 	case 0:
+		if !e.framed {
+			e.haveRoom()
+		}
 		e.push(amd64.RAX)
 		e.countIn(amd64.RAX)
 		e.pop(amd64.RAX)
@@ -331,6 +340,9 @@ func (e *emitter) to(from, b *block) amd64.Label {
 
 // prologue saves registers and makes the frame.
 func (e *emitter) prologue() {
+	e.framed = false
+	e.haveRoom()
+	e.framed = true
 	for _, r := range e.regs.saved {
 		e.Push(r)
 	}
@@ -341,6 +353,26 @@ func (e *emitter) prologue() {
 	if e.regs.burns {
 		e.MovImm(e.regs.fuel.reg, int64(e.f.fuel))
 	}
+}
+
+// haveRoom makes sure that the stack has room for the guard, where that is not
+// certain; it is written where rsp is as at entry. A call that leaves none passes,
+// and counts as a fault.
+func (e *emitter) haveRoom() {
+	room := e.regs.conv.room
+	if room == 0 {
+		return
+	}
+	if free := e.regs.free.Regs(); len(free) > 0 {
+		e.Lea(free[0], amd64.At(amd64.RSP, -room))
+		e.OpLoad(amd64.Cmp, 8, free[0], amd64.At(amd64.R14, 0))
+	} else { // rsp itself, for a moment: signals have a stack of their own
+		e.Lea(amd64.RSP, amd64.At(amd64.RSP, -room))
+		e.OpLoad(amd64.Cmp, 8, amd64.RSP, amd64.At(amd64.R14, 0))
+		e.Lea(amd64.RSP, amd64.At(amd64.RSP, room))
+	}
+	e.cramped = true
+	e.Jcc(amd64.CondB, e.noRoom)
 }
 
 // epilogue undoes prologue.
@@ -376,6 +408,11 @@ func (e *emitter) coldCode() {
 		e.Bind(e.outOf)
 		e.event(KindFuel, nil)
 		e.Jmp(e.body[e.f.onFuel.id])
+	}
+	if e.cramped {
+		e.Bind(e.noRoom)
+		e.LockInc(e.counter(CounterFaults))
+		e.JmpMem(amd64.Abs(e.l.Next))
 	}
 	e.routines()
 	if e.counts {

@@ -20,6 +20,9 @@ const (
 // every register.
 func (e *emitter) event(k Kind, code *value) {
 	e.records = true
+	if !e.framed {
+		e.haveRoom()
+	}
 	for i := eventArgs - 1; i >= 0; i-- {
 		r := e.regs.conv.args[i]
 		if m, ok := e.savedAt(r); ok {

@@ -23,6 +23,8 @@ var (
 	// ErrSyscall: the fault mode needs a system call that the target's seccomp
 	// filter does not allow.
 	ErrSyscall = errors.New("fault mode needs a system call that the target's seccomp filter forbids")
+	// ErrStack: the guard needs more stack than a goroutine is sure to have.
+	ErrStack = errors.New("the guard needs too much stack for a goroutine")
 	// ErrLayout: addresses are misaligned or out of reach of one another.
 	ErrLayout = errors.New("memory layout is unusable")
 	// ErrUnsupported: the bytecode uses what the compiler does not place.

@@ -43,6 +43,7 @@ const (
 	codeLen  = 0x20000
 	stateAt  = arena + 0x20000 // control block, next pointer, fault block
 	sharedAt = arena + 0x30000 // counters, events
+	gAt      = stateAt + 0xf00 // a g whose stack.lo is stackAt
 	stackAt  = address.Addr(0x20_0000_0000)
 	stackLen = 0x10000
 	dataAt   = address.Addr(0x30_0000_0000) // memory of the target
@@ -124,6 +125,7 @@ func newMachine(t testing.TB) *machine {
 	m.mapAt(sharedAt, 0x10000, protRead|protWrite, 0)
 	m.mapAt(stackAt, stackLen, protRead|protWrite, 0)
 	m.mapAt(dataAt, dataLen, protRead|protWrite, 0)
+	m.poke64(gAt, uint64(stackAt))
 	return m
 }
 

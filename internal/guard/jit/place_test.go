@@ -293,3 +293,51 @@ func TestStack(t *testing.T) {
 		}
 	}
 }
+
+// TestGoroutineStack: a guard never writes below the goroutine's stack, and what
+// needs too much of it is refused.
+func TestGoroutineStack(t *testing.T) {
+	m := newMachine(t)
+	l := m.layout()
+	reject := verified(t, "stdw [%r1+128], 9\nmov %r0, 0x101\nexit")
+	scan := verified(t, "mov %r9, %r1\nldxdw %r1, [%r1+0]\nmov %r2, 9\ncall strlen\nstxdw [%r9+128], %r0\nmov %r0, 0x101\nexit")
+	for _, p := range []*verify.Program{reject, scan} {
+		for _, free := range []amd64.RegSet{0, amd64.Set(amd64.R12, amd64.R13)} {
+			c, err := Compile(p, Site{ABI: GoInternal, Free: free}, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.place(c, l, ModeEnforce)
+			m.setTable(c.Faults)
+			in := filled(8)
+			in.GPR[amd64.RAX], in.GPR[amd64.R14] = uint64(dataAt), uint64(gAt)
+			sp := in.GPR[amd64.RSP]
+			m.poke64(address.Addr(sp), uint64(m.returned))
+			for _, enough := range []bool{true, false} {
+				room, outcome, faults := uint64(goInternal.room), hasReturned, uint64(0)
+				if !enough {
+					room, outcome, faults = room-1, hasPassed, 1
+				}
+				m.poke64(gAt, sp-room)
+				below := m.peek(address.Addr(sp-1024), 1024)
+				if got, _ := m.call(l.Code, in); got != outcome {
+					t.Errorf("room %d: outcome %d, want %d", room, got, outcome)
+				}
+				if got := m.counter(l, CounterFaults); got != faults {
+					t.Errorf("room %d: %d faults", room, got)
+				}
+				if !enough && string(m.peek(address.Addr(sp-1024), 1024)) != string(below) {
+					t.Error("wrote below the stack pointer")
+				}
+			}
+		}
+	}
+	if _, err := Compile(reject, Site{ABI: GoInternal}, l); err != nil {
+		t.Error(err)
+	}
+	big := verified(t, "ldxdw %r2, [%r1+0]\nstxdw [%r10-512], %r2\nldxdw %r1, [%r1+8]\nmov %r2, 9\nmov %r3, 1\ncall count\nmov %r0, 0\nexit")
+	l.Faults = Copy
+	if _, err := Compile(big, Site{ABI: GoInternal}, l); !errors.Is(err, ErrStack) {
+		t.Errorf("too much stack: %v, want ErrStack", err)
+	}
+}

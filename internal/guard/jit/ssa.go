@@ -94,10 +94,8 @@ type block struct {
 	cold    bool // cannot reach a pass
 	dropped bool
 	framed  bool
-	loop    int // nesting depth of back-edges
 	pos     int // position of the first value
 	end     int // position of the terminator
-	temp    []location
 	insn    int
 }
 

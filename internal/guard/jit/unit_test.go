@@ -20,7 +20,7 @@ func (g guess) FaultPoint(i int) bool { return g.Access(i).Region == verify.Regi
 
 func (g guess) NeedsFuel(int) bool { return true }
 
-func (g guess) Stack() int { return bpf.StackSize }
+func (g guess) Stack() int { return 256 }
 
 func (g guess) StackOf(int) int { return 128 }
 
