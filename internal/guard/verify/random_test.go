@@ -12,6 +12,9 @@ import (
 type generator struct {
 	r     *rand.Rand
 	insns []bpf.Insn
+	// plain leaves out what the kernel does not have: the target, its symbols,
+	// constants and helpers.
+	plain bool
 }
 
 func (g *generator) emit(i ...bpf.Insn) { g.insns = append(g.insns, i...) }
@@ -79,6 +82,9 @@ func (g *generator) memory() {
 	case 0: // an argument
 		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Dst: g.reg(), Src: bpf.R1, Off: 8 * int16(g.r.IntN(11))})
 	case 1: // the target, mostly
+		if g.plain {
+			return
+		}
 		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | g.size(), Dst: g.reg(), Src: g.reg(), Off: int16(g.r.IntN(16))})
 	case 2:
 		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEMSX | []uint8{bpf.SizeB, bpf.SizeH, bpf.SizeW}[g.r.IntN(3)], Dst: g.reg(), Src: bpf.R10, Off: g.near()})
@@ -158,13 +164,13 @@ func (g *generator) block(depth int) {
 			g.memory()
 		case k < 16:
 			g.branch(depth)
-		case k < 18:
+		case k < 18 && (!g.plain || g.r.IntN(12) == 0): // the kernel walks every round
 			g.loop(depth)
-		case k < 19:
+		case k < 19 && !g.plain:
 			g.helper()
 		default:
 			lddw := bpf.LoadImm64(g.reg(), interestingWord(g.r))
-			if g.r.IntN(3) == 0 {
+			if g.r.IntN(3) == 0 && !g.plain {
 				lddw = bpf.LoadImm64(lddw[0].Dst, uint64(g.r.IntN(2)))
 				lddw[0].Src = []uint8{bpf.PseudoSymbol, bpf.PseudoRodata}[g.r.IntN(2)]
 			}
@@ -216,16 +222,12 @@ func (g *generator) loop(depth int) {
 // ways to end. One in eight then has a field changed at random.
 func randomUnit(r *rand.Rand) *bpf.Unit {
 	g := &generator{r: r}
-	for reg := uint8(0); reg < bpf.R10; reg++ {
-		if reg != bpf.R1 && r.IntN(12) > 0 {
-			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Dst: reg, Src: bpf.R1, Off: 8 * int16(r.IntN(9))})
-		}
-	}
-	for off := int16(-8); off >= -40; off -= 8 {
-		if r.IntN(4) > 0 {
-			g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R10, Src: bpf.R2 + uint8(r.IntN(4)), Off: off})
-		}
-	}
+	return g.unit()
+}
+
+func (g *generator) unit() *bpf.Unit {
+	r := g.r
+	g.preamble()
 	call := -1
 	if r.IntN(4) == 0 {
 		call = len(g.insns)
@@ -235,11 +237,17 @@ func randomUnit(r *rand.Rand) *bpf.Unit {
 		}
 	}
 	g.block(3)
-	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: bpf.R0}, bpf.Insn{Op: bpf.OpEXIT})
+	if g.plain {
+		g.hash()
+	}
 	u := &bpf.Unit{Fuel: 100, Symbols: []bpf.Symbol{{Name: "a"}, {Name: "b", Kind: bpf.SymbolGoError}}, Rodata: []byte("GET *\x00needle")}
+	end := []bpf.Insn{{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: bpf.R0}, {Op: bpf.OpEXIT}}
+	if !g.plain {
+		g.emit(end...)
+	}
 	u.OnFault = len(g.insns)
 	u.OnFuel = u.OnFault
-	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: bpf.R0}, bpf.Insn{Op: bpf.OpEXIT})
+	g.emit(end...)
 	if call >= 0 {
 		g.insns[call].Imm = int32(len(g.insns) - call - 1)
 		for reg := uint8(bpf.R6); reg < bpf.R10; reg++ {
@@ -253,6 +261,36 @@ func randomUnit(r *rand.Rand) *bpf.Unit {
 		mutate(r, u)
 	}
 	return u
+}
+
+// preamble gives most registers and stack words a value.
+func (g *generator) preamble() {
+	if g.plain {
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R10, Src: bpf.R1, Off: frameSlot})
+	}
+	for reg := uint8(0); reg < bpf.R10; reg++ {
+		if reg != bpf.R1 && (g.plain || g.r.IntN(12) > 0) {
+			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Dst: reg, Src: bpf.R1, Off: 8 * int16(g.r.IntN(9))})
+		}
+	}
+	for off := int16(-8); off >= -40; off -= 8 {
+		if g.r.IntN(4) > 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R10, Src: bpf.R2 + uint8(g.r.IntN(4)), Off: off})
+		}
+	}
+}
+
+// frameSlot keeps the frame's address where nothing else is written.
+const frameSlot = -96
+
+// hash stores a hash of all registers as result word 0.
+func (g *generator) hash() {
+	const x = bpf.ClassALU64 | bpf.SrcX
+	for reg := uint8(bpf.R2); reg < bpf.R10; reg++ {
+		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMUL, Dst: bpf.R0, Imm: 0x01000193}, bpf.Insn{Op: x | bpf.AluXOR, Dst: bpf.R0, Src: reg})
+	}
+	g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R1, Src: bpf.R10, Off: frameSlot},
+		bpf.Insn{Op: bpf.ClassSTX | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R1, Src: bpf.R0, Off: bpf.FrameResult})
 }
 
 func mutate(r *rand.Rand, u *bpf.Unit) {

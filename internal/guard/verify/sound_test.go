@@ -185,7 +185,7 @@ func rounds(t *testing.T, usual int) int {
 
 func TestAcceptedProgramsAreSound(t *testing.T) {
 	accepted, looping := 0, 0
-	n := rounds(t, 20_000)
+	n := rounds(t, 3_000)
 	for seed := range n {
 		r := rand.New(rand.NewPCG(uint64(seed), 1))
 		u := randomUnit(r)

@@ -70,7 +70,7 @@ func operations() []bpf.Insn {
 func TestALUKeepsEveryMember(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	ops := operations()
-	for range 300_000 {
+	for range 60_000 {
 		i := ops[r.IntN(len(ops))]
 		a, as := randomSet(r)
 		b, bs := randomSet(r)
@@ -98,7 +98,7 @@ func comparisons() []bpf.Insn {
 func TestRefineKeepsEveryMember(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	ops := comparisons()
-	for range 300_000 {
+	for range 60_000 {
 		i := ops[r.IntN(len(ops))]
 		a, as := randomSet(r)
 		b, bs := randomSet(r)
@@ -127,7 +127,7 @@ func TestLatticeKeepsEveryMember(t *testing.T) {
 	for _, v := range []uint64{16, 100, 1 << 20, math.MaxUint64 - 5} {
 		th.Add(v)
 	}
-	for range 100_000 {
+	for range 20_000 {
 		a, as := randomSet(r)
 		b, bs := randomSet(r)
 		j, w := a.Join(b), Widen(a, b, &th)
