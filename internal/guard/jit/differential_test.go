@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
@@ -94,11 +96,54 @@ func TestDifferential(t *testing.T) {
 // undo8 undoes what a site with SPDelta 8 did: one push.
 var undo8 = []byte{0x48, 0x83, 0xc4, 0x08} // add rsp, 8
 
-func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *generator, seed uint64) bpf.Result {
-	u := p.Unit()
-	l := m.layout()
-	l.Faults = FaultMode(r.IntN(3))
-	conv := conventionOf(r.abi)
+// trial is one random guard at one random site, called once.
+type trial struct {
+	m     *machine
+	p     program
+	s     Site
+	l     Layout
+	in    *cpu
+	ret   uint64       // address of the return address
+	top   address.Addr // the stack from here on is filled with above
+	above []byte
+}
+
+// newTrial places p and prepares a call of it.
+func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
+	t.Helper()
+	x := &trial{m: m, p: p, l: m.layout(), s: randomSite(r)}
+	x.l.Faults = FaultMode(r.IntN(3))
+	c, err := compile(p, x.s, x.l)
+	if errors.Is(err, ErrStack) {
+		x.l.Faults = Table
+		c, err = compile(p, x.s, x.l)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.place(c, x.l, ModeEnforce)
+	m.setTable(c.Faults)
+	x.in = filled(uint64(8 * r.IntN(2)))
+	for i := range x.in.GPR {
+		if amd64.Reg(i) != amd64.RSP && r.IntN(2) == 0 {
+			x.in.GPR[i] = uint64(int64(r.Uint64()) >> r.IntN(64))
+		}
+	}
+	if x.s.ABI == GoInternal {
+		x.in.GPR[amd64.R14] = uint64(gAt)
+	}
+	x.ret = x.in.GPR[amd64.RSP] + uint64(x.s.SPDelta)
+	x.top, x.above = stackAt+stackLen-0x2000, make([]byte, 0x2000)
+	for i := range x.above {
+		x.above[i] = byte(i * 7)
+	}
+	binary.LittleEndian.PutUint64(x.above[x.ret-uint64(x.top):], uint64(m.returned))
+	m.poke(x.top, x.above)
+	return x
+}
+
+// randomSite has any registers free, and an entry at rsp or a push above it.
+func randomSite(r *generator) Site {
 	s := Site{ABI: r.abi, Free: amd64.RegSet(r.Uint32()) &^ amd64.Set(amd64.RSP, amd64.R14)}
 	switch r.IntN(3) {
 	case 0:
@@ -109,96 +154,84 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *genera
 	if r.IntN(2) == 0 {
 		s.SPDelta, s.Undo = 8, undo8
 	}
-	c, err := compile(p, s, l)
-	if errors.Is(err, ErrStack) {
-		l.Faults = Table
-		c, err = compile(p, s, l)
+	return s
+}
+
+// interpret runs the same call in the interpreter.
+func (x *trial) interpret(mem targetMemory) (bpf.Result, error) {
+	f := bpf.Frame{SP: x.ret, Return: uint64(x.m.returned)}
+	for i, reg := range conventionOf(x.s.ABI).args {
+		f.Args[i] = x.in.GPR[reg]
 	}
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
+	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, Tid: x.m.tid, Charged: x.p.NeedsFuel}
+	return in.Run(f)
+}
+
+// expected is how the call must end when the interpreter says want.
+func (x *trial) expected(want bpf.Result) (outcome int, after cpu) {
+	after = *x.in
+	if want.Verdict.Kind() != bpf.VerdictReject {
+		return hasPassed, after
 	}
-	m.place(c, l, ModeEnforce)
-	m.setTable(c.Faults)
-	in := filled(uint64(8 * r.IntN(2)))
-	for i := range in.GPR {
-		if amd64.Reg(i) != amd64.RSP && r.IntN(2) == 0 {
-			in.GPR[i] = uint64(int64(r.Uint64()) >> r.IntN(64))
+	after.GPR[amd64.RSP] = x.ret + 8
+	for i, r := range conventionOf(x.s.ABI).results[:want.Verdict.Words()] {
+		after.GPR[r] = want.Words[i]
+	}
+	if want.Verdict&bpf.VerdictXMM0 != 0 {
+		binary.LittleEndian.PutUint64(after.YMM[0][:], want.XMM0)
+		clear(after.YMM[0][8:16])
+	}
+	return hasReturned, after
+}
+
+// differences calls the guard and names what is not as want says.
+func (x *trial) differences(want bpf.Result) (wrong []string) {
+	m, outcome, out := x.m, 0, (*cpu)(nil)
+	outcome, out = m.call(x.l.Code, x.in)
+	wantOutcome, after := x.expected(want)
+	check := func(what string, ok bool) {
+		if !ok {
+			wrong = append(wrong, what)
 		}
 	}
-	if s.ABI == GoInternal {
-		in.GPR[amd64.R14] = uint64(gAt)
+	check("outcome", outcome == wantOutcome)
+	results := conventionOf(x.s.ABI).results[:want.Verdict.Words()]
+	for i := range after.GPR {
+		r := amd64.Reg(i)
+		free := x.s.Free.Has(r) && (wantOutcome == hasPassed || !slices.Contains(results, r))
+		check(fmt.Sprintf("%v (%#x, not %#x)", r, out.GPR[i], after.GPR[i]), free || out.GPR[i] == after.GPR[i])
 	}
-	sp := in.GPR[amd64.RSP]
-	top := stackAt + stackLen - 0x2000
-	above := make([]byte, 0x2000)
-	for i := range above {
-		above[i] = byte(i * 7)
+	check("ymm", out.YMM == after.YMM)
+	kept := int(x.in.GPR[amd64.RSP] - uint64(x.top))
+	check("stack above rsp", string(m.peek(x.top, len(x.above))[kept:]) == string(x.above[kept:]))
+	rejected := wantOutcome == hasReturned
+	if rejected && want.Verdict&bpf.VerdictErrno != 0 {
+		check("errno", binary.LittleEndian.Uint32(m.ask(cmdErrno, 0, 0)) == want.Errno)
 	}
-	ret := sp + uint64(s.SPDelta)
-	binary.LittleEndian.PutUint64(above[ret-uint64(top):], uint64(m.returned))
-	m.poke(top, above)
+	for _, c := range []struct {
+		name string
+		off  int
+		one  bool
+	}{
+		{"calls", CounterCalls, true}, {"rejects", CounterRejects, rejected}, {"faults", CounterFaults, want.Faulted},
+		{"fuel", CounterFuel, want.OutOfFuel}, {"logs", CounterLogs, want.Verdict.Kind() == bpf.VerdictLog},
+	} {
+		check(c.name, m.counter(x.l, c.off) == 1 == c.one)
+	}
+	return wrong
+}
 
-	f := bpf.Frame{SP: ret, Return: uint64(m.returned)}
-	for i, reg := range conv.args {
-		f.Args[i] = in.GPR[reg]
-	}
-	want, err := (&bpf.Interp{Unit: u, Memory: mem, Tid: m.tid, Charged: p.NeedsFuel}).Run(f)
+// compareOne calls one guard both ways.
+func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *generator, seed uint64) bpf.Result {
+	t.Helper()
+	x := newTrial(t, m, p, r)
+	want, err := x.interpret(mem)
 	if err != nil {
 		t.Fatalf("seed %d: interpreter: %v", seed, err)
 	}
-	outcome, out := m.call(l.Code, in)
-	expect := *in
-	wantOutcome := hasPassed
-	if want.Verdict.Kind() == bpf.VerdictReject {
-		wantOutcome = hasReturned
-		expect.GPR[amd64.RSP] = ret + 8
-		for i := range want.Verdict.Words() {
-			expect.GPR[conv.results[i]] = want.Words[i]
-		}
-		if want.Verdict&bpf.VerdictXMM0 != 0 {
-			binary.LittleEndian.PutUint64(expect.YMM[0][:], want.XMM0)
-			clear(expect.YMM[0][8:16])
-		}
-	}
-	var wrong []string
-	if outcome != wantOutcome {
-		wrong = append(wrong, "outcome")
-	}
-	for i := range expect.GPR {
-		reg := amd64.Reg(i)
-		result := wantOutcome == hasReturned && slices.Contains(conv.results[:want.Verdict.Words()], reg)
-		if out.GPR[i] != expect.GPR[i] && (result || !s.Free.Has(reg)) {
-			wrong = append(wrong, reg.String())
-		}
-	}
-	if out.YMM != expect.YMM {
-		wrong = append(wrong, "ymm")
-	}
-	if got := m.peek(top, len(above)); string(got[sp-uint64(top):]) != string(above[sp-uint64(top):]) {
-		wrong = append(wrong, "stack above rsp")
-	}
-	if want.Verdict&bpf.VerdictErrno != 0 && want.Verdict.Kind() == bpf.VerdictReject {
-		if got := binary.LittleEndian.Uint32(m.ask(cmdErrno, 0, 0)); got != want.Errno {
-			wrong = append(wrong, "errno")
-		}
-	}
-	count := func(name string, off int, is bool) {
-		n := uint64(0)
-		if is {
-			n = 1
-		}
-		if m.counter(l, off) != n {
-			wrong = append(wrong, name)
-		}
-	}
-	count("calls", CounterCalls, true)
-	count("rejects", CounterRejects, wantOutcome == hasReturned)
-	count("faults", CounterFaults, want.Faulted)
-	count("fuel", CounterFuel, want.OutOfFuel)
-	count("logs", CounterLogs, want.Verdict.Kind() == bpf.VerdictLog)
-	if len(wrong) > 0 {
-		t.Errorf("seed %d, ABI %d, free %v, mode %d: %s differ\nwant %+v\ngot outcome %d, registers %x\nwant registers %x\n%v",
-			seed, s.ABI, s.Free, l.Faults, strings.Join(wrong, ", "), want, outcome, out.GPR, expect.GPR, bpf.Disassemble(u.Insns))
+	if wrong := x.differences(want); len(wrong) > 0 {
+		t.Errorf("seed %d, ABI %d, free %v, mode %d: %s differ; want %+v\n%v",
+			seed, x.s.ABI, x.s.Free, x.l.Faults, strings.Join(wrong, ", "), want, bpf.Disassemble(p.Unit().Insns))
 	}
 	return want
 }

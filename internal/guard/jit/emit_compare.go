@@ -153,24 +153,18 @@ func (e *emitter) find(v *value) {
 	f := finder{paid: e.result(v)}
 	f.scanner = scanner{c: v.temp[0], end: v.temp[1], mask: v.temp[2], t: v.temp[3]}
 	f.comparer = comparer{x: v.temp[4], y: v.temp[5], rest: v.temp[6], t: v.temp[3]}
-	a, n, needle, m := v.args[0], v.args[1], v.args[2], v.args[3]
-	t := v.temp[3]
+	a, t := v.args[0], v.temp[3]
 	exhausted, absent, done := e.Label(), e.Label(), e.Label()
-	next, candidate, differ, match, compared := e.Label(), e.Label(), e.Label(), e.Label(), e.Label()
+	next, candidate := e.Label(), e.Label()
 
-	e.length(f.rest, n)
-	e.length(t, m)
-	e.Test(8, t, t)
-	e.Jcc(amd64.CondE, e.land())
-	e.Op(amd64.Cmp, 8, f.rest, t)
-	e.Jcc(amd64.CondB, absent)
+	e.findLengths(f, v, absent)
 	e.Op(amd64.Xor, 4, f.paid, f.paid)
 	e.findEnd(f, v)
 	e.move(f.c, a)
 	e.Op(amd64.Cmp, 8, f.c, f.end)
 	e.Jcc(amd64.CondE, exhausted)
 	e.userHalf(f.c, t)
-	e.firstOfNeedle(f, needle)
+	e.firstOfNeedle(f, v.args[2])
 	e.OpImm(amd64.And, 8, f.c, -16)
 	e.firstChunk(f.scanner, a, f.x)
 	e.Test(4, f.mask, f.mask)
@@ -179,8 +173,40 @@ func (e *emitter) find(v *value) {
 	e.nextChunk(f.scanner, exhausted)
 	e.Test(4, f.mask, f.mask)
 	e.Jcc(amd64.CondE, next)
-
 	e.Bind(candidate)
+	e.tryCandidate(f, v, exhausted, done)
+	e.findEnd(f, v)
+	e.Test(4, f.mask, f.mask)
+	e.Jcc(amd64.CondNE, candidate)
+	e.Jmp(next)
+
+	e.Bind(exhausted)
+	e.places(f.x, v, t)
+	e.Op(amd64.Add, 4, e.regs.fuel.reg, f.paid) // what was paid counts towards the whole
+	e.payFor(f.x, t)
+	e.Bind(absent)
+	e.MovImm(f.paid, -1)
+	e.Bind(done)
+}
+
+// findLengths faults on lengths out of range, and goes to absent when the needle
+// is longer than the haystack.
+func (e *emitter) findLengths(f finder, v *value, absent amd64.Label) {
+	t := v.temp[3]
+	e.length(f.rest, v.args[1])
+	e.length(t, v.args[3])
+	e.Test(8, t, t)
+	e.Jcc(amd64.CondE, e.land())
+	e.Op(amd64.Cmp, 8, f.rest, t)
+	e.Jcc(amd64.CondB, absent)
+}
+
+// tryCandidate takes the lowest bit off the mask and compares the rest of the
+// needle behind that place. It goes to done with the result, to exhausted when
+// the place is past the end, or falls through when the needle is not there.
+func (e *emitter) tryCandidate(f finder, v *value, exhausted, done amd64.Label) {
+	a, needle, m, t := v.args[0], v.args[2], v.args[3], v.temp[3]
+	differ, match, compared := e.Label(), e.Label(), e.Label()
 	e.Bsf(4, t, f.mask)
 	e.Lea(f.x, amd64.Indexed(f.c, t, 1, 0))
 	e.Op(amd64.Cmp, 8, f.x, f.end)
@@ -213,18 +239,6 @@ func (e *emitter) find(v *value) {
 	e.OpImm(amd64.Sub, 8, f.x, 1)
 	e.affordable(f.x, f.y)
 	e.payDiffering(f.comparer)
-	e.findEnd(f, v)
-	e.Test(4, f.mask, f.mask)
-	e.Jcc(amd64.CondNE, candidate)
-	e.Jmp(next)
-
-	e.Bind(exhausted)
-	e.places(f.x, v, t)
-	e.Op(amd64.Add, 4, e.regs.fuel.reg, f.paid) // what was paid counts towards the whole
-	e.payFor(f.x, t)
-	e.Bind(absent)
-	e.MovImm(f.paid, -1)
-	e.Bind(done)
 }
 
 // places sets dst to at how many places the needle could stand; t is clobbered.
