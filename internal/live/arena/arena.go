@@ -95,7 +95,7 @@ func New(base address.Addr, in Info) *Arena {
 	return a
 }
 
-// Code, State and Shared are the ranges of the three regions.
+// Code is the range of the code region.
 func (a *Arena) Code() Range {
 	return Range{a.Base, a.Base.Add(int64(a.Header.code))}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,7 +21,8 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
-var fullSweep = flag.Bool("sweep", false, "die after every step of every verb, not after a sample")
+// fullSweep dies after every step of every verb, not after a sample.
+var fullSweep = os.Getenv("PIE_TEST_LONG") != ""
 
 // frozenLimit is the longest the target may stand still, whatever happens to
 // pie (DESIGN §7); the sweep adds what a busy machine takes to notice.
@@ -161,7 +161,7 @@ func sweep(t *testing.T, verb string, sig syscall.Signal, fresh bool) {
 	total, _ := v.startSpy(t, verb, 0, sig)
 	t.Logf("%d steps", total)
 	stride := 1
-	if !*fullSweep {
+	if !fullSweep {
 		stride = max(1, total/12)
 		if sig == syscall.SIGSTOP {
 			stride = max(1, total/4)
