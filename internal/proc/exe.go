@@ -105,13 +105,8 @@ func (p *Process) identityInRoot(name string) (Identity, error) {
 		id  Identity
 		err error
 	}
-	root, err := p.open("root", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return Identity{}, err
-	}
-	r, err := within(FileTimeout, func() result {
-		defer root.Close()
-		fd, err := openInRoot(int(root.Fd()), name)
+	r, err := within(p.timeout, func() result {
+		fd, err := p.lookup(name)
 		if err != nil {
 			return result{err: err}
 		}

@@ -15,7 +15,7 @@ import (
 // file system that is slower is treated as hostile.
 const FileTimeout = 5 * time.Second
 
-// maxReadAhead bounds what one ReadAt asks of the file system.
+// maxRead bounds what one ReadAt asks of the file system.
 const maxRead = 1 << 30
 
 // ErrSlowFile says that a file system did not answer within FileTimeout.
@@ -31,8 +31,9 @@ var ErrReplaced = errors.New("the mapped file is no longer at its path")
 // File is a regular file a process has mapped, open for reading. Reads have a
 // deadline. It implements io.ReaderAt.
 type File struct {
-	f    *os.File
-	Size int64 // bytes, when it was opened
+	f       *os.File
+	timeout time.Duration
+	Size    int64 // bytes, when it was opened
 	// Dev and Inode are as stat(2) gives them.
 	Dev, Inode uint64
 }
@@ -52,7 +53,7 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 		b   []byte
 		err error
 	}
-	r, err := within(FileTimeout, func() result {
+	r, err := within(f.timeout, func() result {
 		own := make([]byte, len(b))
 		n, err := f.f.ReadAt(own, off)
 		return result{own[:n], err}
@@ -112,22 +113,10 @@ func (p *Process) openByPath(m Mapping) (*File, error) {
 	return f, nil
 }
 
-// openInRoot opens a path (O_PATH) as if dir were the root directory.
-func openInRoot(dir int, path string) (int, error) {
-	return unix.Openat2(dir, path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
-}
-
 // OpenInRoot opens a regular file by its path in the process's root directory
 // and mount namespace. Symbolic links and ".." never lead out of that root.
 func (p *Process) OpenInRoot(path string) (*File, error) {
-	root, err := p.open("root", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, err
-	}
-	f, err := openRegular(path, func() (int, error) { return openInRoot(int(root.Fd()), path) }, func() { root.Close() })
+	f, err := p.openRegular(path, func() (int, error) { return p.lookup(path) }, func() {})
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: opening %q in its root: %w", p.pid, path, err)
 	}
@@ -141,7 +130,7 @@ func (p *Process) openFile(name string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", p.pid, err)
 	}
-	f, err := openRegular(name, func() (int, error) { return unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0) }, func() { unix.Close(dir) })
+	f, err := p.openRegular(name, func() (int, error) { return unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0) }, func() { unix.Close(dir) })
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, goneOr(err))
 	}
@@ -151,13 +140,13 @@ func (p *Process) openFile(name string) (*File, error) {
 // openRegular finds a file with find, which opens it as O_PATH and so without
 // effects, and reopens it for reading if it is a regular file. done is called
 // when find has returned.
-func openRegular(name string, find func() (int, error), done func()) (*File, error) {
+func (p *Process) openRegular(name string, find func() (int, error), done func()) (*File, error) {
 	type result struct {
 		f   *File
 		err error
 	}
-	r, err := within(FileTimeout, func() result {
-		f, err := reopen(name, find, done)
+	r, err := within(p.timeout, func() result {
+		f, err := p.reopen(name, find, done)
 		return result{f, err}
 	}, func(late result) {
 		if late.f != nil {
@@ -170,25 +159,34 @@ func openRegular(name string, find func() (int, error), done func()) (*File, err
 	return r.f, r.err
 }
 
-func reopen(name string, find func() (int, error), done func()) (*File, error) {
+func (p *Process) reopen(name string, find func() (int, error), done func()) (*File, error) {
 	fd, err := find()
 	done()
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, ErrNotRegular
 	}
+	if err := p.checkFS(fd); err != nil {
+		return nil, err
+	}
 	own, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &File{f: os.NewFile(uintptr(own), name), Size: st.Size, Dev: st.Dev, Inode: st.Ino}, nil
+	f := os.NewFile(uintptr(own), name)
+	var now unix.Stat_t
+	if err := unix.Fstat(own, &now); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &File{f: f, timeout: p.timeout, Size: now.Size, Dev: now.Dev, Inode: now.Ino}, nil
 }
 
 // within runs f and waits at most d for it. A call that is late goes on in

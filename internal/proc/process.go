@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,8 @@ type Process struct {
 	// memErr is why mem is nil.
 	memErr error
 	start  uint64
+	// timeout is how long its files may take to open or to read: FileTimeout.
+	timeout time.Duration
 }
 
 // Open pins the process pid of the caller's pid namespace. Neither the right
@@ -41,7 +44,7 @@ func Open(pid int) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", pid, goneOr(err))
 	}
-	p := &Process{pid: pid, dir: dir}
+	p := &Process{pid: pid, dir: dir, timeout: FileTimeout}
 	stat, err := p.readSmall("stat")
 	if err == nil {
 		_, p.start, err = ParseStat(stat)

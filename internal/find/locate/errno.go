@@ -58,9 +58,9 @@ func (s *Set) errnoOffset(im *Image, v address.Vaddr) (int32, error) {
 		if !im.Contains(a) {
 			return 0, fmt.Errorf("a load from %v, outside the image", a)
 		}
-		var b [8]byte
-		_, err := s.p.ReadAt(b[:], a)
-		return int64(binary.LittleEndian.Uint64(b[:])), err
+		var word [1]uint64
+		err := s.words(word[:], a)
+		return int64(word[0]), err
 	}
 	off, err := m.run()
 	if err != nil {

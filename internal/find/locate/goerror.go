@@ -1,7 +1,6 @@
 package locate
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -175,20 +174,8 @@ func (s *Set) goString(a address.Addr) (string, error) {
 		return "", err
 	}
 	b := make([]byte, min(header[1], 256))
-	if _, err := s.p.ReadAt(b, address.Addr(header[0])); err != nil {
+	if err := s.read(b, address.Addr(header[0])); err != nil {
 		return "", err
 	}
 	return string(b), nil
-}
-
-// words reads consecutive 8-byte words.
-func (s *Set) words(out []uint64, a address.Addr) error {
-	b := make([]byte, 8*len(out))
-	if _, err := s.p.ReadAt(b, a); err != nil {
-		return err
-	}
-	for i := range out {
-		out[i] = binary.LittleEndian.Uint64(b[8*i:])
-	}
-	return nil
 }

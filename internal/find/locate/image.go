@@ -59,7 +59,8 @@ type Set struct {
 	// function in one of them is not found.
 	Skipped []error
 
-	p Target
+	p    Target
+	maps []proc.Mapping
 }
 
 // Images opens the executable and every library of a process. The executable
@@ -72,7 +73,7 @@ func Images(p Target) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := &Set{p: p}
+	set := &Set{p: p, maps: maps}
 	groups := byFile(maps)
 	exe, err := set.addExe(p, groups)
 	if err != nil {
