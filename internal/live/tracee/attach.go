@@ -74,7 +74,9 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 	if err := a.stop(ctx, tid); err != nil {
 		return err
 	}
-	err = do(a)
+	if err = a.checkGadgets(); err == nil {
+		err = do(a)
+	}
 	return errors.Join(err, a.release())
 }
 

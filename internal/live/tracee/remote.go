@@ -105,9 +105,6 @@ func (a *Attached) enter() error {
 	if r.regs.Cs != userCS64 {
 		return fmt.Errorf("pid %d: thread %d runs 32-bit code: %w", a.p.Pid(), a.tid, ErrNoRemoteSyscall)
 	}
-	if err := a.checkGadgets(); err != nil {
-		return err
-	}
 	if err := a.leaveRseq(); err != nil {
 		return err
 	}
@@ -133,6 +130,9 @@ func (a *Attached) enter() error {
 // checkGadgets looks at the instructions again, now that the thread stands
 // still: the program may have been replaced by exec since they were found.
 func (a *Attached) checkGadgets() error {
+	if a.remote.refusal != nil {
+		return nil // none will be used
+	}
 	for _, g := range [...]struct {
 		at   address.Addr
 		code []byte

@@ -1,0 +1,141 @@
+package tracee
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestParseUserState(t *testing.T) {
+	for text, want := range map[string]userState{
+		"running\n": {running: true, nr: -1},
+		"0 0x4 0x7ffd1c 0x2000 0x8 0x0 0x0 0x7ffd00 0x7f1234\n": {nr: 0, sp: 0x7ffd00, pc: 0x7f1234},
+		"-1 0x7ffd00 0x401000\n":                                {nr: -1, sp: 0x7ffd00, pc: 0x401000},
+	} {
+		got, err := parseUserState([]byte(text))
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v; want %+v", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "walking", "0 1 2", "x 0x1 0x2", "0 0x4 0x7 0x2 0x8 0x0 0x0 0x7 0x7g", strings.Repeat("1 ", 100)} {
+		if got, err := parseUserState([]byte(text)); err == nil && got.nr != 0 {
+			t.Errorf("%q: %+v, no error", text, got)
+		}
+	}
+}
+
+func FuzzParseUserState(f *testing.F) {
+	f.Add([]byte("running"))
+	f.Add([]byte("0 0x4 0x7ffd1c 0x2000 0x8 0x0 0x0 0x7ffd00 0x7f1234"))
+	f.Fuzz(func(t *testing.T, b []byte) { _, _ = parseUserState(b) })
+}
+
+func TestMemoryLeft(t *testing.T) {
+	v1 := map[string]string{
+		"a/b/memory.limit_in_bytes": "9223372036854771712", "a/b/memory.usage_in_bytes": "100",
+		"a/memory.limit_in_bytes": "5000", "a/memory.usage_in_bytes": "4000",
+		"memory.limit_in_bytes": "9223372036854771712", "memory.usage_in_bytes": "900000",
+	}
+	v2 := map[string]string{
+		"a/b/memory.max": "max", "a/b/memory.current": "100",
+		"a/memory.max": "5000", "a/memory.current": "6000",
+	}
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		g     cgroup
+		want  uint64
+	}{
+		{"v1, limited by the parent", v1, cgroup{path: "/a/b", controllers: "memory"}, 1000},
+		{"v1, unlimited", v1, cgroup{path: "/", controllers: "memory"}, NoLimit},
+		{"v1, no memory controller", v1, cgroup{path: "/a/b", controllers: "cpu,cpuacct"}, NoLimit},
+		{"v2, already beyond", v2, cgroup{path: "/a/b", unified: true}, 0},
+		{"v2, a path that leads out", v2, cgroup{path: "/../../a", unified: true}, 0},
+	} {
+		dir := t.TempDir()
+		for name, text := range c.files {
+			path := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, []byte(text+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.g.mount = dir
+		if got := c.g.memoryLeft(); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestHeadroomOfAddressSpace(t *testing.T) {
+	v := startVictim(t, "victim", "read", "1")
+	p := v.open()
+	defer p.Close()
+	h, err := p.Headroom()
+	if err != nil || h.AddressSpace != NoLimit || h.Frozen || h.LocksFuture {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	limit := unix.Rlimit{Cur: 1 << 30, Max: 1 << 30}
+	if err := unix.Prlimit(v.pid(), unix.RLIMIT_AS, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = p.Headroom(); err != nil || h.AddressSpace > 1<<30 || h.AddressSpace < 1<<28 {
+		t.Errorf("below a limit of 1 GiB: %v, %v", h, err)
+	}
+}
+
+func TestFamily(t *testing.T) {
+	v := startVictim(t, "victim", "vfork", "1")
+	p := v.open()
+	defer p.Close()
+	waitFor(t, "a vfork child", func() bool {
+		children, err1 := p.Children()
+		sharing, err2 := p.SharingMM()
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		return len(sharing) == 1 && slices.Contains(children, sharing[0])
+	})
+	plain := exec.Command("sleep", "1")
+	if err := plain.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = plain.Wait() }()
+	if sameMM(v.pid(), plain.Process.Pid) {
+		t.Error("two unrelated processes share memory")
+	}
+}
+
+// A watchdog must not outlive its tracer, nor be waited for by it.
+func TestWatchdogEndsWithItsTracer(t *testing.T) {
+	tr, err := NewTracer(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := tr.watchdog.process.Pid
+	tr.Close()
+	waitFor(t, "the watchdog to end", func() bool { return unix.Kill(pid, 0) == unix.ESRCH })
+}
+
+// A watchdog that is killed is replaced before anything is stopped.
+func TestWatchdogIsReplaced(t *testing.T) {
+	tr := newTracer(t)
+	v := startVictim(t, "victim", "read", "1")
+	p := v.open()
+	defer p.Close()
+	both(t, tr, v, 1)
+	if err := tr.watchdog.process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(20 * time.Millisecond)
+	both(t, tr, v, 1)
+	v.mustProgress()
+}
