@@ -31,6 +31,7 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 	if err != nil {
 		return Guard{}, err
 	}
+	site.Warnings = append(site.Warnings, unusualResults(g.Program, g.Function)...)
 	place, err := allot(in, g, site)
 	if err != nil {
 		return Guard{}, err

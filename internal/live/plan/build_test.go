@@ -227,3 +227,25 @@ func TestMovedCall(t *testing.T) {
 		t.Errorf("described as\n%s", p.Describe())
 	}
 }
+
+func TestUnusualResult(t *testing.T) {
+	for _, c := range []struct {
+		name, code string
+		warned     bool
+	}{
+		{"returns 0 or -1", "53/48 89 fb/85 ff/74 04/31 c0/5b/c3/83 c8 ff/5b/c3", false},
+		{"returns 1 or 2", "53/48 89 fb/85 ff/74 07/b8 01 00 00 00/5b/c3/b8 02 00 00 00/5b/c3", true},
+		{"returns what it computes", "53/48 89 fb/89 f8/5b/c3", false},
+	} {
+		f, image := function(t, c.code)
+		in := Input{Build: "test", Space: space(image)}.with(t, "A", f, image)
+		in.Guards[0].Program = program(t, rejectNull)
+		p, err := Build(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := p.Guards()[0].Where.Warnings; (len(w) > 0) != c.warned {
+			t.Errorf("%s: %q", c.name, w)
+		}
+	}
+}
