@@ -10,6 +10,7 @@ import (
 // absorb adds a state to what is known at p. It returns the state to follow from
 // there, or nil when everything it allows is known already.
 func (a *analysis) absorb(p *point, s *state) *state {
+	a.steps += len(p.states) * s.slots() / 16 // comparing large states takes time
 	for _, t := range p.states {
 		if s.leq(t) {
 			return nil

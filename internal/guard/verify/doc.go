@@ -42,7 +42,8 @@
 // constant 0, and shifting by a constant of the width or more, are refused as
 // mistakes (the interpreter masks such shifts). Instructions that nothing leads
 // to are refused; those behind a branch that is never taken are allowed and
-// reported as not Reachable. Reads of the first bytes of a symbol's variable
-// (SymbolBytes) cannot fault: locate found it mapped, and a Reject needs them
-// where a fault has nowhere to go.
+// reported as not Reachable. Reads of a Go error's two words (SymbolBytes) cannot
+// fault: locate found it mapped, and a Reject needs them where a fault has nowhere
+// to go. A read that can only fault, and a loop that never ends, are refused even
+// where onfault or fuel would end them: the author meant something else.
 package verify

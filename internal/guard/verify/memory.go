@@ -81,13 +81,12 @@ func (a *analysis) load(ctx *context, pc int, s *state, i bpf.Insn) (goesOn bool
 func loaded(i bpf.Insn) scalar.Set { return scalar.Loaded(i.Width(), i.Mode() == bpf.ModeMEMSX) }
 
 // SymbolBytes is how many bytes at a symbol's address a guard may read without
-// it counting as a read that can fault: a data word of a variable that locate
-// found mapped, and the two words of a Go error.
+// it counting as a read that can fault: the two words of a Go error, which locate
+// found mapped and which the Go runtime never unmaps. Of other variables neither
+// size nor alignment is known here, so that a word there may reach into a page
+// that is not mapped.
 func SymbolBytes(k bpf.SymbolKind) int {
-	switch k {
-	case bpf.SymbolData:
-		return 8
-	case bpf.SymbolGoError:
+	if k == bpf.SymbolGoError {
 		return 16
 	}
 	return 0

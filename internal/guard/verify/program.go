@@ -104,7 +104,7 @@ const (
 	RegionFrame                // the call's frame: words in registers, no memory
 	RegionStack                // the guard's own stack, this function's or a caller's
 	RegionRodata               // Unit.Rodata
-	RegionSymbol               // a variable of the target at a known small offset: cannot fault
+	RegionSymbol               // a Go error of the target, through its symbol: cannot fault
 	RegionTarget               // target memory: can fault
 	RegionMixed                // several of stack, rodata and symbol: cannot fault
 )

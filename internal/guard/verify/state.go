@@ -53,14 +53,17 @@ func (s *state) clone() *state {
 	return &c
 }
 
-// size estimates the bytes that keeping s costs.
-func (s *state) size() int {
-	n := 2048
+// slots is how many words of stack s has.
+func (s *state) slots() int {
+	n := 0
 	for _, st := range s.stacks {
-		n += len(st) * 112
+		n += len(st)
 	}
 	return n
 }
+
+// size estimates the bytes that keeping s costs.
+func (s *state) size() int { return 2048 + 112*s.slots() }
 
 // slot returns slot k at a depth as it is.
 func (s *state) slot(depth int32, k int) slot {
