@@ -143,3 +143,19 @@ func FuzzParseStatus(f *testing.F) {
 		_, _, _ = ParseStat(text)
 	})
 }
+
+func FuzzParseMounts(f *testing.F) {
+	own, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(own)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		mounts, err := parseMounts(text)
+		for _, m := range mounts {
+			if err != nil || m.fstype == "" {
+				t.Errorf("%+v, %v", m, err)
+			}
+		}
+	})
+}

@@ -1,13 +1,13 @@
 package locate
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
 // Bounds of Function.Text, in bytes.
@@ -55,13 +55,28 @@ func setText(f *Function, size uint64) error {
 		return err
 	}
 	if trim {
-		f.Size = uint64(len(bytes.TrimRight(text, "\xcc\x90\x00")))
-		f.Text = text
-		return nil
+		size = codeSize(text)
 	}
 	f.Size = size
 	f.Text = text[:size+padding(text[size:])]
 	return nil
+}
+
+// codeSize returns how much of text is code before the padding at its end. It
+// goes by instructions, since the last one may end in bytes that look like
+// padding. Where it cannot be decoded all of it counts as code.
+func codeSize(text []byte) uint64 {
+	for off := 0; off < len(text); {
+		if padding(text[off:]) == uint64(len(text)-off) {
+			return uint64(off)
+		}
+		in, err := amd64.Decode(text[off:], address.Addr(off))
+		if err != nil {
+			break
+		}
+		off += in.Len
+	}
+	return uint64(len(text))
 }
 
 // next returns the first known start of a function above v.
