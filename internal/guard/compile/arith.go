@@ -153,7 +153,7 @@ func (l *lowerer) binary(in *instance, i *ssa.BinOp) value {
 	}
 	t, ok := scalar(i.Type())
 	if !ok {
-		l.fail("strings can only be constants", "a guard cannot compute with %s values", typeName(i.Type()))
+		l.fail("", "a guard cannot compute with %s values", typeName(i.Type()))
 		return value{}
 	}
 	a, b := l.scalar(in, i.X), l.scalar(in, i.Y)

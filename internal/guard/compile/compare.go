@@ -139,12 +139,19 @@ func (l *lowerer) comparable(t types.Type, x, y value) bool {
 		l.fail("use EqualMem, or compare Addr and Len", "pieces of memory cannot be compared with ==")
 	case x.text != nil || y.text != nil:
 		l.fail("memory of the target is compared with Mem's methods", "strings cannot be compared")
+	case isFloat(t):
+		l.fail("read the bits as an integer of the same size, and compare those", "a guard has no floating-point arithmetic")
 	case x.place != nil || y.place != nil:
 		l.fail("", "pointers to local variables cannot be compared")
 	case len(x.parts) != len(y.parts) || len(x.parts) == 0:
 		l.fail("compare what is in them", "values of type %s cannot be compared", typeName(t))
 	}
 	return l.err == nil
+}
+
+func isFloat(t types.Type) bool {
+	b, ok := t.Underlying().(*types.Basic)
+	return ok && b.Info()&(types.IsFloat|types.IsComplex) != 0
 }
 
 // comparison lowers a comparison whose value is used.

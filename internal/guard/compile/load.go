@@ -38,7 +38,7 @@ type module struct {
 // bounded: size, then nesting, then syntax outside the subset, then types, then
 // the size of types.
 func load(files map[string][]byte) (*module, []*Error) {
-	m := &module{fset: token.NewFileSet(), sizes: types.SizesFor("gc", "amd64")}
+	m := &module{fset: token.NewFileSet(), sizes: newSizes()}
 	for _, stage := range []func(map[string][]byte){m.parse, m.screen, m.check, m.build} {
 		if stage(files); len(m.errs) > 0 {
 			return nil, m.errs

@@ -15,6 +15,7 @@ import (
 const (
 	maxInsns  = 12_000 // in the intermediate form
 	maxInline = 32     // functions inside one another
+	callCost  = 4      // instructions that inlining a function counts as, if nothing is left of it
 )
 
 // lowerer builds the intermediate form of one guard.

@@ -47,6 +47,10 @@ func (l *lowerer) call(fn *ssa.Function, args []value, tail bool) []value {
 		l.fail("", "%s has no body", fn.Name())
 		return nil
 	}
+	if l.insns += callCost; l.insns > maxInsns {
+		l.tooLarge()
+		return nil
+	}
 	l.active = append(l.active, fn)
 	in := &instance{fn: fn, vals: map[ssa.Value]value{}, allocs: map[*ssa.Alloc]*alloc{}, entry: map[*ssa.BasicBlock]*block{}, tail: tail}
 	for i, p := range fn.Params {
@@ -68,8 +72,8 @@ func (l *lowerer) call(fn *ssa.Function, args []value, tail bool) []value {
 	}
 	l.depth = outer
 	l.phis(in)
-	results := l.join(in)
 	l.pos = pos
+	results := l.join(in)
 	l.active = l.active[:len(l.active)-1]
 	return results
 }
@@ -131,6 +135,12 @@ func (l *lowerer) phi(in *instance, p *ssa.Phi) value {
 	}
 	if !loop && len(vals) > 0 && allSame(vals) {
 		return vals[0]
+	}
+	for _, v := range vals {
+		if v.place != nil {
+			l.fail("write the cases out, each with its own variable", "a pointer to a local variable cannot depend on a condition")
+			return value{}
+		}
 	}
 	if isLib(p.Type(), "Verdict") {
 		return value{verdict: &verdict{phi: p}}

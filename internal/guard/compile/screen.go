@@ -10,13 +10,14 @@ import (
 const (
 	maxNesting = 500    // of the syntax tree
 	maxNodes   = 60_000 // of the syntax tree, all files together
+	maxForks   = 3_000  // places where control forks: what SSA costs grows with its square
 )
 
 // screen refuses what is outside the subset and can be told from syntax alone,
 // where the message can point at the very token; and what would be expensive to
 // type-check.
 func (m *module) screen(map[string][]byte) {
-	nodes := 0
+	nodes, forks := 0, 0
 	for _, f := range m.files {
 		depth, tooDeep := 0, false
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -25,6 +26,7 @@ func (m *module) screen(map[string][]byte) {
 				return false
 			}
 			nodes++
+			forks += fork(n)
 			if depth >= maxNesting && !tooDeep {
 				tooDeep = true
 				m.refuse(n.Pos(), "name the parts of the expression, or move them into functions", "nested more than %d deep", maxNesting)
@@ -35,14 +37,15 @@ func (m *module) screen(map[string][]byte) {
 			depth++
 			return true
 		})
-		if nodes > maxNodes {
-			m.refuse(f.Package, "a guard is a short check", "the prepatch is too large: more than %d syntax nodes", maxNodes)
+		if nodes > maxNodes || forks > maxForks {
+			m.refuse(f.Package, "a guard is a short check", "the prepatch is too large: more than %d syntax nodes, or %d conditions and loops", maxNodes, maxForks)
 		}
 	}
 	if len(m.errs) > 0 {
 		return
 	}
 	m.screenConstants()
+	m.screenTypes()
 	for _, f := range m.files {
 		m.screenImports(f)
 		for _, d := range f.Decls {
@@ -50,6 +53,21 @@ func (m *module) screen(map[string][]byte) {
 		}
 		ast.Inspect(f, m.screenNode)
 	}
+}
+
+// fork is how many forks of control n is.
+func fork(n ast.Node) int {
+	switch n := n.(type) {
+	case *ast.IfStmt, *ast.ForStmt, *ast.RangeStmt:
+		return 1
+	case *ast.CaseClause:
+		return len(n.List)
+	case *ast.BinaryExpr:
+		if n.Op == token.LAND || n.Op == token.LOR {
+			return 1
+		}
+	}
+	return 0
 }
 
 func (m *module) screenImports(f *ast.File) {

@@ -57,7 +57,7 @@ func (m *module) screenConstants() {
 type constants struct {
 	exprs  map[string][]ast.Expr
 	length map[string]int
-	active map[string]bool // being computed: a cycle, which go/types refuses
+	active map[string]bool // being computed: a cycle, which has no end
 }
 
 func (s *constants) of(e ast.Expr) int {
@@ -89,7 +89,7 @@ func (s *constants) name(name string) int {
 		return n
 	}
 	if s.active[name] {
-		return 0
+		return maxText + 1
 	}
 	s.active[name] = true
 	longest := 0

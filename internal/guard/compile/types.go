@@ -195,7 +195,7 @@ func (m *module) checkSize(at ast.Node, fields int64, t types.Type) {
 func unheld(t types.Type) (instead, why string) {
 	switch u := t.Underlying().(type) {
 	case *types.Basic:
-		if u.Info()&(types.IsFloat|types.IsComplex) != 0 {
+		if isFloat(u) {
 			return "read the bits as an integer of the same size, and compare those", "a guard has no floating-point arithmetic"
 		}
 	case *types.Interface:

@@ -1,0 +1,191 @@
+package compile
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+)
+
+// prelude is in front of each snippet below; a snippet's first line is line 1.
+const prelude = `package prepatch; import "github.com/patch-integration-engine/pie/libpie"; type rec struct { a int32; b *rec; c [4]uint16; ok bool };`
+
+// refuse compiles a file and returns what it is refused for, one line each.
+func refuse(t *testing.T, src string) []string {
+	t.Helper()
+	p := &source.Prepatch{ID: "X", Guards: []source.Guard{{Name: "G", OnFault: source.Action{Pass: true}, OnFuel: source.Action{Pass: true}}}}
+	_, err := Compile(p, map[string][]byte{"g.go": []byte(src)})
+	if err == nil {
+		return nil
+	}
+	var lines []string
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		t.Fatalf("%T is not joined errors", err)
+	}
+	for _, e := range joined.Unwrap() {
+		var ce *Error
+		if !errors.As(e, &ce) {
+			t.Fatalf("%T is no *Error: %v", e, e)
+		}
+		lines = append(lines, e.Error())
+	}
+	return lines
+}
+
+// What is outside the subset is refused where it stands, with the reason and,
+// mostly, what to write instead.
+func TestRefusals(t *testing.T) {
+	for _, test := range []struct{ name, src, at, want string }{
+		// Statements and expressions.
+		{"goroutine", "func G(c *libpie.Call) libpie.Verdict {\n\tgo f()\n\treturn libpie.Pass() }; func f() {}", "2:2", "cannot start goroutines: it runs on the caller's thread; do the work in the guard itself"},
+		{"defer", "func G(c *libpie.Call) libpie.Verdict {\n\tdefer f()\n\treturn libpie.Pass() }; func f() {}", "2:2", "cannot defer"},
+		{"channel", "func G(c *libpie.Call) libpie.Verdict {\n\tvar x chan int; _ = x\n\treturn libpie.Pass() }", "2:8", "cannot use channels"},
+		{"select", "func G(c *libpie.Call) libpie.Verdict {\n\tselect {}\n}", "2:2", "cannot use channels"},
+		{"closure", "func G(c *libpie.Call) libpie.Verdict {\n\tf := func() int { return 1 }; _ = f()\n\treturn libpie.Pass() }", "2:7", "cannot use closures; declare a function"},
+		{"map", "func G(c *libpie.Call) libpie.Verdict {\n\tvar m map[int]int; _ = m\n\treturn libpie.Pass() }", "2:8", "cannot use maps; use a switch"},
+		{"interface", "func G(c *libpie.Call) libpie.Verdict {\n\tvar x interface{ f() }; _ = x\n\treturn libpie.Pass() }", "2:8", "cannot use interfaces"},
+		{"any", "func G(c *libpie.Call) libpie.Verdict {\n\tvar x any = 1; _ = x\n\treturn libpie.Pass() }", "2:6", "cannot hold an interface value"},
+		{"error", "func f() error { return nil }\nfunc G(c *libpie.Call) libpie.Verdict {\n\terr := f(); if err != nil { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "3:2", "cannot hold an interface value; use the concrete type; an error that the function is given is a libpie.GoError"},
+		{"type switch", "func G(c *libpie.Call, x any) libpie.Verdict {\n\tswitch x.(type) {}\n\treturn libpie.Pass() }", "2:2", "cannot use interfaces"},
+		{"slice type", "func G(c *libpie.Call) libpie.Verdict {\n\tvar s []byte; _ = s\n\treturn libpie.Pass() }", "2:8", "cannot use slices; use an array with a fixed length, or c.Bytes"},
+		{"slice of array", "func G(c *libpie.Call) libpie.Verdict {\n\tvar a [4]int; x := a[1:2]; return libpie.Reject(x[0]) }", "2:22", "cannot use slices; Mem has Slice; arrays are used by index"},
+		{"append", "func G(c *libpie.Call, s libpie.GoSlice) libpie.Verdict {\n\t_ = append([]int{}, 1)\n\treturn libpie.Pass() }", "2:6", "cannot use append"},
+		{"make", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = make([]int, 3)\n\treturn libpie.Pass() }", "2:6", "cannot use make; use an array with a fixed length"},
+		{"new", "func G(c *libpie.Call) libpie.Verdict {\n\tp := new(int); return libpie.Reject(*p) }", "2:7", "cannot use new; declare a variable"},
+		{"print", "func G(c *libpie.Call) libpie.Verdict {\n\tprintln(1); return libpie.Pass() }", "2:2", "cannot use println; return libpie.Log"},
+		{"recover", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = recover(); return libpie.Pass() }", "2:6", "always ends the guard with its onfault"},
+		{"goto", "func G(c *libpie.Call) libpie.Verdict {\nL:\n\tgoto L }", "3:2", "cannot use goto; use for, break and continue"},
+		{"float", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tx := float64(n); if x > 1 { return libpie.Pass() }; return libpie.RejectVoid() }", "2:2", "no floating-point arithmetic; read the bits as an integer"},
+		{"float result", "func half(n int32) float32 { return 1 }\nfunc G(c *libpie.Call, n int32) libpie.Verdict {\n\tif half(n) > 2 { return libpie.RejectVoid() }; return libpie.Pass() }", "3:13", "no floating-point arithmetic"},
+		{"complex", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = 2i\n\treturn libpie.Pass() }", "2:6", "complex"},
+		{"recursion", "func f(n int) int {\n\tif n == 0 { return 0 }; return f(n-1) }\nfunc G(c *libpie.Call, n int) libpie.Verdict { return libpie.Reject(f(n)) }", "2:34", "f calls itself: a guard has no recursion; use a loop"},
+		{"mutual recursion", "func f(n int) int { return g(n-1) }\nfunc g(n int) int { return f(n) }\nfunc G(c *libpie.Call, n int) libpie.Verdict { return libpie.Reject(f(n)) }", "2:29", "calls itself"},
+		{"function value", "func f() int { return 1 }\nfunc G(c *libpie.Call) libpie.Verdict {\n\tx := f; return libpie.Reject(x()) }", "3:2", "cannot hold a function value; call the function by its name"},
+		{"method value", "func (r rec) f() int { return 1 }\nfunc G(c *libpie.Call, r *rec) libpie.Verdict {\n\tx := r.f; return libpie.Reject(x()) }", "3:2", "function value"},
+		{"range over function", "func f(yield func(int) bool) {}\nfunc G(c *libpie.Call) libpie.Verdict {\n\tfor range f { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "1:8", "cannot hold a function value"},
+		{"range over text", "func G(c *libpie.Call) libpie.Verdict {\n\tfor range \"abc\" { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "2:", "cannot use"},
+
+		// Declarations.
+		{"variable", "var n = 3\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(n) }", "1:5", "no package-level variables: nothing keeps them between calls yet; use a constant"},
+		{"init", "func init() {}\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:1", "init does not run"},
+		{"generic function", "func f[T any](x T) T { return x }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f(1)) }", "1:7", "cannot declare generic functions"},
+		{"generic type", "type t[T any] struct{ x T }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:7", "cannot declare generic types"},
+		{"no body", "func f() int\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f()) }", "1:1", "no body"},
+
+		// Signatures.
+		{"no call", "func G(n int32) libpie.Verdict { return libpie.Pass() }", "1:6", "does not take a *libpie.Call first; declare it as func(c *libpie.Call, …) libpie.Verdict"},
+		{"call by value", "func G(c libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:6", "does not take a *libpie.Call first"},
+		{"no verdict", "func G(c *libpie.Call) bool { return true }", "1:6", "does not return a libpie.Verdict"},
+		{"two results", "func G(c *libpie.Call) (libpie.Verdict, bool) { return libpie.Pass(), true }", "1:6", "does not return a libpie.Verdict"},
+		{"variadic", "func G(c *libpie.Call, x ...int) libpie.Verdict { return libpie.Pass() }", "1:6", "cannot be variadic; libpie.Arg reads variadic arguments"},
+		{"method", "func (r rec) G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "0:0", "there is no function G; put //pie:guard directly above a function that is no method"},
+		{"missing", "func F(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "0:0", "there is no function G"},
+		{"struct parameter", "func G(c *libpie.Call,\n\tr rec) libpie.Verdict { return libpie.Pass() }", "2:2", "cannot take a rec; a parameter is a sized integer"},
+		{"array parameter", "func G(c *libpie.Call, r [2]int32) libpie.Verdict { return libpie.Pass() }", "1:24", "cannot take a [2]int32"},
+		{"float parameter", "func G(c *libpie.Call, x float64) libpie.Verdict { return libpie.Pass() }", "1:24", "floating-point"},
+		{"string parameter", "func G(c *libpie.Call, s string) libpie.Verdict { return libpie.Pass() }", "1:24", "cannot take a string"},
+		{"mem parameter", "func G(c *libpie.Call, m libpie.Mem) libpie.Verdict { return libpie.Pass() }", "1:24", "cannot take a libpie.Mem"},
+
+		// Memory.
+		{"write", "func G(c *libpie.Call, r *rec) libpie.Verdict {\n\tr.a = 1\n\treturn libpie.Pass() }", "2:4", "cannot write to the target yet; reject the call instead"},
+		{"write element", "func G(c *libpie.Call, r *rec) libpie.Verdict {\n\tr.c[2]++\n\treturn libpie.Pass() }", "2:5", "cannot write to the target yet"},
+		{"string field", "type s struct{ n string }\nfunc G(c *libpie.Call, p *s) libpie.Verdict {\n\tif p.n == \"x\" { return libpie.RejectVoid() }; return libpie.Pass() }", "3:7", "cannot be read from the target; declare integers"},
+		{"mem in target", "func G(c *libpie.Call, p *libpie.Mem) libpie.Verdict {\n\treturn libpie.Reject(p.Len()) }", "", "a libpie.Mem cannot be read from the target"},
+		{"at of interface", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\t_ = libpie.At[error](a); return libpie.Pass() }", "2:", "error cannot be read from the target"},
+		{"address of a local", "func G(c *libpie.Call) libpie.Verdict {\n\tvar x int32\n\treturn libpie.Reject(libpie.AddrOf(&x)) }", "3:", "only memory of the target has an address"},
+		{"address of the call", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(libpie.AddrOf(c)) }", "2:", "has no address in the target"},
+		{"pointer to local kept", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tr := rec{a: n}; r.b = &r; n = r.b.a; return libpie.Reject(n) }", "2:20", "a *rec cannot be kept here"},
+		{"pointers to different locals", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tvar x, y rec; p := &x; if n > 0 { p = &y }; p.a = 1; return libpie.Reject(p.a) }", "2:", "cannot depend on a condition"},
+		{"large local", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tvar x [600]uint8; x[n]++; return libpie.Reject(x[3]) }", "2:6", "at most 512"},
+		{"many locals", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tvar x, y [300]uint8; x[n]++; y[n] = x[n+1]; return libpie.Reject(y[3]) }", "", "bytes of stack, which has 512"},
+		{"huge copy", "func G(c *libpie.Call, p *[200]int64) libpie.Verdict {\n\tx := *p; y := x; return libpie.Reject(y[3]) }", "2:", "too large to be copied"},
+
+		// libpie.
+		{"state", "func G(c *libpie.Call) libpie.Verdict {\n\tvar m libpie.Map; _ = m; return libpie.Pass() }", "2:15", "libpie has no state across calls yet"},
+		{"invoke", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(libpie.Invoke(1)) }", "2:30", "cannot call functions of the target yet"},
+		{"set argument", "func G(c *libpie.Call) libpie.Verdict {\n\tc.SetArg(1, 2); return libpie.Pass() }", "2:4", "cannot change arguments yet: reject the call instead"},
+		{"test facility", "func G(c *libpie.Call) libpie.Verdict {\n\tif libpie.Pass().Outcome().Code == 1 { return libpie.Pass() }; return libpie.Pass() }", "2:", "for tests, not for guards"},
+		{"source", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = libpie.Source; return libpie.Pass() }", "2:13", "undefined"},
+		{"text not constant", "func G(c *libpie.Call, a libpie.Addr, n int32) libpie.Verdict {\n\ts := \"a\"; if n > 1 { s = \"b\" }; if c.Bytes(a, 3).HasPrefix(s) { return libpie.RejectVoid() }; return libpie.Pass() }", "2:", "cannot depend on a condition"},
+		{"argument index", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\treturn libpie.Reject(libpie.Arg[int32](c, int(n))) }", "2:", "must be a constant"},
+		{"verdict kept", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tv := check(n)\n\tif n > 1 { return libpie.Pass() }; return v }; func check(n int32) libpie.Verdict { if n > 5 { return libpie.Reject(n) }; return libpie.Pass() }", "2:", "not returned at once; write return check(…)"},
+		{"verdict compared", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tif v := libpie.Pass(); v == libpie.RejectVoid() { return v }; return libpie.Pass() }", "2:", "struct containing"},
+		{"mem compared", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tif c.Bytes(a, 2) == c.Bytes(a, 3) { return libpie.RejectVoid() }; return libpie.Pass() }", "2:19", "cannot be compared with ==; use EqualMem"},
+		{"results of RejectGo", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tr := libpie.Word(1); if n > 1 { r = libpie.GoVar(\"io.EOF\") }; return libpie.RejectGo(r) }", "2:", "cannot depend on a condition"},
+		{"variable name", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.RejectGo(libpie.GoVar(\"\")) }", "2:", "has no name"},
+
+		// Types.
+		{"undefined", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(x) }", "2:23", "undefined: x"},
+		{"mismatch", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\treturn libpie.Reject(n + int64(1)) }", "2:23", "mismatched types"},
+		{"unused", "func G(c *libpie.Call) libpie.Verdict {\n\tx := 1\n\treturn libpie.Pass() }", "2:2", "declared and not used"},
+		{"missing return", "func G(c *libpie.Call) libpie.Verdict {\n}", "2:1", "missing return"},
+		{"syntax", "func G(c *libpie.Call libpie.Verdict {\n}", "1:23", "missing"},
+		{"text conversion", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tif string(rune(n)) == \"x\" { return libpie.RejectVoid() }; return libpie.Pass() }", "2:", "cannot convert"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := refuse(t, prelude+"//\n"+test.src)
+			if len(got) == 0 {
+				t.Fatal("accepted")
+			}
+			at := ""
+			if test.at != "" {
+				line, col, _ := strings.Cut(test.at, ":")
+				var n int
+				fmt.Sscan(line, &n)
+				if at = fmt.Sprintf("g.go:%d:%s", n+1, col); n == 0 {
+					at = ":0:0" // where the directive, which these snippets lack, would be
+				}
+			}
+			for _, e := range got {
+				if strings.HasPrefix(e, at) && strings.Contains(e, test.want) {
+					return
+				}
+			}
+			t.Errorf("want %s: … %s\ngot  %s", at, test.want, strings.Join(got, "\n     "))
+		})
+	}
+}
+
+func TestRefusedImports(t *testing.T) {
+	for path, want := range map[string]string{
+		"unsafe": "libpie.At and libpie.AddrOf", "fmt": `cannot import "fmt"; only github.com/patch-integration-engine/pie/libpie and math/bits`, "C": "cannot use cgo",
+		"github.com/patch-integration-engine/pie/libpie/libpietest": "cannot import",
+	} {
+		got := refuse(t, "package p\nimport _ \""+path+"\"")
+		if len(got) == 0 || !strings.HasPrefix(got[0], "g.go:2:8: ") || !strings.Contains(got[0], want) {
+			t.Errorf("%s: %q", path, got)
+		}
+	}
+}
+
+// Several mistakes are told at once.
+func TestSeveralErrors(t *testing.T) {
+	src := prelude + "\nvar x = 1\nfunc init() {}\nfunc G(c *libpie.Call) libpie.Verdict { go f(); defer f(); return libpie.Pass() }; func f() {}"
+	if got := refuse(t, src); len(got) != 4 {
+		t.Errorf("got %d: %q", len(got), got)
+	}
+	var many strings.Builder
+	many.WriteString(prelude + "\n")
+	for i := range 1000 {
+		fmt.Fprintf(&many, "var x%d = y\n", i)
+	}
+	if got := refuse(t, many.String()); len(got) != maxErrors {
+		t.Errorf("1000 mistakes: %d told", len(got))
+	}
+}
+
+// A Go function's arguments behind the ninth word are refused, a C function's
+// come from the stack.
+func TestWordsBeyondRegisters(t *testing.T) {
+	src := prelude + "\nfunc G(c *libpie.Call, a, b, d libpie.GoSlice, n int) libpie.Verdict { return libpie.Reject(n) }"
+	for abi, ok := range map[source.ABI]bool{source.SysV: true, source.GoInternal: false} {
+		p := &source.Prepatch{ID: "X", Guards: []source.Guard{{Name: "G", ABI: abi}}}
+		_, err := Compile(p, map[string][]byte{"g.go": []byte(src)})
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "g.go:2:48: argument word 9 of a Go function is on the stack") {
+			t.Errorf("abi %d: %v", abi, err)
+		}
+	}
+}
