@@ -7,27 +7,24 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 )
 
-// absorb adds a state to what is known at p. It returns the state to follow from
-// there, or nil when everything it allows is known already.
-func (a *analysis) absorb(p *point, s *state) *state {
+// absorb adds a state to what is known at p, unless it is implied already.
+func (a *analysis) absorb(p *point, s *state) {
 	a.steps += len(p.states) * s.slots() / 16 // comparing large states takes time
 	for _, t := range p.states {
 		if s.leq(t) {
-			return nil
+			return
 		}
 	}
 	if len(p.states) < maxDisjuncts {
 		a.keep(p, s)
-		return s.clone()
+		return
 	}
 	at := nearest(p.states, s)
 	old := p.states[at]
 	p.states = slices.Delete(p.states, at, at+1)
 	a.kept -= old.size()
-	joined := a.joinStates(old, s, a.combinerAt(p))
 	p.merges++
-	a.keep(p, joined)
-	return joined.clone()
+	a.keep(p, a.joinStates(old, s, a.combinerAt(p)))
 }
 
 // keep adds a state and drops those that it implies.

@@ -123,19 +123,31 @@ func (a *analysis) run() *Error {
 	}
 	for len(a.work) > 0 {
 		p := heap.Pop(&a.work).(*point)
-		queue := p.queue
-		p.queue = nil
-		for _, s := range queue {
-			a.kept -= s.size()
-			if s = a.absorb(p, s); s == nil {
-				continue
-			}
-			if err := a.follow(p.ctx, p.pc, s); err != nil {
+		for _, s := range a.absorbAll(p) {
+			if err := a.follow(p.ctx, p.pc, s.clone()); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// absorbAll adds what arrived at p to what is known there, and returns the
+// states that this brought: at most maxDisjuncts, however many arrived.
+func (a *analysis) absorbAll(p *point) []*state {
+	known := slices.Clone(p.states)
+	for _, s := range p.queue {
+		a.kept -= s.size()
+		a.absorb(p, s)
+	}
+	p.queue = nil
+	var fresh []*state
+	for _, s := range p.states {
+		if !slices.Contains(known, s) {
+			fresh = append(fresh, s)
+		}
+	}
+	return fresh
 }
 
 func (a *analysis) newContext(parent *context, call, fn int) *context {
