@@ -132,19 +132,19 @@ func (a *Attached) save() error {
 	return nil
 }
 
-// seizeError explains why PTRACE_SEIZE was refused.
+// seizeError explains why PTRACE_SEIZE was refused. A thread that is ending
+// says EPERM too.
 func (p *Process) seizeError(tid int, errno unix.Errno) error {
-	if errno == unix.EPERM {
-		if st, err := p.Task(tid); err == nil && st.State == 'Z' {
-			return fmt.Errorf("pid %d: thread %d has ended: %w", p.Pid(), tid, ErrBusy)
-		}
-		if st, err := p.Task(tid); err == nil && st.Tracer != 0 {
-			return p.traced(st.Tracer)
-		}
-		return p.permission(fmt.Sprintf("seizing thread %d", tid), errno)
-	}
-	if errno == unix.ESRCH && p.alive() {
+	st, err := p.Task(tid)
+	switch {
+	case !p.alive():
+		return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, ErrGone)
+	case err != nil || st.State == 'Z' || st.State == 'X':
 		return fmt.Errorf("pid %d: thread %d has ended: %w", p.Pid(), tid, ErrBusy)
+	case errno == unix.EPERM && st.Tracer != 0:
+		return p.traced(st.Tracer)
+	case errno == unix.EPERM:
+		return p.permission(fmt.Sprintf("seizing thread %d", tid), errno)
 	}
 	return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, goneOr(errno))
 }

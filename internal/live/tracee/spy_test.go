@@ -69,14 +69,7 @@ func spy(args []string) error {
 		return err
 	}
 	if args[0] == "attach" {
-		choice := []candidate{{tid: tid}}
-		if tid == 0 {
-			if choice, err = p.candidates(); err != nil {
-				return err
-			}
-		}
-		_, err = tr.attach(context.Background(), p, choice, mapUnmap)
-		return err
+		return attachTo(tr, p, tid, mapUnmap)
 	}
 	_, err = tr.StopWorld(context.Background(), p, nil, func(w *World) error { return flipAnswer(w, answer+2) })
 	return err
@@ -111,17 +104,19 @@ func (c sweepCase) String() string {
 
 func sweepCases() []sweepCase {
 	full := os.Getenv(sweepVariable) == "full"
+	everyKill, everyStop := 1, 5
+	if full {
+		everyStop = 1
+	} else if raceEnabled {
+		everyKill, everyStop = 4, 9
+	}
 	var list []sweepCase
 	add := func(operation, program, state, threads string, kill, stop bool) {
 		if full || kill {
-			list = append(list, sweepCase{operation, program, state, threads, unix.SIGKILL, 1})
+			list = append(list, sweepCase{operation, program, state, threads, unix.SIGKILL, everyKill})
 		}
 		if full || stop {
-			every := 5
-			if full {
-				every = 1
-			}
-			list = append(list, sweepCase{operation, program, state, threads, unix.SIGSTOP, every})
+			list = append(list, sweepCase{operation, program, state, threads, unix.SIGSTOP, everyStop})
 		}
 	}
 	for _, state := range states {
@@ -136,7 +131,9 @@ func sweepCases() []sweepCase {
 	}
 	add("attach", "govictim", "go", "4", true, true)
 	add("world", "govictim", "go", "4", true, false)
-	return append(list, sweepCase{"world", "victim", "vfork", "1", unix.SIGKILL, 1}, sweepCase{"world", "victim", "fork", "4", unix.SIGKILL, 1})
+	add("world", "victim", "vfork", "1", true, false)
+	add("world", "victim", "fork", "4", true, false)
+	return list
 }
 
 func TestStepSweep(t *testing.T) {
@@ -148,7 +145,6 @@ func TestStepSweep(t *testing.T) {
 			for n := 1; c.cell(t, v, n); n += c.every {
 				cells++
 			}
-			// 64 threads and a handful of requests for each are the most.
 			if low := 8 / c.every; cells < low {
 				t.Errorf("only %d cells", cells)
 			}

@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -185,6 +186,16 @@ func newTracer(t testing.TB) *Tracer {
 	}
 	t.Cleanup(func() { tr.Close() })
 	return tr
+}
+
+// attachTo is Attach with a thread of the test's choice; 0 leaves it to Attach.
+func attachTo(tr *Tracer, p *Process, tid int, do func(*Attached) error) error {
+	if tid == 0 {
+		return tr.Attach(context.Background(), p, do)
+	}
+	return attempts(context.Background(), func() (bool, error) {
+		return tr.attach(context.Background(), p, []candidate{{tid: tid}}, do)
+	})
 }
 
 // mapUnmap makes two remote system calls and writes in between.

@@ -1,0 +1,5 @@
+//go:build !race
+
+package tracee
+
+const raceEnabled = false
