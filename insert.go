@@ -124,7 +124,7 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	if err != nil {
 		return out, explain(err, p.String())
 	}
-	r, err := resolve(p, in.p, in.o, space)
+	r, err := resolve(p, w, in.p, in.o, space)
 	if err != nil {
 		return out, err
 	}

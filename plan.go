@@ -83,7 +83,7 @@ func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
 	if err != nil {
 		return out, explain(err, p.String())
 	}
-	r, err := resolve(p, pp, o, space)
+	r, err := resolve(p, w, pp, o, space)
 	if err != nil {
 		return out, err
 	}

@@ -13,7 +13,9 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/insert"
 	"github.com/patch-integration-engine/pie/internal/live/plan"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -22,6 +24,8 @@ type resolved struct {
 	images *locate.Set
 	plan   *plan.Plan
 	guards []resolvedGuard // in the order of the plan's
+	// tableRisk says why reads must not rely on signals; empty when they may.
+	tableRisk string
 }
 
 // resolvedGuard is what plan show tells of one guard beyond its plan.
@@ -34,7 +38,7 @@ func (r *resolved) close() { r.images.Close() }
 
 // resolve finds, checks and places every guard of pp in p. space is the
 // process's address space as the inserter or an observer sees it.
-func resolve(p *process, pp *Prepatch, o Options, space *arena.Space) (*resolved, error) {
+func resolve(p *process, w *tracee.Process, pp *Prepatch, o Options, space *arena.Space) (*resolved, error) {
 	status, err := p.read.Status()
 	if err != nil {
 		return nil, explain(err, p.String())
@@ -44,6 +48,10 @@ func resolve(p *process, pp *Prepatch, o Options, space *arena.Space) (*resolved
 		return nil, explain(err, p.String())
 	}
 	r := &resolved{images: images}
+	if r.tableRisk, err = insert.TableRisk(w); err != nil {
+		r.close()
+		return nil, explain(err, p.String())
+	}
 	in := plan.Input{ID: pp.ID, Hash: pp.Hash(), Build: o.Build, Space: space}
 	for i := range pp.compiled.Guards {
 		if err := r.add(&in, pp, i, status, o); err != nil {
@@ -130,7 +138,7 @@ func (r *resolved) input(f locate.Function, name string, prog *verify.Program, s
 		}
 		gi.Errno = jit.ErrnoSlot{Known: true, Offset: off}
 	}
-	gi.Faults, err = faultMode(f, prog, status)
+	gi.Faults, err = r.faultMode(f, prog, status)
 	return gi, err
 }
 
@@ -143,14 +151,20 @@ func setsErrno(prog *verify.Program) bool {
 	return false
 }
 
-// faultMode chooses how the guard's reads survive a bad address. Copy asks the
-// kernel for every piece and has no race; it needs system calls, which a
+// faultMode chooses how the guard's reads survive a bad address. Table costs
+// nothing a read, but needs the fault signals unblocked in every thread. Copy
+// asks the kernel for every piece and has no race; it needs system calls, which a
 // seccomp filter may answer by killing the program.
-func faultMode(f locate.Function, prog *verify.Program, status proc.Status) (jit.FaultMode, error) {
-	if status.Seccomp == 0 || !readsTarget(prog) {
+func (r *resolved) faultMode(f locate.Function, prog *verify.Program, status proc.Status) (jit.FaultMode, error) {
+	switch {
+	case !readsTarget(prog):
+		return jit.Copy, nil
+	case r.tableRisk == "":
+		return jit.Table, nil
+	case status.Seccomp == 0:
 		return jit.Copy, nil
 	}
-	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, and a seccomp filter may forbid what that takes", f.Name, f.Image.Name())
+	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), r.tableRisk)
 }
 
 // faultWords names a fault mode.
