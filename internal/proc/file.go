@@ -29,9 +29,10 @@ var ErrNotRegular = errors.New("not a regular file")
 var ErrReplaced = errors.New("the mapped file is no longer at its path")
 
 // File is a regular file a process has mapped, open for reading. Reads have a
-// deadline. It implements io.ReaderAt.
+// deadline where they wait for more than a disk of this machine. It implements io.ReaderAt.
 type File struct {
 	f       *os.File
+	local   bool // no deadline is needed
 	timeout time.Duration
 	Size    int64 // bytes, when it was opened
 	// Dev and Inode are as stat(2) gives them.
@@ -46,6 +47,9 @@ func (f *File) Close() error { return f.f.Close() }
 func (f *File) ReadAt(b []byte, off int64) (int, error) {
 	if len(b) > maxRead {
 		return 0, fmt.Errorf("reading %d bytes at once: %w", len(b), unix.EINVAL)
+	}
+	if f.local {
+		return f.f.ReadAt(b, off)
 	}
 	// The read gets a buffer of its own: after a timeout the kernel may still
 	// write to it.
@@ -173,7 +177,8 @@ func (p *Process) reopen(name string, find func() (int, error), done func()) (*F
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, ErrNotRegular
 	}
-	if err := p.checkFS(fd); err != nil {
+	fstype, err := p.checkFS(fd)
+	if err != nil {
 		return nil, err
 	}
 	own, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
@@ -186,7 +191,7 @@ func (p *Process) reopen(name string, find func() (int, error), done func()) (*F
 		f.Close()
 		return nil, err
 	}
-	return &File{f: f, timeout: p.timeout, Size: now.Size, Dev: now.Dev, Inode: now.Ino}, nil
+	return &File{f: f, local: isLocal(fstype), timeout: p.timeout, Size: now.Size, Dev: now.Dev, Inode: now.Ino}, nil
 }
 
 // within runs f and waits at most d for it. A call that is late goes on in

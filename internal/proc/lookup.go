@@ -74,7 +74,7 @@ func (w *walk) step() error {
 		w.up(max(1, len(w.dirs)-1))
 		return nil
 	}
-	if err := w.p.checkFS(w.here()); err != nil {
+	if _, err := w.p.checkFS(w.here()); err != nil {
 		return err
 	}
 	fd, err := unix.Openat(w.here(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -99,7 +99,7 @@ func (w *walk) follow(link int) error {
 	if w.links++; w.links > maxLinks {
 		return unix.ELOOP
 	}
-	if err := w.p.checkFS(link); err != nil {
+	if _, err := w.p.checkFS(link); err != nil {
 		return err
 	}
 	b := make([]byte, unix.PathMax)

@@ -59,7 +59,7 @@ func parseMounts(text []byte) ([]mount, error) {
 }
 
 // checkFS tells whether the file behind an open descriptor (O_PATH will do) may
-// be read. The descriptor holds the mount and the file system, so that their
+// be read: the type of its file system, or *UntrustedFS. The descriptor holds the mount and the file system, so that their
 // numbers cannot be given away before mountinfo is read.
 //
 // Only FUSE and overlayfs can be mounted by an ordinary user, in a user
@@ -67,35 +67,46 @@ func parseMounts(text []byte) ([]mount, error) {
 // the kernel or was mounted by the administrator. An overlay counts as the
 // administrator's when the process's mount namespace belongs to pie's user
 // namespace, or the mount is pie's own.
-func (p *Process) checkFS(fd int) error {
+func (p *Process) checkFS(fd int) (fstype string, err error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
-		return err
+		return "", err
 	}
 	theirs, err := p.read("mountinfo", maxMapsText)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if m, ok, err := findMount(theirs, &st); err != nil || ok {
-		if err == nil && (isFUSE(m.fstype) || m.fstype == "overlay" && !p.sharesUserNamespace()) {
-			err = &UntrustedFS{m.fstype}
+	m, ok, err := findMount(theirs, &st)
+	if err == nil && ok && m.fstype == "overlay" && !p.sharesUserNamespace() {
+		return "", &UntrustedFS{m.fstype}
+	}
+	if err == nil && !ok {
+		var ours []byte
+		if ours, err = os.ReadFile("/proc/self/mountinfo"); err == nil {
+			m, ok, err = findMount(ours, &st)
 		}
-		return err
 	}
-	ours, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return "", err
+	case ok && isFUSE(m.fstype):
+		return "", &UntrustedFS{m.fstype}
+	case ok:
+		return m.fstype, nil
+	case isMemory(&st):
+		return "tmpfs", nil
 	}
-	if m, ok, err := findMount(ours, &st); err != nil || ok {
-		if err == nil && isFUSE(m.fstype) {
-			err = &UntrustedFS{m.fstype}
-		}
-		return err
+	return "", &UntrustedFS{}
+}
+
+// isLocal tells whether reading a file waits for nothing but a disk of this
+// machine; such reads need no deadline, and are cheaper without.
+func isLocal(fstype string) bool {
+	switch fstype {
+	case "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "ramfs", "rootfs", "squashfs", "erofs":
+		return true
 	}
-	if isMemory(&st) {
-		return nil
-	}
-	return &UntrustedFS{}
+	return false
 }
 
 func isFUSE(fstype string) bool {

@@ -160,35 +160,24 @@ func TestNoExe(t *testing.T) {
 	}
 }
 
-// A path cannot lead out of the process's root, and only regular files are
-// opened.
-func TestOpenInRoot(t *testing.T) {
-	dir := t.TempDir()
+// rootedProcess starts a process whose root is a folder with a file, links and a
+// pipe in it; beside the folder lies a file "secret".
+func rootedProcess(t *testing.T) (p *Process, dir string) {
+	t.Helper()
+	dir = t.TempDir()
 	inside := filepath.Join(dir, "root")
-	for _, d := range []string{"root", "root/etc"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write := func(name, text string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("secret", "outside")
-	write("root/etc/file", "inside")
-	link := func(to, name string) {
-		if err := os.Symlink(to, filepath.Join(inside, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	link("../../../../../../../../"+dir+"/secret", "escape")
-	link("/etc/file", "absolute")
-	if err := syscall.Mkfifo(filepath.Join(inside, "pipe"), 0o600); err != nil {
+	if err := errors.Join(
+		os.MkdirAll(filepath.Join(inside, "etc"), 0o755),
+		os.WriteFile(filepath.Join(dir, "secret"), []byte("outside"), 0o600),
+		os.WriteFile(filepath.Join(inside, "etc/file"), []byte("inside"), 0o600),
+		os.Symlink("../../../../../../../../"+dir+"/secret", filepath.Join(inside, "escape")),
+		os.Symlink("/etc/file", filepath.Join(inside, "absolute")),
+		os.Symlink("loop", filepath.Join(inside, "loop")),
+		syscall.Mkfifo(filepath.Join(inside, "pipe"), 0o600),
+	); err != nil {
 		t.Fatal(err)
 	}
-	// A process whose root is the directory: it changes its root when it runs, as
-	// there is no program in it.
+	// It changes its root when it runs, as there is no program in it.
 	cmd := exec.Command("python3", "-c", "import os,sys; os.chroot(sys.argv[1]); print('ready', flush=True); sys.stdin.read()", inside)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -201,19 +190,25 @@ func TestOpenInRoot(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v (scripts/setup installs python3)", err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		stdin.Close()
 		_ = cmd.Wait()
-	}()
+	})
 	if _, err := stdout.Read(make([]byte, 8)); err != nil {
 		t.Fatal(err)
 	}
-	p, err := Open(cmd.Process.Pid)
-	if err != nil {
+	if p, err = Open(cmd.Process.Pid); err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
-	for _, name := range []string{"/etc/file", "/absolute", "/../../etc/file"} {
+	t.Cleanup(func() { p.Close() })
+	return p, dir
+}
+
+// A path cannot lead out of the process's root, and only regular files are
+// opened.
+func TestOpenInRoot(t *testing.T) {
+	p, dir := rootedProcess(t)
+	for _, name := range []string{"/etc/file", "/absolute", "/../../etc/file", "etc/./file", "/etc/../absolute"} {
 		f, err := p.OpenInRoot(name)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -225,17 +220,18 @@ func TestOpenInRoot(t *testing.T) {
 		}
 		f.Close()
 	}
-	for _, name := range []string{"/escape", "/proc/self/exe", filepath.Join(dir, "secret")} {
-		if f, err := p.OpenInRoot(name); err == nil {
-			t.Errorf("%s leads out of the root, to inode %d", name, f.Inode)
+	for name, want := range map[string]error{
+		"/escape": syscall.ENOENT, "/proc/self/exe": syscall.ENOENT, filepath.Join(dir, "secret"): syscall.ENOENT,
+		"/loop": syscall.ELOOP, "/etc/file/x": syscall.ENOTDIR, "/pipe": ErrNotRegular, "/etc": ErrNotRegular, "/": ErrNotRegular, "": ErrNotRegular,
+		strings.Repeat("/etc/..", 1000): syscall.ENAMETOOLONG,
+	} {
+		f, err := p.OpenInRoot(name)
+		if err == nil {
+			t.Errorf("%.40q is opened, as inode %d", name, f.Inode)
 			f.Close()
+		} else if !errors.Is(err, want) {
+			t.Errorf("%.40q: %v, want %v", name, err, want)
 		}
-	}
-	if _, err := p.OpenInRoot("/pipe"); !errors.Is(err, ErrNotRegular) {
-		t.Errorf("a pipe: %v, want ErrNotRegular", err)
-	}
-	if _, err := p.OpenInRoot("/etc"); !errors.Is(err, ErrNotRegular) {
-		t.Errorf("a directory: %v, want ErrNotRegular", err)
 	}
 }
 

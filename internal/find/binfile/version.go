@@ -51,53 +51,75 @@ func (f *File) setVersions(d *dynamic, syms []Symbol) error {
 
 // versionDefs reads the chain of Verdef: the versions the file defines.
 func (f *File) versionDefs(d *dynamic, at address.Vaddr, names map[uint16]string) error {
-	for range maxVersions {
-		var def [20]byte // version, flags, ndx, cnt u16; hash, aux, next u32
-		if err := f.ReadVaddr(def[:], at); err != nil {
-			return err
+	c, err := f.versionChain("DT_VERDEF", at)
+	if err != nil {
+		return err
+	}
+	for off := uint64(0); ; {
+		def := c.at(off, 20)                            // version, flags, ndx, cnt u16; hash, aux, next u32
+		aux := c.at(off+uint64(le.Uint32(def[12:])), 8) // name, next u32
+		if c.bad != nil {
+			return c.bad
 		}
-		var aux [8]byte // name, next u32
-		if err := f.ReadVaddr(aux[:], at+address.Vaddr(le.Uint32(def[12:]))); err != nil {
-			return err
-		}
-		names[le.Uint16(def[4:])] = stringAt(d.strings, uint64(le.Uint32(aux[:])))
+		names[le.Uint16(def[4:])] = stringAt(d.strings, uint64(le.Uint32(aux)))
 		next := le.Uint32(def[16:])
 		if next == 0 {
 			return nil
 		}
-		at += address.Vaddr(next)
+		off += uint64(next)
 	}
-	return malformed("DT_VERDEF", uint64(at), "more than %d versions", maxVersions)
 }
 
 // versionNeeds reads the chain of Verneed, each with a chain of Vernaux: the
 // versions the file wants of other files.
 func (f *File) versionNeeds(d *dynamic, at address.Vaddr, names map[uint16]string) error {
-	budget := maxVersions
-	for {
-		var need [16]byte // version, cnt u16; file, aux, next u32
-		if err := f.ReadVaddr(need[:], at); err != nil {
-			return err
-		}
-		auxAt := at + address.Vaddr(le.Uint32(need[8:]))
+	c, err := f.versionChain("DT_VERNEED", at)
+	if err != nil {
+		return err
+	}
+	for off := uint64(0); ; {
+		need := c.at(off, 16) // version, cnt u16; file, aux, next u32
+		auxOff := off + uint64(le.Uint32(need[8:]))
 		for range le.Uint16(need[2:]) {
-			if budget--; budget < 0 {
-				return malformed("DT_VERNEED", uint64(at), "more than %d versions", maxVersions)
-			}
-			var aux [16]byte // hash u32; flags, other u16; name, next u32
-			if err := f.ReadVaddr(aux[:], auxAt); err != nil {
-				return err
+			aux := c.at(auxOff, 16) // hash u32; flags, other u16; name, next u32
+			if c.bad != nil {
+				return c.bad
 			}
 			names[le.Uint16(aux[6:])&^verHidden] = stringAt(d.strings, uint64(le.Uint32(aux[8:])))
-			auxAt += address.Vaddr(le.Uint32(aux[12:]))
+			auxOff += uint64(le.Uint32(aux[12:]))
 		}
 		next := le.Uint32(need[12:])
-		if budget--; next == 0 {
-			return nil
+		if c.bad != nil || next == 0 {
+			return c.bad
 		}
-		if budget < 0 {
-			return malformed("DT_VERNEED", uint64(at), "more than %d versions", maxVersions)
-		}
-		at += address.Vaddr(next)
+		off += uint64(next)
 	}
+}
+
+// versionChain is the memory a chain of version records lies in.
+type versionChain struct {
+	what string
+	b    []byte
+	left int // records that may still be read
+	bad  error
+}
+
+// maxChain bounds a chain, in bytes.
+const maxChain = 1 << 20
+
+func (f *File) versionChain(what string, at address.Vaddr) (*versionChain, error) {
+	b, err := f.segmentBytes(what, at, maxChain)
+	return &versionChain{what: what, b: b, left: maxVersions}, err
+}
+
+// at returns the n bytes at off; after the first error, zeros.
+func (c *versionChain) at(off, n uint64) []byte {
+	c.left--
+	if c.bad == nil && (c.left < 0 || off > uint64(len(c.b)) || n > uint64(len(c.b))-off) {
+		c.bad = malformed(c.what, off, "a record is outside, or there are more than %d", maxVersions)
+	}
+	if c.bad != nil {
+		return make([]byte, n)
+	}
+	return c.b[off : off+n]
 }

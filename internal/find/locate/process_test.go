@@ -31,7 +31,7 @@ type process struct {
 
 // start runs a program until it says ready, and reads the "name address" lines
 // before that.
-func start(t *testing.T, cmd *exec.Cmd) process {
+func start(t testing.TB, cmd *exec.Cmd) process {
 	t.Helper()
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
