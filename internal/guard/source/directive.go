@@ -103,10 +103,11 @@ func (r *reader) guard(pos bpf.Pos, fields []field, fn *ast.FuncDecl) {
 		return
 	}
 	g := Guard{Name: fn.Name.Name, Pos: pos}
-	if n := len(r.p.Guards); n > 0 && r.p.Guards[n-1].Name == g.Name && r.p.Guards[n-1].Pos.File == pos.File {
+	if r.guarded[fn] {
 		r.errorf(pos, "%s has two //pie:guard lines; a function guards one other: write a second function that calls the first", g.Name)
 		return
 	}
+	r.guarded[fn] = true
 	given := map[string]bool{}
 	before := len(r.errs)
 	for _, f := range fields {

@@ -74,7 +74,7 @@ func Parse(name string, src []byte) (*Prepatch, error) {
 // ParseFiles reads the directives of a prepatch: the Go files of one package, by
 // name, tests left out. Errors are *Error, joined.
 func ParseFiles(files map[string][]byte) (*Prepatch, error) {
-	r := reader{fset: token.NewFileSet(), seen: map[string]bool{}}
+	r := reader{fset: token.NewFileSet(), seen: map[string]bool{}, guarded: map[*ast.FuncDecl]bool{}}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if size += len(files[name]); size > MaxSize {
@@ -93,10 +93,11 @@ func ParseFiles(files map[string][]byte) (*Prepatch, error) {
 
 // reader collects directives and errors over the files of a prepatch.
 type reader struct {
-	fset *token.FileSet
-	p    Prepatch
-	seen map[string]bool // file-level keys met
-	errs []error
+	fset    *token.FileSet
+	p       Prepatch
+	seen    map[string]bool        // file-level keys met
+	guarded map[*ast.FuncDecl]bool // functions that have a //pie:guard
+	errs    []error
 }
 
 // maxErrors bounds what a hostile file can make us print.
@@ -161,7 +162,10 @@ func (r *reader) comment(name string, c *ast.Comment, fn *ast.FuncDecl, inBody b
 		return
 	}
 	pos.Col += len("//pie:")
-	key, rest, _ := strings.Cut(text, " ")
+	key, rest := text, ""
+	if i := strings.IndexAny(text, " \t"); i >= 0 {
+		key, rest = text[:i], text[i+1:]
+	}
 	switch fields, err := split(rest, pos.Col+len(key)+1); {
 	case inBody:
 		r.errorf(pos, "a directive cannot stand inside a function; put //pie:guard directly above the guard, the others at the top of the file")
