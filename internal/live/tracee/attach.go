@@ -31,6 +31,9 @@ func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) erro
 		if err := p.Check(); err != nil {
 			return false, err
 		}
+		if p.frozen() {
+			return false, fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
+		}
 		candidates, err := p.candidates()
 		if err != nil {
 			return false, err
@@ -71,6 +74,10 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 	defer a.memory.close()
 	t.watchdog.arm()
 	defer t.watchdog.disarm()
+	defer a.h.sweep(func(tid int, ws unix.WaitStatus) {
+		_, sig := whyStopped(ws)
+		_ = a.h.detach(tid, sig)
+	})
 	if err := a.stop(ctx, tid); err != nil {
 		return err
 	}
@@ -272,9 +279,6 @@ func (p *Process) candidates() ([]candidate, error) {
 		if good == maxCandidates {
 			break
 		}
-	}
-	if len(list) == 0 && p.frozen() {
-		return nil, fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
 	}
 	if len(list) == 0 {
 		return nil, fmt.Errorf("pid %d: all of its threads are in uninterruptible sleep: %w", p.Pid(), ErrBusy)

@@ -95,13 +95,14 @@ func (c *crowd) alive(group int) int {
 	return n
 }
 
-func (c *crowd) anyAsleep() bool {
+// anyStopped returns a stopped task that shares the memory, 0 if there is none.
+func (c *crowd) anyStopped() int {
 	for i := range c.tasks {
-		if c.tasks[i].state == taskAsleep {
-			return true
+		if t := &c.tasks[i]; t.state == taskStopped && !t.foreign {
+			return t.tid
 		}
 	}
-	return false
+	return 0
 }
 
 // markRunning notes which tasks are on a CPU or wait for one. It is a hint: it

@@ -13,6 +13,7 @@ const (
 	ptraceSetSigMask     = 0x420b
 	ptraceSeccompFilter  = 0x420c // PTRACE_SECCOMP_GET_FILTER
 	ptraceRseqConfig     = 0x420f // PTRACE_GET_RSEQ_CONFIGURATION
+	ptraceDispatch       = 0x4211 // PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
 	ptraceEventStop      = 128    // PTRACE_EVENT_STOP
 	optionSuspendSeccomp = 1 << 21
 	noteX86XState        = 0x202 // NT_X86_XSTATE

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -105,6 +106,9 @@ func (a *Attached) enter() error {
 	if r.regs.Cs != userCS64 {
 		return fmt.Errorf("pid %d: thread %d runs 32-bit code: %w", a.p.Pid(), a.tid, ErrNoRemoteSyscall)
 	}
+	if a.dispatchesSyscalls() {
+		return fmt.Errorf("pid %d: it catches system calls itself (syscall user dispatch): %w", a.p.Pid(), ErrNoRemoteSyscall)
+	}
 	if err := a.leaveRseq(); err != nil {
 		return err
 	}
@@ -145,6 +149,15 @@ func (a *Attached) checkGadgets() error {
 		}
 	}
 	return nil
+}
+
+// dispatchesSyscalls tells whether the thread has PR_SET_SYSCALL_USER_DISPATCH
+// on, which turns calls from elsewhere into SIGSYS: deadly while it is blocked.
+// Kernels before 6.4 do not tell; only Windows emulators use it.
+func (a *Attached) dispatchesSyscalls() bool {
+	var config struct{ mode, selector, offset, length uint64 }
+	errno := a.h.requestAt("getdispatch", ptraceDispatch, a.tid, unsafe.Sizeof(config), unsafe.Pointer(&config))
+	return errno == 0 && config.mode != 0
 }
 
 // call makes one system call and leaves the thread at its exit, with the

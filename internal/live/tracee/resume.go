@@ -29,32 +29,8 @@ func (w *World) resume() (pause, window time.Duration) {
 	if pause == 0 {
 		pause = window
 	}
-	w.sweep()
+	w.h.sweep(w.letGo)
 	return pause, window
-}
-
-// sweepTime is how long late stops are waited for after all have been resumed.
-const sweepTime = 20 * time.Millisecond
-
-// sweep lets go of tasks whose stop arrives late, newborns among them, and
-// reaps those that ended, until this thread has no tracee left. What does not
-// stop is left to the end of the OS thread.
-func (w *World) sweep() {
-	begin := time.Now()
-	for turn := 0; ; turn++ {
-		tid, ws, errno := w.h.poll(-1)
-		switch {
-		case errno != 0: // ECHILD: no tracee is left
-			return
-		case tid == 0 && time.Since(begin) > sweepTime:
-			w.h.abandoned = true
-			return
-		case tid == 0:
-			w.h.rest(turn, 1)
-		case ws.Stopped():
-			w.letGo(tid, ws)
-		}
-	}
 }
 
 // letGo detaches a task that has stopped late.
@@ -62,7 +38,30 @@ func (w *World) letGo(tid int, ws unix.WaitStatus) {
 	if w.crowd.find(tid) == nil {
 		w.crowd.add(task{tid: tid, group: tid, foreign: true})
 	}
-	t := w.crowd.find(tid)
-	w.stopped(t, ws)
+	w.stopped(w.crowd.find(tid), ws)
 	_ = w.h.detach(tid, w.crowd.find(tid).signal) // ESRCH: it was killed
+}
+
+// sweepTime is how long late stops are waited for at the end.
+const sweepTime = 20 * time.Millisecond
+
+// sweep lets go of tracees whose stop arrives late, newborns among them, and
+// reaps those that ended, until this thread has none left: one that is not
+// reaped keeps its whole process from ending. What does not stop is left to
+// the end of the OS thread.
+func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
+	begin := time.Now()
+	for turn := 0; !h.abandoned; turn++ {
+		tid, ws, errno := h.poll(-1)
+		switch {
+		case errno != 0: // ECHILD: no tracee is left
+			return
+		case tid == 0 && time.Since(begin) > sweepTime:
+			h.abandoned = true
+		case tid == 0:
+			h.rest(turn, 1)
+		case ws.Stopped():
+			letGo(tid, ws)
+		}
+	}
 }

@@ -246,6 +246,7 @@ func (w *World) halt(ctx context.Context) error {
 		return err
 	}
 	w.crowd.began = begin
+	w.memory.tid = w.crowd.anyStopped()
 	w.view = w.crowd.threads(w.view)
 	return nil
 }
@@ -363,7 +364,10 @@ func (w *World) stopped(t *task, ws unix.WaitStatus) {
 	}
 	switch t.why {
 	case stopExec:
-		w.lost = fmt.Errorf("pid %d: replaced its program by exec: %w", w.p.Pid(), ErrGone)
+		if t.group == w.p.Pid() {
+			w.lost = fmt.Errorf("pid %d: replaced its program by exec: %w", w.p.Pid(), ErrGone)
+		}
+		t.foreign = true // a vfork child that has left the memory
 	case stopBirth:
 		if child, errno := w.h.eventMessage(t.tid); errno == 0 {
 			w.born(child, w.crowd.tasks[i].group)

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -292,6 +293,18 @@ static void do_vfork(long i, uint64_t round)
 		wrong("vfork: status %#x, errno %d", status, errno);
 }
 
+// A child that shares the memory until its exec.
+static void do_spawn(long i, uint64_t round)
+{
+	char *args[] = {"true", NULL};
+	pid_t child;
+	int status;
+	if (posix_spawn(&child, "/bin/true", NULL, NULL, args, args + 1))
+		wrong("posix_spawn: errno %d", errno);
+	if (waitpid(child, &status, 0) != child || status != 0)
+		wrong("spawn: status %#x, errno %d", status, errno);
+}
+
 static volatile uint64_t alarms;
 
 static void on_alarm(int sig, siginfo_t *info, void *context) { alarms++; }
@@ -353,7 +366,7 @@ static struct state {
 	{"read", do_read, 1}, {"poll", do_poll, 0}, {"epoll", do_epoll, 0}, {"epoll_pwait", do_epoll_pwait, 0}, {"select", do_select, 0},
 	{"futex", do_futex, 0}, {"cond", do_cond, 0}, {"nanosleep", do_nanosleep, 0}, {"nanosleep_abs", do_nanosleep_abs, 0},
 	{"recv", do_recv, 0}, {"accept", do_accept, 0}, {"semop", do_semop, 0}, {"sigtimedwait", do_sigtimedwait, 0},
-	{"waitpid", do_waitpid, 0}, {"vfork", do_vfork, 0}, {"alarm", do_alarm, 0}, {"compute", do_compute, 0}, {"call", do_call, 0},
+	{"waitpid", do_waitpid, 0}, {"vfork", do_vfork, 0}, {"spawn", do_spawn, 0}, {"alarm", do_alarm, 0}, {"compute", do_compute, 0}, {"call", do_call, 0},
 	{"clone", do_clone, 0}, {"fork", do_fork, 0},
 };
 
