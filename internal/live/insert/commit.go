@@ -121,6 +121,7 @@ type commitment struct {
 	failed *edit
 	watch  []arena.Range // code that the edits lead away from
 	seen   bool          // a thread or a signal frame was in it
+	inner  []arena.Range // the sites behind their starts: no signal frame may return there
 	quiet  []arena.Range // code that no thread may be in while the edits are made
 
 	// Records: what is begun, ahead of the edits; what is done, behind them, and
@@ -135,7 +136,7 @@ func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &commitment{edits: edits, frames: f, pcs: make([]int, 0, maxMoves), tos: make([]address.Addr, 0, maxMoves)}
+	c := &commitment{edits: edits, frames: f, inner: interiors(edits), pcs: make([]int, 0, maxMoves), tos: make([]address.Addr, 0, maxMoves)}
 	for _, e := range edits {
 		c.avoid = append(c.avoid, tracee.Range{Start: e.at, End: e.end()})
 	}
@@ -151,10 +152,7 @@ func (c *commitment) make(w *tracee.World) error {
 	if err := c.place(w); err != nil {
 		return err
 	}
-	if err := c.frames.check(w, c.edits); err != nil {
-		return err
-	}
-	if c.frames.anyIn(w, c.quiet) {
+	if c.frames.anyReturns(w, c.inner) || c.frames.anyIn(w, c.quiet) {
 		return ErrBusySite
 	}
 	if err := writeAll(w, c.begun); err != nil {

@@ -30,53 +30,36 @@ func newFrames(p *tracee.Process) (frames, error) {
 	return frames{needed: st.SigCgt != 0, buf: make([]byte, pageSize)}, nil
 }
 
-// check returns ErrBusySite when a frame may return into an edit's bytes behind
-// their start.
-func (f *frames) check(w *tracee.World, edits []edit) error {
-	if !f.needed || !anyInside(edits) {
-		return nil
-	}
-	threads := w.Threads()
-	for i := range threads {
-		for j := range edits {
-			if f.returns(w, threads[i].SP, arena.Range{Start: edits[j].at + 1, End: edits[j].end()}) {
-				return ErrBusySite
-			}
-		}
-	}
-	return nil
-}
-
-// anyInside reports whether some edit has an instruction behind its start that
-// a thread could have been interrupted at.
-func anyInside(edits []edit) bool {
-	for i := range edits {
-		for _, m := range edits[i].moves {
-			if m.From != edits[i].at {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // anyIn reports whether a thread is in one of the ranges, or a signal frame may
 // return there.
 func (f *frames) anyIn(w *tracee.World, ranges []arena.Range) bool {
 	threads := w.Threads()
-	for _, r := range ranges {
-		for i := range threads {
-			if r.Contains(threads[i].PC) || f.needed && f.returns(w, threads[i].SP, r) {
-				return true
-			}
+	for i := range threads {
+		if inside(ranges, threads[i].PC) {
+			return true
+		}
+	}
+	return f.anyReturns(w, ranges)
+}
+
+// anyReturns reports whether a signal frame of some thread may return into one
+// of the ranges.
+func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
+	if !f.needed || len(ranges) == 0 {
+		return false
+	}
+	threads := w.Threads()
+	for i := range threads {
+		if f.returns(w, threads[i].SP, ranges) {
+			return true
 		}
 	}
 	return false
 }
 
 // returns scans the words of one stack, page by page up to the mapping's end,
-// for a pointer into r.
-func (f *frames) returns(w *tracee.World, sp address.Addr, r arena.Range) bool {
+// for a pointer into one of the ranges.
+func (f *frames) returns(w *tracee.World, sp address.Addr, ranges []arena.Range) bool {
 	at := (sp + 7) &^ 7
 	end := at.Add(frameReach)
 	for at < end {
@@ -86,11 +69,35 @@ func (f *frames) returns(w *tracee.World, sp address.Addr, r arena.Range) bool {
 			return false
 		}
 		for off := 0; off+8 <= len(b); off += 8 {
-			if r.Contains(address.Addr(binary.LittleEndian.Uint64(b[off:]))) {
+			if inside(ranges, address.Addr(binary.LittleEndian.Uint64(b[off:]))) {
 				return true
 			}
 		}
 		at = at.Add(int64(n))
 	}
 	return false
+}
+
+func inside(ranges []arena.Range, a address.Addr) bool {
+	for i := range ranges {
+		if ranges[i].Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// interiors are the bytes of the edits that a thread may have been interrupted
+// at and that are no instruction's start afterwards.
+func interiors(edits []edit) []arena.Range {
+	var out []arena.Range
+	for i := range edits {
+		for _, m := range edits[i].moves {
+			if m.From != edits[i].at {
+				out = append(out, arena.Range{Start: edits[i].at + 1, End: edits[i].end()})
+				break
+			}
+		}
+	}
+	return out
 }

@@ -58,7 +58,7 @@ func Family(ctx context.Context, list func(context.Context) ([]int, error), guar
 // gone reports whether err says that a process has ended, or is about to: it
 // has no memory any more, and so no mappings and no executable.
 func gone(err error) bool {
-	for _, target := range []error{tracee.ErrGone, proc.ErrGone, tracee.ErrZombie, proc.ErrNoExe} {
+	for _, target := range []error{tracee.ErrGone, proc.ErrGone, tracee.ErrZombie, tracee.ErrKernelThread, proc.ErrNoExe} {
 		if errors.Is(err, target) {
 			return true
 		}

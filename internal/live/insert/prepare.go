@@ -31,22 +31,34 @@ func (in *insertion) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var pause time.Duration
-	err = in.t.Attach(ctx, in.p, func(at *tracee.Attached) error {
-		start := time.Now()
-		defer func() { pause = time.Since(start) }()
-		for i := range steps {
-			if err := in.do(at, &steps[i]); err != nil {
-				return errors.Join(err, in.takeBack(at))
-			}
+	for try := 1; ; try++ {
+		err = in.t.Attach(ctx, in.p, func(at *tracee.Attached) error { return in.fill(at, steps) })
+		if !errors.Is(err, tracee.ErrNoRemoteSyscall) || try == prepareTries {
+			break
 		}
-		return nil
-	})
-	in.report.Pause = pause
+		time.Sleep(prepareWait) // the thread may still be on its way out of a dead pie's call
+	}
 	if err != nil {
 		return fmt.Errorf("pid %d: preparing the arena: %w", in.p.Pid(), err)
 	}
 	in.note(steps)
+	return nil
+}
+
+const (
+	prepareTries = 5
+	prepareWait  = 10 * time.Millisecond
+)
+
+// fill does the steps in the stopped thread.
+func (in *insertion) fill(at *tracee.Attached, steps []step) error {
+	start := time.Now()
+	defer func() { in.report.Pause = max(in.report.Pause, time.Since(start)) }()
+	for i := range steps {
+		if err := in.do(at, &steps[i]); err != nil {
+			return errors.Join(err, in.takeBack(at))
+		}
+	}
 	return nil
 }
 
