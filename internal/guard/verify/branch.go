@@ -96,7 +96,7 @@ var signedForms = map[uint8]uint8{bpf.JmpGT: bpf.JmpSGT, bpf.JmpGE: bpf.JmpSGE, 
 // refine tells s that the comparison cmp of dst and src held or not, and reports
 // whether that is possible. at is the jump itself, which says which registers.
 func refine(s *state, at, cmp bpf.Insn, taken bool, dst, src value) bool {
-	same := at.Op&bpf.SrcX != 0 && (at.Dst == at.Src || dst.id != 0 && dst.id == src.id)
+	same := at.Op&bpf.SrcX != 0 && (at.Dst == at.Src || dst.id != 0 && dst.id == src.id && dst.delta == src.delta)
 	if same && cmp.Operation() != bpf.JmpSET {
 		return bpf.Compare(cmp, 0, 0) == taken
 	}

@@ -18,7 +18,7 @@ const (
 	nsHelper = 8.0
 	nsTid    = 120.0
 	nsNow    = 15.0
-	nsBlock  = 5.0  // FuelBytes bytes in a helper
+	nsBlock  = 5.0 // FuelBytes bytes in a helper
 )
 
 // Loops of at most this much time need not pay fuel: outside of other loops

@@ -1,7 +1,7 @@
 package verify
 
 import (
-	"slices"
+	"math"
 
 	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
 )
@@ -24,24 +24,25 @@ func locations(s, t *state, f func(v, w *value) bool) bool {
 	return true
 }
 
-// An equalities relates the links of a state to those of another.
-type equalities struct {
+// A distances relates the links of a wider state to those of a narrower one.
+type distances struct {
 	ids  []uint32
-	keys []key
+	keys []key // what the narrower state has for the number that ids stands for
 }
 
-// holds reports whether a link id of the wider state also holds between the
-// keys of the narrower one.
-func (e *equalities) holds(id uint32, k key, ok bool) bool {
-	for n, seen := range e.ids {
-		if seen == id {
-			return ok && e.keys[n] == k
+// hold reports whether what the wider state says by w's link is so between the
+// keys of the narrower one; k is what it has in w's place, if any.
+func (d *distances) hold(w value, k key, ok bool) bool {
+	k.offset -= w.delta
+	for n, seen := range d.ids {
+		if seen == w.id {
+			return ok && d.keys[n] == k
 		}
 	}
 	if !ok {
-		k = key{constant: true, id: ^uint32(0)} // equals nothing
+		k = key{id: math.MaxUint32} // no id ever
 	}
-	e.ids, e.keys = append(e.ids, id), append(e.keys, k)
+	d.ids, d.keys = append(d.ids, w.id), append(d.keys, k)
 	return true
 }
 
@@ -50,16 +51,16 @@ func (s *state) leq(t *state) bool {
 	if t.stored&^s.stored != 0 {
 		return false
 	}
-	var eq equalities
+	var links distances
 	leq := func(v, w *value) bool {
 		if !v.leq(*w) {
 			return false
 		}
-		if w.kind != kindScalar || w.id == 0 {
+		if !w.readable() || w.id == 0 {
 			return true
 		}
 		k, ok := v.key()
-		return eq.holds(w.id, k, ok)
+		return links.hold(*w, k, ok)
 	}
 	if !locations(s, t, leq) {
 		return false
@@ -100,6 +101,13 @@ func slotLeq(s, t slot, leq func(v, w *value) bool) bool {
 	return s.size == t.size && s.off == t.off && leq(&s.val, &t.val)
 }
 
+// A pair is two numbers of two states with the same link or constant in each:
+// others of the same pair are at the same distance from it in both.
+type pair struct {
+	id, otherID uint32
+	apart       uint64
+}
+
 // A combiner makes the value for a place from those of two states.
 type combiner func(v, w value) value
 
@@ -108,22 +116,20 @@ type combiner func(v, w value) value
 func (a *analysis) joinStates(s, t *state, c combiner) *state {
 	j := s.clone()
 	j.stored &= t.stored
-	var pairs [][2]key
-	var ids []uint32
+	links := map[pair]uint32{}
 	combine := func(v, w value) value {
 		out := c(v, w)
 		kv, ok1 := v.key()
 		kw, ok2 := w.key()
-		if _, known := out.num.Const(); out.kind != kindScalar || known || !ok1 || !ok2 {
+		if _, known := out.num.Const(); !out.linkable() || known || !ok1 || !ok2 {
 			return out
 		}
-		at := slices.Index(pairs, [2]key{kv, kw})
-		if at < 0 {
-			at = len(pairs)
+		p := pair{kv.id, kw.id, kv.offset - kw.offset}
+		if links[p] == 0 {
 			a.ids++
-			pairs, ids = append(pairs, [2]key{kv, kw}), append(ids, a.ids)
+			links[p] = a.ids
 		}
-		out.id = ids[at]
+		out.id, out.delta = links[p], kv.offset
 		return out
 	}
 	locations(j, t, func(v, w *value) bool {

@@ -107,8 +107,7 @@ func (a *analysis) loadTarget(ctx *context, pc int, base value, i bpf.Insn) (goe
 		return false, err
 	}
 	a.seen[pc].faults = true
-	add := bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD}
-	at := scalar.ALU(add, base.asNumber().num, scalar.Const(uint64(int64(i.Off))))
+	at := scalar.ALU(addImm, base.asNumber().num, scalar.Const(uint64(int64(i.Off))))
 	goesOn = at.R.UMax >= bpf.MinAddress && at.R.UMin < bpf.EndAddress
 	a.seen[pc].passes = a.seen[pc].passes || goesOn
 	return goesOn, nil

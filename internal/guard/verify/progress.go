@@ -7,11 +7,9 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
 )
 
-// A loop ends when some register or stack word grows (or shrinks) by at least
-// one each time round and has bounds at the head. The bounds are a result of the
-// fixpoint; how far each place moves in one round is found here, by following
-// from the head, for every place, which place its value came from and how much
-// was added since.
+// How far numbers move in one round of a loop is found by following, from the
+// head, for every place that holds one, which place its value came from and how
+// much was added since.
 
 // A place is a register (0–9) or, from slotPlace on, an aligned word of the
 // function's own stack.
@@ -51,112 +49,6 @@ func (c change) join(d change) change {
 
 // changes are those of all places at one instruction.
 type changes [numPlaces]change
-
-// maxRounds is how often an instruction's changes may grow before what still
-// moves is given up.
-const maxRounds = 4
-
-// trips returns how often control can pass the head of l each time l is entered;
-// 0 when there is no bound.
-func (r *result) trips(l *loop) uint64 {
-	if l.entries != 1 {
-		return 0
-	}
-	round := r.round(l)
-	if round == nil {
-		return 0
-	}
-	best := uint64(0)
-	for p := range numPlaces {
-		c := round[p]
-		if !c.known || int(c.origin) != p || c.lo <= 0 && c.hi >= 0 {
-			continue
-		}
-		if n := passes(r.atHead(l.head, p), c); n > 0 && (best == 0 || n < best) {
-			best = n
-		}
-	}
-	return best
-}
-
-// passes is how many numbers in the set are at least a step apart: a number that
-// moves by c each time and stays in the set was there no more often. Because
-// neither the set nor the step is large, it did not get there by wrapping round.
-func passes(v value, c change) uint64 {
-	if !v.readable() {
-		return 0
-	}
-	step := uint64(max(c.lo, -c.hi))
-	width := min(v.num.R.UMax-v.num.R.UMin, uint64(v.num.R.SMax)-uint64(v.num.R.SMin))
-	if width > math.MaxInt64/2 {
-		return 0
-	}
-	return width/step + 1
-}
-
-// atHead is what all visits of a head have in a place in common.
-func (r *result) atHead(head, place int) value {
-	if place < slotPlace {
-		return r.seen[head].regs[place]
-	}
-	return r.headSlots[head][place-slotPlace]
-}
-
-// round returns the changes over one round of l, joined over all ways back to
-// its head; nil when there is none, or finding out takes too long.
-func (r *result) round(l *loop) *changes {
-	at := map[int]*changes{}
-	updates := map[int]int{}
-	var start changes
-	for p := range start {
-		start[p] = change{known: true, origin: uint8(p)}
-	}
-	at[l.head] = &start
-	var back *changes
-	for again := true; again; {
-		again, back = false, nil
-		if r.effort += len(l.pcs); r.effort > maxSteps {
-			return nil
-		}
-		for _, pc := range l.pcs {
-			if at[pc] == nil {
-				continue
-			}
-			out := *at[pc]
-			r.apply(pc, &out)
-			for _, next := range r.edges(pc) {
-				switch {
-				case next == l.head:
-					back = joinChanges(back, &out, false)
-				case l.contains(r.order.of[next]):
-					joined := joinChanges(at[next], &out, updates[next] > maxRounds)
-					if at[next] == nil || *joined != *at[next] {
-						at[next] = joined
-						updates[next]++
-						again = true
-					}
-				}
-			}
-		}
-	}
-	return back
-}
-
-// joinChanges joins into a copy of old; giveUp drops what moved.
-func joinChanges(old, next *changes, giveUp bool) *changes {
-	if old == nil {
-		c := *next
-		return &c
-	}
-	c := *old
-	for p := range c {
-		c[p] = old[p].join(next[p])
-		if giveUp && c[p] != old[p] {
-			c[p] = change{}
-		}
-	}
-	return &c
-}
 
 // apply follows one instruction.
 func (r *result) apply(pc int, c *changes) {

@@ -87,56 +87,58 @@ func (s *state) setSlot(depth int32, k int, v slot) {
 	s.stacks[depth] = st
 }
 
-// link gives v an id if it is a number that can use one.
+// link gives v an id if it can use one.
 func (a *analysis) link(v *value) {
-	if _, known := v.num.Const(); v.kind == kindScalar && v.id == 0 && !known {
+	if _, known := v.num.Const(); v.linkable() && v.id == 0 && !known {
 		a.ids++
-		v.id = a.ids
+		v.id, v.delta = a.ids, 0
 	}
 }
 
-// refine replaces what is known about the number in reg and all linked to it.
+// refine replaces what is known about the number in reg, and narrows all that
+// are at a known distance from it.
 func (s *state) refine(reg uint8, num scalar.Set) {
-	id := s.regs[reg].id
+	from := s.regs[reg]
 	s.regs[reg].num = num
-	if id == 0 {
+	if from.id == 0 {
 		return
 	}
+	narrow := func(v *value) {
+		if v.id != from.id || !v.linkable() {
+			return
+		}
+		there := scalar.ALU(addImm, num, scalar.Const(v.delta-from.delta))
+		if m, ok := v.num.Meet(there); ok {
+			v.num = m
+		}
+	}
 	for r := range s.regs {
-		if s.regs[r].id == id {
-			s.regs[r].num = num
+		narrow(&s.regs[r])
+	}
+	for d := range s.saved {
+		for r := range s.saved[d] {
+			narrow(&s.saved[d][r])
 		}
 	}
 	for depth := range s.stacks {
 		for k, sl := range s.stacks[depth] {
-			if sl.size == 8 && sl.val.id == id {
-				sl.val.num = num
+			if sl.size == 8 && sl.val.id == from.id {
+				narrow(&sl.val)
 				s.setSlot(int32(depth), k, sl)
 			}
 		}
 	}
-	for d := range s.saved {
-		for r := range s.saved[d] {
-			if s.saved[d][r].id == id {
-				s.saved[d][r].num = num
-			}
+	if s.words != nil {
+		words := *s.words
+		for w := range words {
+			narrow(&words[w])
 		}
+		s.words = &words
 	}
-	s.refineWords(id, num)
 }
 
-func (s *state) refineWords(id uint32, num scalar.Set) {
-	if s.words == nil {
-		return
-	}
-	for w, v := range s.words {
-		if v.id == id {
-			words := *s.words
-			words[w].num = num
-			s.words = &words
-		}
-	}
-}
+// addImm is the sum of two numbers.
+var addImm = bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD}
 
 // word returns a word of the frame, linked so that a later load of it gives
 // the same number.

@@ -79,8 +79,21 @@ func (a *analysis) alu(pc int, s *state, i bpf.Insn) *Error {
 		s.regs[i.Dst] = constant(0)
 		return nil
 	}
-	s.regs[i.Dst] = number(scalar.ALU(i, dst.num, src.num))
+	s.regs[i.Dst] = computed(i, dst, src)
 	return nil
+}
+
+// computed is arithmetic with numbers. Sums with a constant keep the link.
+func computed(i bpf.Insn, dst, src value) value {
+	num := scalar.ALU(i, dst.num, src.num)
+	c, known := src.num.Const()
+	switch op := i.Operation(); {
+	case op == bpf.AluADD && exactSum(i, dst, src, 1):
+		return dst.plus(src, num)
+	case op == bpf.AluSUB && known && exactSum(i, dst, src, -1):
+		return dst.minus(c, num)
+	}
+	return number(num)
 }
 
 // move is MOV in all its forms. A form that changes nothing keeps the link.
@@ -120,12 +133,16 @@ func addressALU(pc int, i bpf.Insn, dst, src value) (value, *Error) {
 	}
 	switch {
 	case !wide:
-	case op == bpf.AluADD && !src.pointer(), op == bpf.AluSUB && !src.pointer():
-		dst.num = scalar.ALU(i, dst.num, src.asNumber().num)
-		return dst, nil
+	case op == bpf.AluADD && !src.pointer():
+		return dst.plus(src.asNumber(), scalar.ALU(i, dst.num, src.asNumber().num)), nil
 	case op == bpf.AluADD && !dst.pointer():
-		src.num = scalar.ALU(i, dst.asNumber().num, src.num)
-		return src, nil
+		return src.plus(dst.asNumber(), scalar.ALU(i, dst.asNumber().num, src.num)), nil
+	case op == bpf.AluSUB && !src.pointer():
+		difference := scalar.ALU(i, dst.num, src.asNumber().num)
+		if c, ok := src.asNumber().num.Const(); ok {
+			return dst.minus(c, difference), nil
+		}
+		return value{kind: dst.kind, base: dst.base, num: difference}, nil
 	case op == bpf.AluSUB && dst.sameBase(src) && dst.kind != kindFrame:
 		return number(scalar.ALU(i, dst.num, src.num)), nil
 	}

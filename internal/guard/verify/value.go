@@ -29,10 +29,12 @@ func (k kind) String() string { return kindNames[k] }
 type value struct {
 	kind kind
 	base int32
-	// id links numbers that are equal: what a comparison tells about one is
-	// told about all with its id. 0 is no link.
-	id  uint32
-	num scalar.Set
+	// id links nums at known distances, of numbers and of addresses: each is the
+	// same unknown number plus its delta (modulo 2⁶⁴), so that what a comparison
+	// tells about one it tells about all. 0 is no link.
+	id    uint32
+	delta uint64
+	num   scalar.Set
 }
 
 func number(s scalar.Set) value { return value{kind: kindScalar, num: s} }
@@ -104,21 +106,40 @@ func (v value) merge(w value, numbers func(a, b scalar.Set) scalar.Set) value {
 	return value{kind: kindMixed}
 }
 
-// A key tells whether two numbers of one state are known to be equal: by their
-// link, or as the same constant.
+// A key says what a number is a known distance from: the number that its link
+// stands for, or 0 for a constant.
 type key struct {
-	id       uint32
-	constant bool
-	value    uint64
+	id     uint32
+	offset uint64
 }
 
-// key returns v's; ok is false when v equals nothing else for certain.
+// linkable reports whether v's num may be linked to others.
+func (v value) linkable() bool { return v.kind == kindScalar || v.pointer() }
+
+// key returns v's; ok is false when v is no known distance from anything.
 func (v value) key() (k key, ok bool) {
-	if v.kind != kindScalar {
+	if !v.linkable() {
 		return key{}, false
 	}
 	if c, ok := v.num.Const(); ok {
-		return key{constant: true, value: c}, true
+		return key{offset: c}, true
 	}
-	return key{id: v.id}, v.id != 0
+	return key{v.id, v.delta}, v.id != 0
+}
+
+// plus is the sum of v and the number w, exactly; sum is what is known of it.
+// The sum of a linked and a constant num is linked.
+func (v value) plus(w value, sum scalar.Set) value {
+	out := value{kind: v.kind, base: v.base, num: sum}
+	kv, ok1 := v.key()
+	kw, ok2 := w.key()
+	if _, known := sum.Const(); !known && ok1 && ok2 && (kv.id == 0 || kw.id == 0) {
+		out.id, out.delta = kv.id|kw.id, kv.offset+kw.offset
+	}
+	return out
+}
+
+// minus is the difference of v and the constant c, exactly.
+func (v value) minus(c uint64, difference scalar.Set) value {
+	return v.plus(constant(-c), difference)
 }
