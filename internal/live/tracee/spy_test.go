@@ -120,7 +120,7 @@ func sweepCases() []sweepCase {
 		}
 	}
 	for _, state := range states {
-		short := state == "read" || state == "epoll" || state == "nanosleep" || state == "compute" || state == "waitpid"
+		short := state == "read" || state == "epoll" || state == "nanosleep" || state == "compute"
 		if state != "clone" && state != "alarm" {
 			add("attach", "victim", state, "1", short, state == "read" || state == "compute")
 		}
@@ -131,6 +131,11 @@ func sweepCases() []sweepCase {
 	}
 	add("attach", "govictim", "go", "4", true, true)
 	add("world", "govictim", "go", "4", true, false)
+	for _, state := range []string{"seccomp-allow", "seccomp-errno", "storm", "rseq"} {
+		add("attach", "situation", state, "1", state != "seccomp-allow", false)
+	}
+	add("world", "situation", "storm", "1", false, false)
+	add("world", "victim", "spawn", "1", true, false)
 	add("world", "victim", "vfork", "1", true, false)
 	add("world", "victim", "fork", "4", true, false)
 	return list
@@ -158,7 +163,7 @@ func TestStepSweep(t *testing.T) {
 func (c sweepCase) cell(t *testing.T, v *victim, n int) bool {
 	t.Helper()
 	tid := 0
-	if c.program == "victim" && c.operation == "attach" && c.state != "fork" {
+	if c.program != "govictim" && c.operation == "attach" && c.state != "fork" {
 		tid = v.worker()
 	}
 	cmd := exec.Cmd{

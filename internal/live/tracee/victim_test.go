@@ -157,14 +157,18 @@ func (v *victim) mustProgress() {
 	}
 }
 
-// worker returns a thread that does the victim's work: not the main one.
+// worker returns a thread that does the victim's work: not the main one, nor
+// one that feeds it.
 func (v *victim) worker() int {
 	v.t.Helper()
 	p := v.open()
 	defer p.Close()
 	tids, err := p.Tasks()
-	if err != nil {
-		v.t.Fatal(err)
+	if err != nil || len(tids) < 2 {
+		v.t.Fatal(tids, err)
+	}
+	if strings.HasSuffix(v.cmd.Path, "situation") {
+		return tids[1]
 	}
 	return tids[len(tids)-1]
 }
@@ -194,7 +198,11 @@ func attachTo(tr *Tracer, p *Process, tid int, do func(*Attached) error) error {
 		return tr.Attach(context.Background(), p, do)
 	}
 	return attempts(context.Background(), func() (bool, error) {
-		return tr.attach(context.Background(), p, []candidate{{tid: tid}}, do)
+		c, ok := p.candidate(tid)
+		if !ok {
+			return false, fmt.Errorf("thread %d: %w", tid, ErrBusy)
+		}
+		return tr.attach(context.Background(), p, []candidate{c}, do)
 	})
 }
 
