@@ -16,6 +16,9 @@ import (
 //
 // The error is a *Refusal when nothing was changed anywhere. A Report comes
 // without error also when some of its processes are not guarded.
+//
+// Who guards a child of its own must not wait(2) for it meanwhile: such a wait,
+// (*exec.Cmd).Wait too, takes the stops that the tracer waits for.
 func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, error) {
 	if err := p.expired(); err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package pie
 import (
 	"debug/elf"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,8 +25,9 @@ type resolved struct {
 	images *locate.Set
 	plan   *plan.Plan
 	guards []resolvedGuard // in the order of the plan's
-	// tableRisk says why reads must not rely on signals; empty when they may.
-	tableRisk string
+	// tableRisk says why reads must not rely on signals; empty when they may. It
+	// looks at every thread, and so only when a guard reads memory.
+	tableRisk func() (string, error)
 }
 
 // resolvedGuard is what plan show tells of one guard beyond its plan.
@@ -48,10 +50,7 @@ func resolve(p *process, w *tracee.Process, pp *Prepatch, o Options, space *aren
 		return nil, explain(err, p.String())
 	}
 	r := &resolved{images: images}
-	if r.tableRisk, err = insert.TableRisk(w); err != nil {
-		r.close()
-		return nil, explain(err, p.String())
-	}
+	r.tableRisk = sync.OnceValues(func() (string, error) { return insert.TableRisk(w) })
 	in := plan.Input{ID: pp.ID, Hash: pp.Hash(), Build: o.Build, Space: space}
 	for i := range pp.compiled.Guards {
 		if err := r.add(&in, pp, i, status, o); err != nil {
@@ -156,15 +155,19 @@ func setsErrno(prog *verify.Program) bool {
 // asks the kernel for every piece and has no race; it needs system calls, which a
 // seccomp filter may answer by killing the program.
 func (r *resolved) faultMode(f locate.Function, prog *verify.Program, status proc.Status) (jit.FaultMode, error) {
-	switch {
-	case !readsTarget(prog):
+	if !readsTarget(prog) {
 		return jit.Copy, nil
-	case r.tableRisk == "":
+	}
+	risk, err := r.tableRisk()
+	switch {
+	case err != nil:
+		return jit.Copy, err
+	case risk == "":
 		return jit.Table, nil
 	case status.Seccomp == 0:
 		return jit.Copy, nil
 	}
-	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), r.tableRisk)
+	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), risk)
 }
 
 // faultWords names a fault mode.

@@ -28,7 +28,8 @@ func NewProgress(w io.Writer) *Progress {
 	return &Progress{w: w, tty: IsTerminal(w), delay: time.Second}
 }
 
-// Step says what begins now. It is shown when it still lasts after a second.
+// Step says what begins now; empty: nothing. It is shown when it still lasts
+// after a second.
 func (p *Progress) Step(step string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -36,16 +37,27 @@ func (p *Progress) Step(step string) {
 		return
 	}
 	p.step, p.begun = Escape(step), time.Now()
+	p.quiet()
+	if step != "" {
+		p.timer = time.AfterFunc(p.delay, p.show)
+	}
+}
+
+// quiet ends the step before and takes its line away.
+func (p *Progress) quiet() {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	p.timer = time.AfterFunc(p.delay, p.show)
+	if p.shown {
+		io.WriteString(p.w, "\r\x1b[K")
+		p.shown = false
+	}
 }
 
 func (p *Progress) show() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.done {
+	if p.done || p.step == "" {
 		return
 	}
 	if !p.tty {
@@ -62,10 +74,5 @@ func (p *Progress) Done() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done = true
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	if p.shown {
-		io.WriteString(p.w, "\r\x1b[K")
-	}
+	p.quiet()
 }

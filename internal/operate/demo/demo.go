@@ -49,6 +49,7 @@ func Run(ctx context.Context, o Options) error {
 	t.act("A real server with a real hole: nats-server v2.0.0, %s", prepatchID)
 	o.Progress("building nats-server from the Go module proxy (a minute the first time)")
 	binary, err := Build(ctx, o.Dir)
+	o.Progress("")
 	if err != nil {
 		return err
 	}
@@ -150,6 +151,7 @@ func (t *teller) insert(ctx context.Context, s *Server, load *Load, p *pie.Prepa
 	t.act("pie insert %s --pid %d", p.ID, s.Pid)
 	begun := time.Now()
 	r, err := pie.Insert(ctx, p, pie.Pids(s.Pid), pie.Options{Mode: pie.ModeEnforce, Progress: t.o.Progress})
+	t.o.Progress("")
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // module is the last release before the fix (v2.0.2).
@@ -74,8 +76,7 @@ func Start(ctx context.Context, binary string) (*Server, error) {
 		err := s.cmd.Start()
 		started <- err
 		if err == nil {
-			s.cmd.Wait()
-			close(s.exited)
+			s.reap()
 		}
 	}()
 	if err := <-started; err != nil {
@@ -93,6 +94,25 @@ func Start(ctx context.Context, binary string) (*Server, error) {
 		s.Stop()
 		return nil, fmt.Errorf("waiting for %s to listen: %w", binary, ctx.Err())
 	}
+}
+
+// reap waits for the server's end. While pie traces its own child, any wait(2)
+// for it returns its ptrace stops, which are the tracer's: so the pidfd tells
+// when it has ended (pidfd_open(2)), and only then it is waited for.
+func (s *Server) reap() {
+	defer close(s.exited)
+	fd, err := unix.PidfdOpen(s.cmd.Process.Pid, 0)
+	if err == nil {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(poll, -1)
+			if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		unix.Close(fd)
+	}
+	s.cmd.Wait()
 }
 
 // Alive reports whether the server still runs.
