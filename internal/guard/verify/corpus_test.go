@@ -2,6 +2,7 @@ package verify
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,6 +53,7 @@ func unit(t testing.TB, text string) *bpf.Unit {
 		Insns:   insns,
 		Symbols: []bpf.Symbol{{Name: "data"}, {Name: "function", Kind: bpf.SymbolFunc}, {Name: "io.EOF", Kind: bpf.SymbolGoError}},
 		Rodata:  []byte("GET *\x00needle\x00"),
+		Fuel:    1000,
 	}
 	u.OnFault, u.OnFuel = label(text, "fault"), label(text, "fuel")
 	other := label(text, "pass_by_harness")
@@ -116,6 +118,9 @@ func TestAcceptsRightGuards(t *testing.T) {
 			}
 			if want := strings.HasPrefix(s.name, "fuel/"); fuel != want {
 				t.Errorf("needs fuel: %v, want %v", fuel, want)
+			}
+			if err := checkSound(u, rand.New(rand.NewPCG(1, 1)), 100); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -163,13 +163,16 @@ func checkJump(pc int, i bpf.Insn) *Error {
 }
 
 func checkCall(pc int, i bpf.Insn) *Error {
+	if err := (fields{src: true, imm: true}).check(pc, i); err != nil {
+		return err
+	}
 	switch {
 	case i.Src > bpf.CallLocal:
 		return refuse(pc, ReasonPseudo, "call with source %d; 0 is a helper, 1 a function of the guard", i.Src)
 	case i.IsHelperCall() && !bpf.Helper(i.Imm).Known():
 		return refuse(pc, ReasonHelper, "calls helper %d, which does not exist", i.Imm)
 	}
-	return fields{src: true, imm: true}.check(pc, i)
+	return nil
 }
 
 // checkWide checks a 64-bit immediate load and what it refers to.
