@@ -235,7 +235,7 @@ func (a *allocator) fits(w *web, r amd64.Reg) bool {
 func (a *allocator) take(w *web, r amd64.Reg) bool {
 	w.loc = location{reg: r, slot: -1}
 	a.taken = a.taken.With(r)
-	a.used[r] = merge(a.used[r], w.spans)
+	a.used[r] = insert(a.used[r], w.spans)
 	return true
 }
 
@@ -260,17 +260,25 @@ func (a *allocator) finish() {
 
 // overlap reports whether two span lists share a position.
 func overlap(x, y []span) bool {
-	for i, j := 0, 0; i < len(x) && j < len(y); {
-		switch {
-		case x[i].to <= y[j].from:
-			i++
-		case y[j].to <= x[i].from:
-			j++
-		default:
+	if len(x) > len(y) {
+		x, y = y, x
+	}
+	for _, s := range x {
+		i, _ := slices.BinarySearchFunc(y, s, func(a, b span) int { return a.to - b.from - 1 })
+		if i < len(y) && y[i].from < s.to {
 			return true
 		}
 	}
 	return false
+}
+
+// insert adds the spans of x to y, which they do not overlap.
+func insert(y, x []span) []span {
+	for _, s := range x {
+		i, _ := slices.BinarySearchFunc(y, s, func(a, b span) int { return a.from - b.from })
+		y = slices.Insert(y, i, s)
+	}
+	return y
 }
 
 // merge returns the union of two span lists.

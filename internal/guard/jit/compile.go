@@ -1,6 +1,8 @@
 package jit
 
 import (
+	"fmt"
+
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 )
@@ -20,6 +22,10 @@ type program interface {
 	Verdicts() []bpf.Verdict
 }
 
+// maxValues bounds the time compilation takes. It is above what fits the 64 KiB
+// of an arena's code region, at four bytes an operation.
+const maxValues = 16 << 10
+
 func compile(p program, s Site, l Layout) (*Code, error) {
 	if err := checkLayout(p.Unit(), s, l); err != nil {
 		return nil, err
@@ -29,6 +35,9 @@ func compile(p program, s Site, l Layout) (*Code, error) {
 		return nil, err
 	}
 	simplify(f)
+	if n := f.values(); n > maxValues {
+		return nil, placeError(p.Unit(), -1, fmt.Sprintf("%d operations are more than the code region holds", n), ErrUnsupported)
+	}
 	conv := conventionOf(s.ABI)
 	if err := checkPlacement(p.Unit(), f, conv, l); err != nil {
 		return nil, err

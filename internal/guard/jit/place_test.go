@@ -3,6 +3,7 @@ package jit
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/address"
@@ -248,6 +249,13 @@ func TestRefusals(t *testing.T) {
 		if !errors.Is(err, c.want) || !errors.As(err, &place) {
 			t.Errorf("%s: %v, want a *PlaceError of %v", c.name, err, c.want)
 		}
+	}
+	u := unit(t, strdupNull, 8, 8)
+	u.Insns = slices.Insert(u.Insns, 1, slices.Repeat([]bpf.Insn{
+		{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: 2, Src: 2}, {Op: bpf.ClassALU64 | bpf.AluXOR, Dst: 2, Imm: 5},
+	}, maxValues/2)...)
+	if _, err := compile(guess{u}, Site{}, good); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("more than a code region holds: %v, want ErrUnsupported", err)
 	}
 	if _, err := Handler(HandlerLayout{Code: codeAt + 1, Faults: stateAt}); !errors.Is(err, ErrLayout) {
 		t.Errorf("handler misaligned: %v", err)

@@ -169,6 +169,15 @@ func (v *value) placed() bool {
 	return true
 }
 
+// values counts the values of all blocks.
+func (f *function) values() int {
+	n := 0
+	for _, b := range f.blocks {
+		n += len(b.values)
+	}
+	return n
+}
+
 // linkPreds recomputes predecessors from successors.
 func (f *function) linkPreds() {
 	for _, b := range f.blocks {
