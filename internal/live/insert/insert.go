@@ -12,6 +12,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/plan"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // Options are the operator's decisions for one insertion.
@@ -130,25 +131,32 @@ func (in *insertion) check() error {
 	if err := in.p.Check(); err != nil {
 		return err
 	}
-	if err := present(in.p, in.pp.id, in.pp.hash); err != nil {
+	maps, err := in.p.Maps()
+	if err != nil {
+		return err
+	}
+	if err := present(in.p, maps, in.pp.id, in.pp.hash); err != nil {
+		if errors.Is(err, ErrPartial) {
+			err = errors.Join(in.p.Check(), err) // the sites of a process that ends cannot be read
+		}
 		return err
 	}
 	for _, a := range in.arenas {
-		if err := in.fresh(a); err != nil {
+		if err := in.fresh(a, maps); err != nil {
 			return err
 		}
 	}
 	if err := in.headroom(); err != nil {
 		return err
 	}
-	return in.checkSites()
+	return in.checkSites(maps)
 }
 
 // fresh refuses a plan made for an arena that has changed since, or for one to
 // be made where another pie has made one meanwhile.
-func (in *insertion) fresh(a *arena.Arena) error {
+func (in *insertion) fresh(a *arena.Arena, maps []proc.Mapping) error {
 	if a.Mapped == 0 {
-		now, err := observe.Arenas(in.p)
+		now, err := observe.ArenasIn(in.p, maps)
 		for _, other := range now {
 			if other.Range().Overlaps(a.Range()) {
 				return fmt.Errorf("pid %d: %v: %w", in.p.Pid(), a, ErrStale)
@@ -158,7 +166,10 @@ func (in *insertion) fresh(a *arena.Arena) error {
 	}
 	r := a.State()
 	b := make([]byte, r.End-r.Start)
-	if _, err := in.p.ReadAt(b, r.Start); err != nil || !a.Unchanged(b) {
+	if _, err := in.p.ReadAt(b, r.Start); err != nil {
+		return fmt.Errorf("pid %d: %v: %w", in.p.Pid(), a, err)
+	}
+	if !a.Unchanged(b) {
 		return fmt.Errorf("pid %d: %v: %w", in.p.Pid(), a, ErrStale)
 	}
 	return nil

@@ -12,11 +12,7 @@ import (
 
 // checkSites compares every site with the file's bytes, or, where guards of
 // ours are in, with their patch.
-func (in *insertion) checkSites() error {
-	maps, err := in.p.Maps()
-	if err != nil {
-		return err
-	}
+func (in *insertion) checkSites(maps []proc.Mapping) error {
 	for _, g := range in.pp.guards {
 		e := SiteError{Pid: in.p.Pid(), Function: g.Function, Site: g.Site, Want: g.Original}
 		if code := mappingAt(maps, g.Site, len(g.Original), g.Image.Inode); code != "" {

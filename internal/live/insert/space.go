@@ -7,6 +7,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/clock"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // Space returns what a plan for p allocates from: the arenas p has and the
@@ -68,8 +69,8 @@ func freeLeftovers(p observe.Process, a *arena.Arena) {
 
 // present says whether the prepatch is in p: nil when it is not at all, else
 // ErrAlreadyIn, ErrOtherVersion or ErrPartial.
-func present(p observe.Process, id string, hash [32]byte) error {
-	all, err := observe.Status(p)
+func present(p observe.Process, maps []proc.Mapping, id string, hash [32]byte) error {
+	all, err := observe.StatusIn(p, maps)
 	if err != nil {
 		return err
 	}

@@ -34,8 +34,8 @@ func Arenas(p Process) ([]*arena.Arena, error) {
 func ArenasIn(p Process, maps []proc.Mapping) ([]*arena.Arena, error) {
 	var found []*arena.Arena
 	var bad error
-	for _, m := range maps {
-		if !isState(m) {
+	for i, m := range maps {
+		if !isState(m) || m.Size() != arena.StateSize && (i == 0 || !isCode(maps[i-1], m.Start)) {
 			continue
 		}
 		a, err := readArena(p, m, maps)
@@ -53,6 +53,13 @@ func ArenasIn(p Process, maps []proc.Mapping) ([]*arena.Arena, error) {
 // memory, read and written, never executed.
 func isState(m proc.Mapping) bool {
 	return m.Perms == proc.Read|proc.Write && !m.HasFile() && m.Path == "" && m.Size() <= maxState
+}
+
+// isCode reports whether a mapping could be the code region below a state region
+// at end. An unfinished arena, which lacks it, is recognised by the size of its
+// state.
+func isCode(m proc.Mapping, end address.Addr) bool {
+	return m.Perms == proc.Read|proc.Exec && !m.HasFile() && m.End == end
 }
 
 func readArena(p Process, m proc.Mapping, maps []proc.Mapping) (*arena.Arena, error) {
@@ -75,14 +82,15 @@ func readArena(p Process, m proc.Mapping, maps []proc.Mapping) (*arena.Arena, er
 	return a, nil
 }
 
-// regionOf says which region of a the mapping m is. One that another mapping
-// was merged with, or whose protection was changed, is none.
+// regionOf says which region of a lies in the mapping m, which the kernel may
+// have merged with a neighbour's of the same kind. One whose protection was
+// changed is none.
 func regionOf(a *arena.Arena, m proc.Mapping) arena.Regions {
-	r := arena.Range{Start: m.Start, End: m.End}
+	holds := func(r arena.Range) bool { return m.Start <= r.Start && r.End <= m.End }
 	switch {
-	case r == a.Code() && m.Perms == proc.Read|proc.Exec && !m.HasFile():
+	case holds(a.Code()) && m.Perms == proc.Read|proc.Exec && !m.HasFile():
 		return arena.HasCode
-	case r == a.Shared() && m.Perms == proc.Read|proc.Write|proc.Shared:
+	case holds(a.Shared()) && m.Perms == proc.Read|proc.Write|proc.Shared:
 		return arena.HasShared
 	}
 	return 0

@@ -10,6 +10,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/clock"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // SiteState is what the bytes at a guard's site say.
@@ -82,6 +83,11 @@ func Status(p Process) ([]Prepatch, error) {
 	if err != nil {
 		return nil, err
 	}
+	return StatusIn(p, maps)
+}
+
+// StatusIn is Status for mappings that were read already.
+func StatusIn(p Process, maps []proc.Mapping) ([]Prepatch, error) {
 	arenas, bad := ArenasIn(p, maps)
 	return statusOf(p, arenas, ringIDs(arenas, maps)), bad
 }
