@@ -79,7 +79,7 @@ func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, 
 		if len(f.Copies) > 0 && !o.Partial {
 			return refuseCopies(f)
 		}
-		gi, err := r.input(f, g.Name, prog, status)
+		gi, err := r.input(f, g.Guard, prog, status)
 		if err != nil {
 			return err
 		}
@@ -111,14 +111,14 @@ func refuseCopies(f locate.Function) error {
 }
 
 // input makes plan's input for one guard at one function.
-func (r *resolved) input(f locate.Function, name string, prog *verify.Program, status proc.Status) (plan.GuardInput, error) {
-	gi := plan.GuardInput{Name: name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image), Gettid: status.Seccomp == 0}
+func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program, status proc.Status) (plan.GuardInput, error) {
+	gi := plan.GuardInput{Name: g.Name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image), Gettid: status.Seccomp == 0}
 	off, ok := f.Image.File.Off(f.Vaddr)
 	if !ok {
 		return gi, fmt.Errorf("%s at %v: not in the file", f.Name, f.Vaddr)
 	}
 	gi.EntryOff = off
-	gi.Function = plan.Function{Name: f.Name, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
+	gi.Function = plan.Function{Name: g.Func, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
 	var err error
 	if gi.Function.Segment, gi.Function.SegmentAt, err = segment(f); err != nil {
 		return gi, err
@@ -126,14 +126,14 @@ func (r *resolved) input(f locate.Function, name string, prog *verify.Program, s
 	for _, s := range prog.Unit().Symbols {
 		a, err := r.images.Symbol(f.Image, s)
 		if err != nil {
-			return gi, fmt.Errorf("what the guard %s refers to: %w", name, err)
+			return gi, fmt.Errorf("what the guard %s refers to: %w", g.Name, err)
 		}
 		gi.Symbols = append(gi.Symbols, a)
 	}
 	if setsErrno(prog) {
 		off, err := r.images.Errno()
 		if err != nil {
-			return gi, fmt.Errorf("the guard %s sets errno: %w", name, err)
+			return gi, fmt.Errorf("the guard %s sets errno: %w", g.Name, err)
 		}
 		gi.Errno = jit.ErrnoSlot{Known: true, Offset: off}
 	}
