@@ -162,7 +162,7 @@ func (a *analysis) memory(ctx *context, pc int, s *state, addr, size uint8) (int
 	case kindRodata:
 		p, ok := spanOf(at, 0)
 		if !ok || p.lo < 0 || p.hi+n > int64(len(a.unit.Rodata)) {
-			return 0, refuse(pc, ReasonRodataBounds, "passes up to %d bytes at offset %v of a constant's %d; check the length first", n, at.num, len(a.unit.Rodata))
+			return 0, refuse(pc, ReasonRodataBounds, "passes up to %d bytes at %s of the constants, which have %d; check the length first", n, offsets(at, 0), len(a.unit.Rodata))
 		}
 	case kindStack:
 		if n == 0 {

@@ -163,10 +163,22 @@ func (p *pricing) body(l *loop) price {
 		round = round.max(d)
 	}
 	if p.fueled[l] {
-		// A round may begin and end anywhere: two halves are at most two rounds.
-		p.unit = p.unit.max(round.times(2))
+		p.unit = p.unit.max(round.times(p.roundsPerUnit(l)))
 	}
 	return round
+}
+
+// roundsPerUnit is how many rounds fit between two payments: one when all ways
+// back to the head pay. Otherwise a way between two payments leads from inside
+// the loop past the head once more, which is less than two rounds.
+func (p *pricing) roundsPerUnit(l *loop) float64 {
+	for _, pc := range l.pcs {
+		i := p.analysis.unit.Insns[pc]
+		if slices.Contains(p.edges(pc), l.head) && (!i.IsBackEdge(pc) || i.Next(pc) == l.head && p.seen[pc].through) {
+			return 2
+		}
+	}
+	return 1
 }
 
 // innerLoop is the outermost loop inside l (nil: the function) that holds pc.

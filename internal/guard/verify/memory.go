@@ -2,6 +2,7 @@ package verify
 
 import (
 	"encoding/binary"
+	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
@@ -11,6 +12,18 @@ import (
 type span struct{ lo, hi int64 }
 
 func (p span) exact() bool { return p.lo == p.hi }
+
+// offsets says in words where an access may begin.
+func offsets(v value, off int16) string {
+	p, ok := spanOf(v, off)
+	switch {
+	case !ok:
+		return "an offset without bounds"
+	case p.exact():
+		return fmt.Sprintf("offset %d", p.lo)
+	}
+	return fmt.Sprintf("offsets %d to %d", p.lo, p.hi)
+}
 
 // maxOffset is far beyond any region of the guard's own memory.
 const maxOffset = 1 << 30
@@ -145,7 +158,7 @@ func (a *analysis) loadRodata(pc int, base value, i bpf.Insn) (value, *Error) {
 	p, ok := spanOf(base, i.Off)
 	n := int64(i.Width())
 	if !ok || p.lo < 0 || p.hi+n > int64(len(a.unit.Rodata)) {
-		return value{}, refuse(pc, ReasonRodataBounds, "reads %d bytes of a constant's %d at offset %v; check the index first", n, len(a.unit.Rodata), base.num)
+		return value{}, refuse(pc, ReasonRodataBounds, "may read %d bytes at %s of the constants, which have %d; check the index first", n, offsets(base, i.Off), len(a.unit.Rodata))
 	}
 	v := number(loaded(i))
 	if p.exact() {

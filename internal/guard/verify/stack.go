@@ -10,8 +10,8 @@ import (
 func (a *analysis) onStack(ctx *context, pc int, base value, off int16, n int64) (span, *Error) {
 	p, ok := spanOf(base, off)
 	if !ok || p.lo < -bpf.StackSize || p.hi+n > 0 {
-		return p, refuse(pc, ReasonStackBounds, "may touch %d bytes at offset %v%+d of the guard's stack, which is the %d bytes below 0; check the index first",
-			n, base.num, off, bpf.StackSize)
+		return p, refuse(pc, ReasonStackBounds, "may touch %d bytes at %s of the guard's stack, which has offsets %d to -1; check the index first",
+			n, offsets(base, off), -bpf.StackSize)
 	}
 	owner := ctx
 	for owner.depth > int(base.base) {
@@ -159,7 +159,7 @@ func (a *analysis) atomic(ctx *context, pc int, s *state, base, v value, i bpf.I
 		return err
 	}
 	if !p.exact() || p.lo%n != 0 {
-		return refuse(pc, ReasonAtomicAlign, "atomic operation of %d bytes at offset %v%+d of the stack, which is not known to be aligned", n, base.num, i.Off)
+		return refuse(pc, ReasonAtomicAlign, "atomic operation of %d bytes at %s of the stack; it must be one multiple of its size", n, offsets(base, i.Off))
 	}
 	if v.pointer() {
 		return refuse(pc, ReasonPointerALU, "atomic operation with %v", v.kind)
