@@ -87,8 +87,7 @@ func (a *app) printFollowed(events []pie.Event, lost uint64) error {
 func (a *app) printEvents(events []pie.Event, lost uint64) error {
 	var t term.Table
 	for _, e := range events {
-		t.Row(e.Time.Local().Format("2006-01-02 15:04:05.000"), e.ID, kindWords(e.Kind),
-			fmt.Sprintf("pid %d tid %d", e.Pid, e.Tid), baseName(e.Exe), e.Function, argWords(e))
+		t.Row(eventTime(e.Time, time.Now()), e.ID, kindWords(e.Kind), fmt.Sprintf("%s[%d]", baseName(e.Exe), e.Pid), e.Function+argWords(e))
 	}
 	if err := t.Write(a.out, ""); err != nil {
 		return err
@@ -97,6 +96,15 @@ func (a *app) printEvents(events []pie.Event, lost uint64) error {
 		fmt.Fprintf(a.err, "%s overwritten before they were read\n", plural(int(lost), "event was", "events were"))
 	}
 	return nil
+}
+
+// eventTime is to the millisecond, with the date when it is not today.
+func eventTime(t, now time.Time) string {
+	t, now = t.Local(), now.Local()
+	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
+		return t.Format("15:04:05.000")
+	}
+	return t.Format("2006-01-02 15:04:05.000")
 }
 
 // kindWords is what operators call the kinds of event.
