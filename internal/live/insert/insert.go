@@ -67,10 +67,10 @@ func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp p
 	defer unlock()
 	in := newInsertion(t, p, pp, o)
 	if err := in.check(); err != nil {
-		return Report{}, err
+		return Report{}, orGone(p, err)
 	}
 	if err := in.model(); err != nil {
-		return Report{}, err
+		return Report{}, orGone(p, err)
 	}
 	if err := in.prepare(ctx); err != nil {
 		return Report{}, err
@@ -86,6 +86,15 @@ func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp p
 	}
 	in.report.Wall = time.Since(start)
 	return in.report, nil
+}
+
+// orGone puts ahead of err that the process has ended, where it has: what its
+// memory seems to hold then, at its sites or anywhere, means nothing.
+func orGone(p *tracee.Process, err error) error {
+	if IsIn(err) {
+		return err
+	}
+	return errors.Join(p.Check(), err)
 }
 
 // insertion is an insertion on its way.
@@ -136,9 +145,6 @@ func (in *insertion) check() error {
 		return err
 	}
 	if err := present(in.p, maps, in.pp.id, in.pp.hash); err != nil {
-		if errors.Is(err, ErrPartial) {
-			err = errors.Join(in.p.Check(), err) // the sites of a process that ends cannot be read
-		}
 		return err
 	}
 	for _, a := range in.arenas {

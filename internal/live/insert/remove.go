@@ -45,10 +45,10 @@ func Remove(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string,
 	defer unlock()
 	r := removal{t: t, p: p, file: file}
 	if err := r.find(id); err != nil {
-		return Removal{}, err
+		return Removal{}, orGone(p, err)
 	}
 	if err := r.plan(); err != nil {
-		return Removal{}, err
+		return Removal{}, orGone(p, err)
 	}
 	if err := r.carryOut(ctx); err != nil {
 		return r.report, err
