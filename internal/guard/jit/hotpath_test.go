@@ -1,0 +1,147 @@
+package jit
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/arch/x86/x86asm"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// TestHotPath: what a call that passes runs, instruction by instruction. The
+// common guard adds nothing but a mode check, a count and its own compares.
+func TestHotPath(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		free       amd64.RegSet
+		want       string
+	}{
+		{"NULL", "ldxdw %r2, [%r1+0]\njeq %r2, 0, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), `
+			cmp dword ptr [mode], 0x0
+			jz cold
+			imul r11d, esp, -0xb04e277
+			shr r11d, 0x19
+			lea rax, ptr [calls]
+			lock inc qword ptr [rax+8*r11]
+			test rdi, rdi
+			jz cold
+			jmp qword ptr [next]`},
+		{"int32 above a bound, nothing free", `
+			ldxdw %r2, [%r1+8]
+			movsx3264 %r2, %r2
+			jsgt %r2, 1024, +2
+			mov %r0, 0
+			exit
+			mov %r0, 1
+			exit`, 0, `
+			cmp dword ptr [mode], 0x0
+			jz cold
+			push rax
+			imul eax, esp, -0xb04e277
+			shr eax, 0x16
+			and eax, 0x3f8
+			add rax, qword ptr [literal]
+			lock inc qword ptr [rax]
+			pop rax
+			cmp esi, 0x400
+			jnle cold
+			jmp qword ptr [next]`},
+		{"u32 field", "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+16]\njgt %r2, 9, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), `
+			cmp dword ptr [mode], 0x0
+			jz cold
+			imul r11d, esp, -0xb04e277
+			shr r11d, 0x19
+			lea rax, ptr [calls]
+			lock inc qword ptr [rax+8*r11]
+			lea rax, ptr [rdi-0xfff0]
+			shr rax, 0x2f
+			jnz cold
+			mov eax, dword ptr [rdi+0x10]
+			cmp rax, 0x9
+			jnbe cold
+			jmp qword ptr [next]`},
+	} {
+		l := Layout{
+			Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, Next: codeAt + codeLen - 8,
+		}
+		code, err := Compile(verified(t, c.text), Site{Free: c.free}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := listing(t, code.Bytes); got != strings.Join(strings.Fields(c.want), " ") {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, strings.Join(strings.Fields(c.want), " "))
+		}
+	}
+}
+
+// listing disassembles up to the first unconditional jump; a forward branch goes
+// to what is cold.
+func listing(t *testing.T, code []byte) string {
+	t.Helper()
+	var text []string
+	for at := 0; ; {
+		in, err := x86asm.Decode(code[at:], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at += in.Len
+		s := named(x86asm.IntelSyntax(in, 0, nil), codeAt.Add(int64(at)))
+		if rel, ok := in.Args[0].(x86asm.Rel); ok && rel > 0 {
+			s = strings.Fields(s)[0] + " cold"
+		}
+		text = append(text, s)
+		if in.Op == x86asm.JMP {
+			return strings.Join(strings.Fields(strings.Join(text, " ")), " ")
+		}
+	}
+}
+
+// named puts names for RIP-relative addresses, next being that of the next
+// instruction.
+func named(s string, next address.Addr) string {
+	before, rest, ok := strings.Cut(s, "[rip+0x")
+	if !ok {
+		return s
+	}
+	digits, after, _ := strings.Cut(rest, "]")
+	d, err := strconv.ParseInt(digits, 16, 64)
+	if err != nil {
+		return s
+	}
+	name, ok := map[address.Addr]string{
+		stateAt + ControlMode: "mode", sharedAt + CounterCalls: "calls", codeAt + codeLen - 8: "next",
+	}[next.Add(d)]
+	if !ok {
+		name = "literal"
+	}
+	return before + "[" + name + "]" + after
+}
+
+// TestSpread: threads whose stacks lie at usual distances count in different
+// cache lines.
+func TestSpread(t *testing.T) {
+	const threads, line = 8, 64 / 8
+	factor := int64(hashFactor)
+	for _, distance := range []uint64{
+		8<<20 + 4096, 8 << 20, 2<<20 + 4096, 2 << 20, 1<<20 + 4096, 256<<10 + 4096, 128<<10 + 4096, 128 << 10,
+		64<<10 + 4096, 64 << 10, 32 << 10, 8 << 10, 4 << 10, 2 << 10,
+	} {
+		for rsp := uint64(0x7f12_3456_7000); rsp < 0x7f12_3456_7000+1<<30; rsp += 0x1234570 {
+			lines := map[uint32]bool{}
+			for i := range uint64(threads) {
+				slot := uint32((rsp-i*distance)*uint64(factor)) >> (32 - 7)
+				if slot >= CallSlots {
+					t.Fatalf("slot %d", slot)
+				}
+				lines[slot/line] = true
+			}
+			if len(lines) < 5 {
+				t.Errorf("%d threads %#x apart, the first at %#x, share %d lines", threads, distance, rsp, len(lines))
+				break
+			}
+		}
+	}
+}
