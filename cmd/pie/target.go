@@ -76,20 +76,25 @@ func (a *app) selectInserted(c *cobra.Command, t *targetFlags) (pie.Select, erro
 	if err != nil {
 		return nil, err
 	}
-	return t.with(s), nil
+	return t.with(s, nil), nil
 }
 
 // with returns what s selects and, besides, each pid of the command line that
 // it does not: what cannot be guarded is to be refused, not passed over. These
 // are looked for once, while the numbers still mean what they did when typed.
-func (t *targetFlags) with(s *target.Selector) pie.Select {
+// known, if not nil, is what s selected just now.
+func (t *targetFlags) with(s *target.Selector, known []target.Group) pie.Select {
 	var besides []int
 	asked := false
 	return func(ctx context.Context) ([]int, error) {
-		pids, err := s.Select(ctx)
+		groups, err := known, error(nil)
+		if asked || known == nil {
+			groups, err = s.Groups(ctx)
+		}
 		if err != nil && !errors.Is(err, target.ErrNone) {
 			return nil, err
 		}
+		pids := flatten(groups)
 		for _, pid := range t.spec.Pids {
 			if !asked && !slices.Contains(pids, pid) {
 				besides = append(besides, pid)
@@ -98,6 +103,16 @@ func (t *targetFlags) with(s *target.Selector) pie.Select {
 		asked = true
 		return append(pids, besides...), nil
 	}
+}
+
+func flatten(groups []target.Group) []int {
+	var pids []int
+	for _, g := range groups {
+		for _, p := range g {
+			pids = append(pids, p.Pid)
+		}
+	}
+	return pids
 }
 
 // selectForInsert returns the processes that insert and plan work on. Without
@@ -125,7 +140,7 @@ func (a *app) selectForInsert(c *cobra.Command, t *targetFlags, p *pie.Prepatch,
 			return nil, err
 		}
 	}
-	return t.with(s), nil
+	return t.with(s, groups), nil
 }
 
 // executables are those the guards of a prepatch name; none when one guard
