@@ -29,6 +29,8 @@ type Effects struct {
 	// ReadsFlags: some status flag matters. ChangesFlags: some status flag
 	// changes. KillsFlags: no status flag keeps a defined value.
 	ReadsFlags, ChangesFlags, KillsFlags bool
+	// X87: the x87 or MMX state may change.
+	X87 bool
 	// Loads and Stores are the memory touched.
 	Loads, Stores MemKind
 	// SPDelta is what is added to rsp; SPKnown is false when that is no constant.
@@ -58,7 +60,7 @@ func (i Inst) Effects() Effects {
 		m.unknown()
 	}
 	if !m.Known {
-		return Effects{Reads: 0xffff, Writes: 0xffff, ReadsFlags: true, ChangesFlags: true,
+		return Effects{Reads: 0xffff, Writes: 0xffff, ReadsFlags: true, ChangesFlags: true, X87: true,
 			Loads: MemOther, Stores: MemOther}
 	}
 	if m.Writes.Has(RSP) && m.SPDelta == 0 {

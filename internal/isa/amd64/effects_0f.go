@@ -18,10 +18,26 @@ func (m *model) twoByte() {
 		m.rowAandB(op)
 	case op >= 0x10 && op < 0x18, op >= 0x28 && op < 0x30, op >= 0x50 && op < 0x78,
 		op >= 0x7c && op < 0x80, op >= 0xc2 && op <= 0xc6, op >= 0xd0 && op < 0xff:
+		m.X87 = m.e.mmx()
 		m.vector(op, m.e.rep)
 	default:
 		m.system(op)
 	}
+}
+
+// mmx reports whether a vector instruction of the two-byte map may be one on MMX
+// registers, which are the x87 ones: those have no mandatory prefix, or move
+// between both kinds (cvtpi2pd and its like, movq2dq, movdq2q).
+func (e *encoding) mmx() bool {
+	switch op := e.opcode; {
+	case op == 0x2a, op == 0x2c, op == 0x2d:
+		return e.rep == 0
+	case op == 0xd6:
+		return e.rep != 0
+	case op >= 0x60 && op < 0x80, op >= 0xc4 && op <= 0xc5, op >= 0xd0:
+		return e.rep == 0 && !e.size16
+	}
+	return false
 }
 
 // rowAandB is what the two-byte map adds to the integer instructions.
@@ -190,6 +206,7 @@ func (m *model) vector(op, rep byte) {
 
 // map38 is the 0f 38 map; size16 tells the mandatory prefix 66.
 func (m *model) map38(size16 bool) {
+	m.X87 = !size16 && m.e.opcode < 0x20 // SSSE3 on MMX registers
 	width := m.width(false)
 	switch op := m.e.opcode; {
 	case op == 0xf0 && m.e.rep == 0xf2: // crc32

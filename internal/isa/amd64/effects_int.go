@@ -180,6 +180,7 @@ func (m *model) row9(op byte) {
 		m.gpr(RAX, read, width)
 		m.gpr(RDX, write, width)
 	case op == 0x9b: // fwait
+		m.X87 = true
 	default:
 		m.unknown()
 	}
@@ -280,6 +281,7 @@ func (m *model) shift(op byte, width int) {
 
 // x87 tells memory operands, and flags where fcomi and fcmov use them.
 func (m *model) x87(op byte) {
+	m.X87 = true
 	if m.e.isMem() {
 		m.mem(read | write)
 		return

@@ -49,6 +49,11 @@ func (c *chooser) checkBranches(s *Site) error {
 			return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("another symbol begins at %v, inside the bytes to be replaced", a))
 		}
 	}
+	for _, b := range c.neighbours {
+		if b.to < s.Start.Add(jumpLen) && s.begins(b.to) {
+			return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("the branch at %v, outside the function, enters it at %v", b.from.Addr, b.to))
+		}
+	}
 	return c.checkSegment(s)
 }
 
@@ -91,6 +96,41 @@ func (c *chooser) reentry(b branch) bool {
 	return false
 }
 
+// neighbourhood is how far before and behind a function short branches into it
+// are looked for: a rel8 reaches 128 bytes, and a sweep that begins in the
+// middle of an instruction needs some to fall into step.
+const neighbourhood = 512
+
+// neighbours finds the short branches around the function that lead into it:
+// assembly often shares a tail, or an entry, in that way.
+func neighbours(f *Function) []branch {
+	off := int64(f.Entry - f.SegmentAt)
+	if f.Entry < f.SegmentAt || off > int64(len(f.Segment)) {
+		return nil
+	}
+	end := min(off+int64(len(f.code())), int64(len(f.Segment)))
+	before := max(off-neighbourhood, 0) &^ 15
+	behind := min(end+neighbourhood, int64(len(f.Segment)))
+	return append(f.shortBranches(before, off), f.shortBranches(end, behind)...)
+}
+
+// shortBranches sweeps over a part of the segment.
+func (f *Function) shortBranches(from, to int64) []branch {
+	var all []branch
+	for off := from; off < to; {
+		i, err := amd64.Decode(f.Segment[off:to], f.SegmentAt.Add(off))
+		if err != nil {
+			off++
+			continue
+		}
+		if (i.Flow == amd64.FlowJump || i.Flow == amd64.FlowCond) && i.Target > f.Entry && i.Target < f.end() {
+			all = append(all, branch{i, i.Target})
+		}
+		off += int64(i.Len)
+	}
+	return all
+}
+
 // checkSegment looks for rel32 branches anywhere in the segment that enter the
 // replaced or kept bytes behind the entry. Every byte is taken for the start of
 // a displacement, so data can only cause a refusal.
@@ -108,12 +148,25 @@ func (c *chooser) checkSegment(s *Site) error {
 		if to < lo || to >= lo.Add(int64(width)) {
 			continue
 		}
-		if from > s.Entry && from < c.f.end() {
+		if from > s.Entry && from < c.f.end() || !s.begins(to) {
 			continue // the function's own branches are decoded and judged elsewhere
 		}
 		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("a branch at %v, outside the function, enters it at %v", from, to))
 	}
 	return nil
+}
+
+// begins reports whether an instruction begins at a. Text and tables among code
+// look like branches now and then; those of other code go to instructions.
+func (s *Site) begins(a address.Addr) bool {
+	for _, run := range [][]amd64.Inst{s.Kept, s.Before, s.After} {
+		for _, i := range run {
+			if i.Addr == a {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // endsBranch reports whether code may end in the opcode of a rel32 branch:

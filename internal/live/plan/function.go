@@ -42,7 +42,7 @@ type Site struct {
 	Start    address.Addr // of the bytes that are replaced
 	Original []byte       // those bytes: jumpLen of them
 	Kept     []amd64.Inst // from Entry to Start: stay in place, run ahead of the guards
-	Again    []amd64.Inst // the last of Kept, run once more by the trampoline: guards change the flags it sets
+	Again    []amd64.Inst // the last of Kept, run once more by the trampoline: guards change flags, and may rewrite arguments
 	Before   []amd64.Inst // replaced, and run ahead of the guards
 	After    []amd64.Inst // replaced, and run by the trampoline
 	Resume   address.Addr // behind the last replaced instruction

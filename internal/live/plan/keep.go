@@ -18,6 +18,7 @@ type keeper struct {
 	size         int
 	spDelta      int32
 	changesFlags bool
+	copies       bool // the last one kept computes from an argument
 	steps        []undoStep
 }
 
@@ -30,13 +31,18 @@ type undoStep struct {
 
 // keep adds i and reports true if a guard may run behind it as if it had not
 // run: arguments, callee-saved registers and visible memory are as at the
-// entry, or undo brings them back; and it cannot fault.
+// entry, or undo brings them back; and it cannot fault. What computes from an
+// argument runs again in the trampoline, since a guard may rewrite the argument;
+// nothing is kept behind it.
 func (k *keeper) keep(i amd64.Inst) bool {
 	e := i.Effects()
-	if !e.Known || i.Flow != amd64.FlowNext || !e.SPKnown {
+	if !e.Known || i.Flow != amd64.FlowNext || !e.SPKnown || e.X87 || k.copies {
 		return false
 	}
 	if r, ok := i.Pushed(); ok {
+		if k.arguments.Has(r) {
+			return false
+		}
 		k.push(r)
 	} else if e.SPDelta != 0 {
 		if !k.moveSP(e) {
@@ -44,6 +50,10 @@ func (k *keeper) keep(i amd64.Inst) bool {
 		}
 	} else if !k.harmless(e) {
 		return false
+	} else if e.Reads&k.arguments != 0 && e.Writes != 0 {
+		if k.copies = idempotent(e); !k.copies {
+			return false
+		}
 	}
 	k.kept = append(k.kept, i)
 	k.size += i.Len
@@ -57,6 +67,12 @@ func (k *keeper) harmless(e amd64.Effects) bool {
 	own := k.restored() | ^(k.arguments | k.calleeSaved | amd64.Set(amd64.RSP))
 	const safe = amd64.MemStack | amd64.MemRIP | amd64.MemThread
 	return e.Writes&^own == 0 && e.Stores == 0 && e.Loads&^safe == 0
+}
+
+// idempotent reports an instruction that may run twice: it reads nothing that
+// it writes, flags included, and stores nothing.
+func idempotent(e amd64.Effects) bool {
+	return e.Writes&e.Reads == 0 && e.Stores == 0 && e.SPDelta == 0 && !e.ReadsFlags
 }
 
 func (k *keeper) push(r amd64.Reg) {
@@ -91,8 +107,8 @@ func (k *keeper) restored() amd64.RegSet {
 	return s
 }
 
-// repeatable returns the last kept instruction if it alone sets the flags, and
-// sets nothing else: a cmp or test, which gives the same when it runs again.
+// repeatable returns the last kept instruction if it may run again and no other
+// one sets the flags: running it once more brings them back.
 func (k *keeper) repeatable() []amd64.Inst {
 	n := len(k.kept) - 1
 	for _, i := range k.kept[:n] {
@@ -100,7 +116,7 @@ func (k *keeper) repeatable() []amd64.Inst {
 			return nil
 		}
 	}
-	if k.kept[n].Effects().Writes != 0 {
+	if !idempotent(k.kept[n].Effects()) {
 		return nil
 	}
 	return k.instructions()[n:]

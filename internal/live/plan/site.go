@@ -37,7 +37,7 @@ func ChooseSite(f Function) (Site, error) {
 	if err != nil {
 		return Site{}, refuse(SiteUndecodable, f, f.Entry, err.Error())
 	}
-	c := &chooser{f: f, branches: branches(&f)}
+	c := &chooser{f: f, branches: branches(&f), neighbours: neighbours(&f)}
 	if f.Go {
 		return c.goSite()
 	}
@@ -46,8 +46,9 @@ func ChooseSite(f Function) (Site, error) {
 
 // chooser looks for a site in one function.
 type chooser struct {
-	f        Function
-	branches []branch
+	f          Function
+	branches   []branch // of the function
+	neighbours []branch // of the code around it, into it
 }
 
 // sysvSite tries sites behind 1, 2 … kept instructions, then at the entry. The
@@ -91,7 +92,8 @@ func (c *chooser) siteAfter(k *keeper) (Site, error) {
 	if err := c.finish(&s); err != nil {
 		return Site{}, err
 	}
-	if k.changesFlags && !amd64.FlagsDead(c.f.code(), c.f.Entry, s.Start) {
+	flags := k.changesFlags && !amd64.FlagsDead(c.f.code(), c.f.Entry, s.Start)
+	if flags || k.copies {
 		if s.Again = k.repeatable(); s.Again == nil {
 			return Site{}, refuse(SiteFlags, c.f, s.Start, "a flag that a kept instruction sets is read behind it")
 		}

@@ -204,12 +204,28 @@ var siteCases = []siteCase{
 		name: "call not last", code: "8b 07/ff d0/90 90/c3", refused: SiteCall,
 	},
 	{
-		name: "call last", code: "57/58/e8 00 00 00 00/c3", // push %rdi; pop %rax; call
+		name: "call last", code: "50/58/e8 00 00 00 00/c3", // push %rax; pop %rax; call
 		kept: 1, after: 2, delta: 8, undo: "48 8d 64 24 08",
 	},
 	{
+		name: "an argument pushed", code: "57/48 89 f0/5f/c3", // push %rdi: a guard may rewrite it
+		after: 3, warned: true,
+	},
+	{
+		name: "an argument copied", code: "48 89 f8/48 85 d2/74 01/90/c3", // mov %rdi,%rax: again behind the guards
+		kept: 1, again: 1, after: 2,
+	},
+	{
+		name: "an argument added to itself", code: "48 01 f8/48 85 d2/74 01/90/c3", // add %rdi,%rax reads what it writes
+		after: 2, warned: true,
+	},
+	{
+		name: "x87 stack", code: "d9 ee/dd 5c 24 f8/c3/90", // fldz: a reject would leave it pushed
+		after: 2, warned: true,
+	},
+	{
 		name: "site would span two pages", code: "53/48 89 fb/48 83 ec 10/31 c0/31 d2/c3", entry: 0x401ffc, // push %rbx keeps 1 byte: 0x401ffd
-		kept: 2, after: 2, delta: 8, undo: "5b",
+		kept: 2, again: 1, after: 2, delta: 8, undo: "5b",
 	},
 	{
 		name: "Go, small frame", goCode: true, kept: 0, before: 2, warned: true,
@@ -277,6 +293,8 @@ func TestBranchesFromElsewhere(t *testing.T) {
 		{name: "jmp into the site", other: "e9 ef ff ff ff"},
 		{name: "jne into the site", other: "0f 85 ee ff ff ff"},
 		{name: "jmp to the site's start", other: "e9 ec ff ff ff"},
+		{name: "short jmp to the site's start", other: "eb ef"},
+		{name: "short jmp behind the site", other: "eb f5", ok: true},
 		{name: "jmp behind the site", other: "e9 f2 ff ff ff", ok: true},
 		{name: "another symbol in the site", inner: []address.Addr{testEntry + 4}},
 		{name: "another symbol behind the site", inner: []address.Addr{testEntry + 7}, ok: true},
