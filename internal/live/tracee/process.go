@@ -155,11 +155,16 @@ func (p *Process) Check() error {
 	return nil
 }
 
-// alive asks the pidfd, which becomes readable when the process ends.
+// alive asks the pidfd, which becomes readable when the process ends. poll(2)
+// says EINTR also with a timeout of 0: the Go runtime signals its threads.
 func (p *Process) alive() bool {
 	fds := []unix.PollFd{{Fd: int32(p.pidfd.Fd()), Events: unix.POLLIN}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n == 0
+	for {
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err == nil && n == 0
+		}
+	}
 }
 
 // Lock keeps other instances of PIE away from the process until unlock is
