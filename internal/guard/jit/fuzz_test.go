@@ -1,6 +1,7 @@
 package jit
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -12,7 +13,8 @@ import (
 )
 
 // FuzzCompile: whatever verification accepts is either placed, with fault ranges
-// that lie in order within the code, or refused by a *PlaceError.
+// that lie in order within the code, or refused by a *PlaceError; and placing it
+// again gives the same code, for slots are found again by their content.
 func FuzzCompile(f *testing.F) {
 	for seed := range uint64(20) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 2)), target: []uint64{uint64(dataAt)}, abi: ABI(seed % 2)}
@@ -43,7 +45,8 @@ func FuzzCompile(f *testing.F) {
 					Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000,
 					Next: codeAt + codeLen - 8, Gettid: true, Errno: ErrnoSlot{Known: true}, Faults: mode,
 				}
-				c, err := Compile(p, Site{ABI: abi, Free: amd64.RegSet(free).Without(amd64.RSP)}, l)
+				site := Site{ABI: abi, Free: amd64.RegSet(free).Without(amd64.RSP)}
+				c, err := Compile(p, site, l)
 				if err != nil {
 					if place := (*PlaceError)(nil); !errors.As(err, &place) {
 						t.Fatalf("%v is not a *PlaceError", err)
@@ -51,6 +54,9 @@ func FuzzCompile(f *testing.F) {
 					continue
 				}
 				checkRanges(t, c, l)
+				if again, err := Compile(p, site, l); err != nil || !bytes.Equal(again.Bytes, c.Bytes) {
+					t.Fatalf("the second time the code differs (%v)", err)
+				}
 			}
 		}
 	})

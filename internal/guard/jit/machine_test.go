@@ -68,6 +68,8 @@ const (
 	cmdHandler
 	cmdBench
 	cmdRaise
+	cmdStorm
+	cmdAlarms
 )
 
 // machine is a test process that runs guards.

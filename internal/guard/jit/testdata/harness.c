@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ static void get(void *p, size_t n) {
 	for (char *c = p; n; ) {
 		ssize_t k = read(0, c, n);
 		if (k == 0) _exit(0);
+		if (k < 0 && errno == EINTR) continue;
 		if (k < 0) die("read");
 		c += k; n -= k;
 	}
@@ -38,6 +40,7 @@ static void get(void *p, size_t n) {
 static void put(const void *p, size_t n) {
 	for (const char *c = p; n; ) {
 		ssize_t k = write(1, c, n);
+		if (k < 0 && errno == EINTR) continue;
 		if (k <= 0) die("write");
 		c += k; n -= k;
 	}
@@ -45,7 +48,7 @@ static void put(const void *p, size_t n) {
 
 static void answer(const void *p, uint32_t n) { put(&n, 4); put(p, n); }
 
-enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE };
+enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS };
 
 static int avx(void) {
 	unsigned a, b, c, d;
@@ -226,6 +229,52 @@ static void bench(uint64_t addr) {
 	answer(r, sizeof r);
 }
 
+/* storm: u32 threads, u32 calls, u64 argument: each thread calls addr so often;
+ * the answer is when all have. */
+static struct { uint32_t threads, calls; uint64_t arg; } storm_query;
+
+static void *storm_thread(void *fn) {
+	for (uint32_t i = 0; i < storm_query.calls; i++) ((function)fn)(storm_query.arg, 0, 0, 0);
+	return NULL;
+}
+
+static void storm(uint64_t addr) {
+	get(&storm_query, sizeof storm_query);
+	if (storm_query.threads > 64) die("threads");
+	pthread_t t[64];
+	for (unsigned i = 0; i < storm_query.threads; i++)
+		if (pthread_create(&t[i], NULL, storm_thread, (void *)addr)) die("pthread_create");
+	for (unsigned i = 0; i < storm_query.threads; i++) pthread_join(t[i], NULL);
+	answer("", 0);
+}
+
+/* alarms: u64 argument, u32 microseconds: from now on a signal handler calls addr
+ * so often, on the stack of whatever it interrupts; 0 ends that. The answer is
+ * how often it has. */
+static function alarmed;
+static uint64_t alarm_arg;
+static volatile uint64_t alarms;
+
+static void on_alarm(int sig) {
+	(void)sig;
+	alarms++;
+	alarmed(alarm_arg, 0, 0, 0);
+}
+
+static void set_alarms(uint64_t addr) {
+	struct { uint64_t arg; uint32_t us; } q;
+	get(&q.arg, 8);
+	get(&q.us, 4);
+	alarmed = (function)addr;
+	alarm_arg = q.arg;
+	struct sigaction sa = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
+	if (sigaction(SIGALRM, &sa, NULL)) die("sigaction");
+	struct itimerval it = { { 0, q.us }, { 0, q.us } };
+	if (setitimer(ITIMER_REAL, &it, NULL)) die("setitimer");
+	uint64_t n = alarms;
+	answer(&n, 8);
+}
+
 int main(void) {
 	have_avx = avx();
 	for (;;) {
@@ -240,6 +289,8 @@ int main(void) {
 		case CMD_ERRNO: { int e = errno; answer(&e, 4); break; }
 		case CMD_HANDLER: handler(q.addr); break;
 		case CMD_BENCH: bench(q.addr); break;
+		case CMD_STORM: storm(q.addr); break;
+		case CMD_ALARMS: set_alarms(q.addr); break;
 		case CMD_RAISE: raise_one(q.addr); break;
 		default: die("unknown command");
 		}
