@@ -23,6 +23,21 @@
 //     EINTR to a mere stop are restarted by the kernel's own restart logic
 //     (interrupted.go), unless a real signal has arrived.
 //
+// # What it cannot hide
+//
+// Each of these a plain SIGSTOP and SIGCONT of the process would do as well:
+//
+//   - A tracer killed in the microseconds between an interrupt and the next
+//     two requests leaves the EINTR of such a system call visible.
+//   - A call that is made again begins its relative timeout anew. The calls
+//     with a restart_block (nanosleep, poll, futex …) keep what was left,
+//     unless the tracer was killed inside a remote system call.
+//   - A large write or send that was in the middle returns what it had
+//     transferred.
+//
+// A cgroup v1 freezer that freezes the tracer freezes its watchdog too; what
+// was stopped then stays stopped until it is thawed.
+//
 // # How it is built
 //
 // Process is an identity (pidfd, start time, inode of the executable) and
@@ -33,10 +48,8 @@
 // last resume that function must not allocate, lock, log or do I/O.
 //
 // Everything read from the target or from /proc about it is input from an
-// enemy: lengths are bounded, paths are never followed as names outside the
-// target's own root, and files are opened under a deadline.
+// enemy; package proc reads most of it.
 //
-// Sources: ptrace(2), proc(5), signal(7), rt_sigreturn(2), seccomp(2),
-// kernel Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst, and the
-// System V psABI for x86-64.
+// Sources: ptrace(2), proc(5), signal(7), rt_sigreturn(2), seccomp(2), rseq(2)
+// and the kernel's arch/x86/include/uapi/asm/sigcontext.h.
 package tracee
