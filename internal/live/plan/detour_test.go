@@ -54,6 +54,9 @@ func detourAll(t *testing.T, flags []string) {
 	compile(t, exe, flags)
 	plain := run(t, exe)
 	functions := symbolsOf(t, exe)
+	if !*whole && len(functions) > 2000 {
+		functions = everyFourth(functions)
+	}
 	records, size, planned := detours(t, functions)
 	file := filepath.Join(dir, "records")
 	if err := os.WriteFile(file, records, 0o600); err != nil {
@@ -66,6 +69,14 @@ func detourAll(t *testing.T, flags []string) {
 		t.Errorf("%d of %d functions detoured, and the output changed:\n%s\nwant:\n%s", planned, len(functions), got, want)
 	}
 	t.Logf("%d of %d functions detoured", planned, len(functions))
+}
+
+func everyFourth(all []Function) []Function {
+	var some []Function
+	for n := 0; n < len(all); n += 4 {
+		some = append(some, all[n])
+	}
+	return some
 }
 
 // compile builds the victim in C, or in C++ when that is the first flag.
