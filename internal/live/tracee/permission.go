@@ -78,11 +78,11 @@ func (p *Process) inOtherUserNS() bool {
 	return err1 == nil && err2 == nil && own != its
 }
 
-// isNonDumpable uses that /proc/PID of a non-dumpable process belongs to root
-// while the process itself does not (proc(5)).
+// isNonDumpable uses that the files in /proc/PID of a non-dumpable process
+// belong to root while the process itself does not (proc(5)).
 func (p *Process) isNonDumpable(uid uint32) bool {
 	var st unix.Stat_t
-	return unix.Fstat(int(p.dir.Fd()), &st) == nil && st.Uid == 0 && uid != 0
+	return unix.Fstatat(int(p.dir.Fd()), "status", &st, 0) == nil && st.Uid == 0 && uid != 0
 }
 
 // yamaScope returns kernel.yama.ptrace_scope, 0 without Yama.

@@ -243,22 +243,26 @@ func TestTracedByAnother(t *testing.T) {
 	v.mustProgress()
 }
 
-func TestPermissionSaysWhichPolicy(t *testing.T) {
-	root := startVictim(t, "victim", "read", "1")
+func TestOrdinaryUser(t *testing.T) {
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
 	for _, c := range []struct {
 		name string
-		pid  int
+		v    *victim
 		want string
 	}{
-		{"another user's", root.pid(), PolicyCapability.String()},
+		{"its own process", startVictimAs(t, nobody, "victim", "epoll", "2"), "done"},
+		{"another user's", startVictim(t, "victim", "epoll", "2"), PolicyCapability.String()},
+		{"a non-dumpable one", startVictimAs(t, nobody, "situation", "non-dumpable"), PolicyNonDumpable.String()},
+		{"one under a seccomp filter it may not read", startVictimAs(t, nobody, "situation", "seccomp-allow"), "CAP_SYS_ADMIN"},
 	} {
 		cmd := exec.Command("/proc/self/exe")
-		cmd.Args = []string{spyName, "attach", fmt.Sprint(c.pid), "0", "0", "0", "9"}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Args = []string{spyName, "attach", fmt.Sprint(c.v.pid()), "0", "0", "0", "9"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
 		out, _ := cmd.CombinedOutput()
 		if !strings.Contains(string(out), c.want) {
-			t.Errorf("%s: %s, want %s named", c.name, out, c.want)
+			t.Errorf("%s: %q, want %q", c.name, out, c.want)
 		}
+		c.v.mustProgress()
 	}
 }
 

@@ -61,8 +61,7 @@ func spy(args []string) error {
 		if s.N == step {
 			fmt.Println(s.N, s.Name)
 			_ = unix.Kill(os.Getpid(), sig)
-			for { // until the signal is there
-			}
+			time.Sleep(time.Minute) // until the signal is there
 		}
 	}})
 	if err != nil {
@@ -147,7 +146,7 @@ func TestStepSweep(t *testing.T) {
 			t.Parallel()
 			v := startVictim(t, c.program, c.state, c.threads, "eintr-allowed")
 			cells := 0
-			for n := 1; c.cell(t, v, n); n += c.every {
+			for n := 1; c.inTime(t, v, n); n += c.every {
 				cells++
 			}
 			if low := 8 / c.every; cells < low {
@@ -159,8 +158,25 @@ func TestStepSweep(t *testing.T) {
 	}
 }
 
-// cell runs one spy that dies after step n; false when it had fewer steps.
-func (c sweepCase) cell(t *testing.T, v *victim, n int) bool {
+// inTime runs a cell and checks that the victim was not frozen for too long. A
+// machine that is busy with other things may be slow once, but not always at
+// the same step. False when the spy had fewer steps.
+func (c sweepCase) inTime(t *testing.T, v *victim, n int) bool {
+	t.Helper()
+	for attempt := 1; ; attempt++ {
+		died, took := c.cell(t, v, n)
+		if took <= frozen {
+			return died
+		}
+		if attempt == 3 {
+			t.Fatalf("step %d: the victim was frozen for %v", n, took)
+		}
+	}
+}
+
+// cell runs one spy that dies after step n, and returns how long after that
+// the victim went on.
+func (c sweepCase) cell(t *testing.T, v *victim, n int) (died bool, took time.Duration) {
 	t.Helper()
 	tid := 0
 	if c.program != "govictim" && c.operation == "attach" && c.state != "fork" {
@@ -183,14 +199,10 @@ func (c sweepCase) cell(t *testing.T, v *victim, n int) bool {
 	if err != nil {
 		t.Fatalf("step %d: the spy said nothing: %v", n, err)
 	}
-	died := time.Now()
 	if strings.HasPrefix(said, "spy:") {
 		t.Fatalf("step %d: %s", n, said)
 	}
-	v.mustProgress()
-	if took := time.Since(died); took > frozen+200*time.Millisecond {
-		t.Fatalf("step %d (%s): the victim was frozen for %v", n, said, took)
-	}
+	took = v.mustProgress()
 	if said != "done\n" {
 		_ = cmd.Process.Kill() // a spy that stopped itself when nobody was stopped
 	}
@@ -200,11 +212,11 @@ func (c sweepCase) cell(t *testing.T, v *victim, n int) bool {
 		if err != nil {
 			t.Fatalf("step %d: %v", n, err)
 		}
-		return false
+		return false, 0
 	}
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != unix.SIGKILL {
 		t.Fatalf("step %d (%s): the spy ended by %v", n, said, err)
 	}
-	return true
+	return true, took
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,6 +35,10 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
+	if err := os.Chmod(dir, 0o755); err != nil { // other users run them too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if err := build(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -73,7 +78,13 @@ type victim struct {
 // startVictim runs program with args, which says "ready ADDRESS".
 func startVictim(t testing.TB, program string, args ...string) *victim {
 	t.Helper()
+	return startVictimAs(t, nil, program, args...)
+}
+
+func startVictimAs(t testing.TB, user *syscall.Credential, program string, args ...string) *victim {
+	t.Helper()
 	v := &victim{t: t, cmd: exec.Command(filepath.Join(programs, program), args...), lines: make(chan string, 16)}
+	v.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	theirIn, in, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -133,25 +144,25 @@ func (v *victim) report() (progress, interrupted uint64) {
 		v.line(time.Second) // says why it has ended
 		v.t.Fatalf("victim: %v", err)
 	}
-	if _, err := fmt.Sscanf(v.line(2*time.Second), "%d %d", &progress, &interrupted); err != nil {
+	if _, err := fmt.Sscanf(v.line(10*frozen), "%d %d", &progress, &interrupted); err != nil {
 		v.t.Fatalf("victim: %v", err)
 	}
 	return progress, interrupted
 }
 
-// frozen is how long a victim may make no progress.
+// frozen is how long a victim may make no progress, whatever becomes of its tracer.
 const frozen = 600 * time.Millisecond
 
-// mustProgress checks that the victim lives, works and has seen nothing wrong.
-func (v *victim) mustProgress() {
+// mustProgress checks that the victim lives, works and has seen nothing wrong,
+// and returns how long that took.
+func (v *victim) mustProgress() time.Duration {
 	v.t.Helper()
-	before, _ := v.report()
-	for begin := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		now, _ := v.report()
-		if now > before {
-			return
+	begin := time.Now()
+	for before, _ := v.report(); ; time.Sleep(2 * time.Millisecond) {
+		if now, _ := v.report(); now > before {
+			return time.Since(begin)
 		}
-		if time.Since(begin) > frozen {
+		if time.Since(begin) > 10*frozen {
 			v.t.Fatalf("victim %v makes no progress", v.cmd.Args)
 		}
 	}
