@@ -11,13 +11,13 @@ import (
 // hostile are guards written to cost the verifier as much as they can.
 func hostile() map[string]string {
 	var branches, merges, spills, diamonds, nest, stores strings.Builder
-	for k := range 4000 {
+	for k := range 2000 {
 		fmt.Fprintf(&branches, "jeq %%r2, %d, l%d\nadd %%r3, %d\nl%d:\n", k, k, k, k)
 	}
-	for k := range 3000 {
+	for k := range 1500 {
 		fmt.Fprintf(&diamonds, "jset %%r2, %d, a%d\nxor %%r3, %%r2\nja b%d\na%d:\nmul %%r3, %%r3\nadd %%r%d, %%r3\nb%d:\n", k+1, k, k, k, 4+k%6, k)
 	}
-	for k := range 1000 {
+	for k := range 500 {
 		fmt.Fprintf(&spills, "stxdw [%%r10-%d], %%r2\nmul %%r2, %%r3\njgt %%r2, %%r3, s%d\nmov %%r4, %d\nstxdw [%%r10-%d], %%r4\ns%d:\n", 8+k%64*8, k, k, 8+(k+7)%64*8, k)
 	}
 	for k := range 500 {
