@@ -94,7 +94,10 @@ func (r *ProcessReport) fail(err error) {
 	r.State = StateUnguarded
 	r.Error = err.Error()
 	var refusal *Refusal
-	if errors.As(err, &refusal) {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		r.Error, r.Reason, r.Instead = "interrupted before anything was changed in it", CodeInterrupted, "run the same command again"
+	case errors.As(err, &refusal):
 		r.Error, r.Details, r.Reason, r.Instead = refusal.Msg, refusal.Details, refusal.Code, refusal.Instead
 		if refusal.Code == CodeNoProcess {
 			r.State = StateGone

@@ -33,6 +33,7 @@ const (
 	CodeExpired      Code = "prepatch_expired"  // past its //pie:expires
 	CodeNotIn        Code = "prepatch_not_in"   // the process has no such prepatch
 	CodeOther        Code = "other_version"     // the same id is in with other content
+	CodeInterrupted  Code = "interrupted"       // the command was interrupted before this process was changed
 	CodePartly       Code = "prepatch_partly"   // a killed pie left some of its guards in
 	CodeStale        Code = "process_changed"   // it mapped or unmapped memory meanwhile
 	CodeBytes        Code = "bytes_differ"      // memory is not what the file says

@@ -1,0 +1,203 @@
+package pie_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+// victim is a running test program; see cmd/pie/testdata/victim.
+type victim struct {
+	cmd *exec.Cmd
+	in  io.Writer
+	out *bufio.Reader
+}
+
+// startVictims builds the victim and starts n of it.
+func startVictims(t *testing.T, n int) []*victim {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "victim")
+	build := exec.Command("gcc", "-O2", "-o", path, "cmd/pie/testdata/victim/victim.c", "cmd/pie/testdata/victim/other.c")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s(scripts/setup installs gcc)", build.Args, err, out)
+	}
+	var all []*victim
+	for range n {
+		v := &victim{cmd: exec.Command(path)}
+		in, err := v.cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := v.cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.in, v.out = in, bufio.NewReader(out)
+		if err := v.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(v.kill)
+		v.want(t, 1, "4")
+		all = append(all, v)
+	}
+	return all
+}
+
+func (v *victim) pid() int { return v.cmd.Process.Pid }
+
+func (v *victim) kill() {
+	v.cmd.Process.Kill()
+	v.cmd.Wait()
+}
+
+// want calls the victim's lookup and compares what it returns.
+func (v *victim) want(t *testing.T, n int, want string) {
+	t.Helper()
+	if _, err := fmt.Fprintln(v.in, n); err != nil {
+		t.Fatal(err)
+	}
+	got, err := v.out.ReadString('\n')
+	if err != nil || strings.TrimSpace(got) != want {
+		t.Fatalf("lookup(%d) is %q, %v; want %s", n, got, err, want)
+	}
+}
+
+func loadGuard(t *testing.T) *pie.Prepatch {
+	t.Helper()
+	src, err := os.ReadFile("cmd/pie/testdata/guard/guard.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pie.Load(map[string][]byte{"guard.go": src})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func pids(victims []*victim) []int {
+	var out []int
+	for _, v := range victims {
+		out = append(out, v.pid())
+	}
+	return out
+}
+
+// A process that ends half-way is reported as gone; the others are guarded.
+func TestInsertWhileOneEnds(t *testing.T) {
+	victims := startVictims(t, 3)
+	p := loadGuard(t)
+	killed := false
+	o := pie.Options{Mode: pie.ModeEnforce, Progress: func(step string) {
+		if strings.Contains(step, fmt.Sprint(victims[1].pid())) {
+			victims[1].kill()
+			killed = true
+		}
+	}}
+	r, err := pie.Insert(context.Background(), p, pie.Pids(pids(victims)...), o)
+	if err != nil || !killed {
+		t.Fatalf("error %v, killed %v", err, killed)
+	}
+	states := map[int]pie.ProcessState{}
+	for _, ps := range r.Processes {
+		states[ps.Pid] = ps.State
+	}
+	if states[victims[0].pid()] != pie.StateGuarded || states[victims[2].pid()] != pie.StateGuarded || states[victims[1].pid()] != pie.StateGone {
+		t.Errorf("states %v", states)
+	}
+	for _, v := range []*victim{victims[0], victims[2]} {
+		v.want(t, 101, "-1")
+		v.want(t, 2, "5")
+	}
+}
+
+// An interruption leaves each process guarded or as it was, and the report
+// says which.
+func TestInsertInterrupted(t *testing.T) {
+	victims := startVictims(t, 3)
+	p := loadGuard(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	steps := 0
+	o := pie.Options{Mode: pie.ModeEnforce, Progress: func(string) {
+		if steps++; steps == 2 {
+			cancel()
+		}
+	}}
+	r, err := pie.Insert(ctx, p, pie.Pids(pids(victims)...), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Processes) != 3 || r.Guarded() == 3 {
+		t.Fatalf("report %+v", r)
+	}
+	for i, ps := range r.Processes {
+		all, err := pie.Status(context.Background(), pie.Pids(ps.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if in := len(all) == 1; in != (ps.State == pie.StateGuarded) {
+			t.Errorf("pid %d: reported %s, is in: %v", ps.Pid, ps.State, in)
+		}
+		if ps.State != pie.StateGuarded && ps.Reason != pie.CodeInterrupted {
+			t.Errorf("pid %d: reason %q, %s", ps.Pid, ps.Reason, ps.Error)
+		}
+		victims[i].want(t, 2, "5")
+	}
+}
+
+// Insert, Remove and the text of the process: what was there is there again.
+func TestRemoveRestoresText(t *testing.T) {
+	v := startVictims(t, 1)[0]
+	ctx, sel := context.Background(), pie.Pids(v.pid())
+	before, err := pie.CompareText(ctx, v.pid())
+	if err != nil || before == 0 {
+		t.Fatalf("%d bytes compared, %v", before, err)
+	}
+	if _, err := pie.Insert(ctx, loadGuard(t), sel, pie.Options{Mode: pie.ModeEnforce}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pie.CompareText(ctx, v.pid()); err == nil {
+		t.Error("a guarded process has the file's text")
+	}
+	r, err := pie.Remove(ctx, "TEST-0001", sel)
+	if err != nil || !r.Changed {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if after, err := pie.CompareText(ctx, v.pid()); err != nil || after != before {
+		t.Errorf("%d bytes compared after the removal, %d before; %v", after, before, err)
+	}
+}
+
+// A trial turns the guard off when it rejects too much.
+func TestMaxRejectEndsTrial(t *testing.T) {
+	v := startVictims(t, 1)[0]
+	ctx, sel := context.Background(), pie.Pids(v.pid())
+	o := pie.Options{Mode: pie.ModeEnforce, Trial: time.Hour, MaxReject: 0.1}
+	if _, err := pie.Insert(ctx, loadGuard(t), sel, o); err != nil {
+		t.Fatal(err)
+	}
+	stopped := ""
+	for i := 0; i < 400 && stopped == ""; i++ {
+		v.want(t, 2, "5")
+		all, err := pie.Status(ctx, sel)
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%v, %v", all, err)
+		}
+		if stopped = all[0].Prepatches[0].Stopped; stopped == "" && i < 200 {
+			v.want(t, 101, "-1")
+		}
+	}
+	if !strings.Contains(stopped, "--max-reject") {
+		t.Errorf("the guard is not turned off: %q", stopped)
+	}
+}
