@@ -19,7 +19,7 @@ const MaxLength = 1 << 24
 // structs and arrays of these, laid out as in the target. It is read as
 // x86-64 has it: little-endian and at any alignment.
 func At[T any](a Addr) *T {
-	return (*T)(native.Pointer(uint64(a)))
+	return native.Typed[T](uint64(a))
 }
 
 // AddrOf returns the address that p holds; 0 for nil.

@@ -10,9 +10,9 @@ import (
 )
 
 type request struct {
-	kind   uint8
+	_      uint8
 	length int32
-	next   libpie.Addr
+	_      libpie.Addr
 	body   [4]uint16
 }
 

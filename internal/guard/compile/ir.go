@@ -51,7 +51,6 @@ const (
 type insn struct {
 	op     op
 	alu    uint8 // bpf.Alu operation
-	narrow bool  // 32-bit arithmetic, result zero-extended
 	signed bool  // loads, opExtend: sign-extend; division: signed
 	size   uint8 // bytes
 	dst    reg

@@ -35,21 +35,27 @@ func Address(p unsafe.Pointer) uint64 {
 	return a
 }
 
+// Typed returns a as a *T. As in Pointer, the bits are taken over: a conversion
+// would be checked against the Go objects around a.
+func Typed[T any](a uint64) *T {
+	p := Pointer(a)
+	return *(**T)(unsafe.Pointer(&p))
+}
+
 // Byte reads the byte at a, and panics with a runtime.Error where it cannot if
 // debug.SetPanicOnFault is in force in this goroutine.
-func Byte(a uint64) byte { return *(*byte)(Pointer(a)) }
+func Byte(a uint64) byte { return *Typed[byte](a) }
 
 // Load reads size bytes (1, 2, 4 or 8) at a, little-endian, in one access.
 func Load(a uint64, size int) uint64 {
-	p := Pointer(a)
 	switch size {
 	case 1:
-		return uint64(*(*uint8)(p))
+		return uint64(*Typed[uint8](a))
 	case 2:
-		return uint64(*(*uint16)(p))
+		return uint64(*Typed[uint16](a))
 	case 4:
-		return uint64(*(*uint32)(p))
+		return uint64(*Typed[uint32](a))
 	default:
-		return *(*uint64)(p)
+		return *Typed[uint64](a)
 	}
 }

@@ -52,8 +52,8 @@ func TargetArray(c *libpie.Call, p *[8]uint16, i int32, j uint8) libpie.Verdict 
 }
 
 type node struct {
-	value uint32
-	next  libpie.Addr
+	_    uint32
+	next libpie.Addr
 }
 
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=reject:-78
@@ -67,7 +67,7 @@ func List(c *libpie.Call, first libpie.Addr, limit uint8) libpie.Verdict {
 
 type link struct {
 	next *link
-	pad  [2]uint32
+	_    [2]uint32
 }
 
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=reject:-78
@@ -79,7 +79,7 @@ func ListByAddr(c *libpie.Call, l *link) libpie.Verdict {
 	return libpie.Reject(libpie.AddrOf(l) + libpie.Addr(n))
 }
 
-type entry struct{ chunk, samples, id uint32 }
+type entry struct{ chunk, samples, _ uint32 }
 
 type table struct {
 	pos, last libpie.Addr
@@ -100,7 +100,7 @@ func Table(c *libpie.Call, a libpie.Addr, n uint8) libpie.Verdict {
 type far struct {
 	pad  [70000]uint8
 	last uint32
-	end  uint8
+	_    uint8
 }
 
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
@@ -156,7 +156,7 @@ func TargetRange(c *libpie.Call, p *outer) libpie.Verdict {
 	return libpie.Reject(n)
 }
 
-type flags struct{ a, b, c, d bool }
+type flags struct{ a, b, c, _ bool }
 
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
 func BoolField(c *libpie.Call, f *flags) libpie.Verdict {
