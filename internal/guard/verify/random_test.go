@@ -78,7 +78,11 @@ func (g *generator) near() int16 {
 }
 
 func (g *generator) memory() {
-	switch g.r.IntN(9) {
+	switch g.r.IntN(11) {
+	case 9: // anywhere
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.ModeMEM | g.size(), Dst: g.reg(), Src: g.reg(), Off: g.near()})
+	case 10:
+		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | g.size(), Dst: g.reg(), Src: g.reg(), Off: g.near()})
 	case 0: // an argument
 		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Dst: g.reg(), Src: bpf.R1, Off: 8 * int16(g.r.IntN(11))})
 	case 1: // the target, mostly
@@ -230,6 +234,10 @@ func (g *generator) unit() *bpf.Unit {
 	g.preamble()
 	call := -1
 	if r.IntN(4) == 0 {
+		if r.IntN(2) == 0 { // the caller's stack as an argument
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R2, Src: bpf.R10},
+				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: bpf.R2, Imm: -8 * int32(r.IntN(4))})
+		}
 		call = len(g.insns)
 		g.emit(bpf.Insn{Op: bpf.OpCALL, Src: bpf.CallLocal})
 		for reg := uint8(bpf.R1); reg <= bpf.R5; reg++ {
