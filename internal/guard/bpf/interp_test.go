@@ -207,3 +207,27 @@ func TestChargedBackEdgesOnly(t *testing.T) {
 		t.Errorf("fuel %d, %v; want 9", res.Fuel, err)
 	}
 }
+
+// FuzzInterp: no program makes the interpreter crash or run on.
+func FuzzInterp(f *testing.F) {
+	for _, tt := range encodings {
+		f.Add(tt.bytes, 0)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, landing int) {
+		insns, err := bpf.Decode(b)
+		if err != nil {
+			return
+		}
+		u := &bpf.Unit{Insns: insns, OnFault: landing, OnFuel: landing, Rodata: []byte("rodata"), Symbols: []bpf.Symbol{{}}, Fuel: 100}
+		in := interp(u)
+		in.MaxSteps = 10_000
+		res, err := in.Run(bpf.Frame{Args: [9]uint64{textAt, 11}})
+		var v *bpf.Violation
+		if err != nil && !errors.As(err, &v) {
+			t.Errorf("error %v is no violation", err)
+		}
+		if err == nil && !res.Verdict.Legal() {
+			t.Errorf("ended with %#x", uint32(res.Verdict))
+		}
+	})
+}

@@ -133,7 +133,7 @@ func (m *machine) charge(n uint32) error {
 	if m.landed && n > 0 {
 		return errors.New("uses fuel in a landing block")
 	}
-	if m.res.Fuel+n > m.fuel {
+	if n > m.fuel-m.res.Fuel {
 		return errFuel
 	}
 	m.res.Fuel += n
