@@ -10,7 +10,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
 
-const slow = 5 * time.Second
+const slow = 10 * time.Second
 
 func TestInsertModesRemove(t *testing.T) {
 	v := startVictim(t, "2", "0", "200")

@@ -60,7 +60,7 @@ func TestRefusedSites(t *testing.T) {
 			pp := handMade(t, v.p, "R-1", v.exe)
 			tt.edit(t, v, &pp.guards[0])
 			before := mapsText(t, v)
-			_, err := insertGuards(ctxFor(t, slow), tr, v.p, pp, Options{})
+			_, err := insertGuards(ctxFor(t, 30*time.Second), tr, v.p, pp, Options{})
 			var site *SiteError
 			if !errors.As(err, &site) || site.Code != tt.code {
 				t.Fatalf("got %v, want %s", err, tt.code)
@@ -77,7 +77,7 @@ func TestRefusedSites(t *testing.T) {
 func TestSiteChangedMeanwhile(t *testing.T) {
 	v := startVictim(t, "0")
 	tr := newTracer(t)
-	ctx := ctxFor(t, slow)
+	ctx := ctxFor(t, 30*time.Second)
 	pp := handMade(t, v.p, "R-2", v.exe, v.lib)
 	before := mapsText(t, v)
 	in := newInsertion(tr, v.p, pp, Options{})
@@ -114,7 +114,7 @@ func mapsText(t testing.TB, v *victim) string {
 func TestOtherVersionIsRefused(t *testing.T) {
 	v := startVictim(t, "0")
 	tr := newTracer(t)
-	ctx := ctxFor(t, slow)
+	ctx := ctxFor(t, 30*time.Second)
 	must(t, runVerb("insert", tr, v.p, v.exe, v.lib))
 	pp := handMade(t, v.p, "S-1", v.exe, v.lib)
 	pp.hash[5] ^= 1
@@ -127,7 +127,7 @@ func TestOtherVersionIsRefused(t *testing.T) {
 func TestStalePlan(t *testing.T) {
 	v := startVictim(t, "0")
 	tr := newTracer(t)
-	ctx := ctxFor(t, slow)
+	ctx := ctxFor(t, 30*time.Second)
 	first := handMade(t, v.p, "X-1", v.exe)
 	must(t, runVerb("insert", tr, v.p, v.exe, v.lib))
 	if _, err := insertGuards(ctx, tr, v.p, first, Options{}); !errors.Is(err, ErrStale) {
@@ -153,7 +153,7 @@ func TestNoAddressSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := mapsText(t, v)
-	_, err = insertGuards(ctxFor(t, slow), newTracer(t), v.p, handMade(t, v.p, "N-1", v.exe), Options{})
+	_, err = insertGuards(ctxFor(t, 30*time.Second), newTracer(t), v.p, handMade(t, v.p, "N-1", v.exe), Options{})
 	var room *HeadroomError
 	if !errors.As(err, &room) || room.Have >= room.Need {
 		t.Errorf("got %v", err)
@@ -167,7 +167,7 @@ func TestGoneProcess(t *testing.T) {
 	v := startVictim(t, "0")
 	pp := handMade(t, v.p, "G-1", v.exe)
 	v.stop()
-	if _, err := insertGuards(ctxFor(t, slow), newTracer(t), v.p, pp, Options{}); !errors.Is(err, tracee.ErrGone) && !errors.Is(err, proc.ErrGone) {
+	if _, err := insertGuards(ctxFor(t, 30*time.Second), newTracer(t), v.p, pp, Options{}); !errors.Is(err, tracee.ErrGone) && !errors.Is(err, proc.ErrGone) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -176,7 +176,7 @@ func TestGoneProcess(t *testing.T) {
 func TestTrialAndKeep(t *testing.T) {
 	v := startVictim(t, "1")
 	tr := newTracer(t)
-	ctx := ctxFor(t, slow)
+	ctx := ctxFor(t, 30*time.Second)
 	r, err := insertGuards(ctx, tr, v.p, handMade(t, v.p, "K-1", v.exe), Options{Mode: jit.ModeEnforce, Trial: time.Hour, MaxReject: 0.5})
 	must(t, err)
 	pp := status(t, v, "K-1")
@@ -206,7 +206,7 @@ func TestDirtyMemory(t *testing.T) {
 	v := startVictim(t, "1")
 	tr := newTracer(t)
 	pp := handMade(t, v.p, "D-1", v.exe)
-	r, err := insertGuards(ctxFor(t, slow), tr, v.p, pp, Options{Mode: jit.ModeEnforce})
+	r, err := insertGuards(ctxFor(t, 30*time.Second), tr, v.p, pp, Options{Mode: jit.ModeEnforce})
 	must(t, err)
 	v.progress(t, slow)
 	total := smapsRSS(t, v, pp.guards[0].Place.Arena.Range())

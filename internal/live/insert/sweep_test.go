@@ -160,14 +160,7 @@ func sweep(t *testing.T, verb string, sig syscall.Signal, fresh bool) {
 	setUp(t, v, tr, verb)
 	total, _ := v.startSpy(t, verb, 0, sig)
 	t.Logf("%d steps", total)
-	stride := 1
-	if !fullSweep {
-		stride = max(1, total/12)
-		if sig == syscall.SIGSTOP {
-			stride = max(1, total/4)
-		}
-	}
-	for step := 1; step <= total; step += stride {
+	for step := 1; step <= total; step += stride(total, sig) {
 		if fresh {
 			v.stop()
 			v = start()
@@ -183,6 +176,18 @@ func sweep(t *testing.T, verb string, sig syscall.Signal, fresh bool) {
 			break // fewer steps than the first time
 		}
 	}
+}
+
+// stride is how far apart the steps are that a spy dies at.
+func stride(total int, sig syscall.Signal) int {
+	samples := 10
+	switch {
+	case fullSweep:
+		return 1
+	case sig == syscall.SIGSTOP || raceDetector:
+		samples = 3
+	}
+	return max(1, total/samples)
 }
 
 // setUp brings the victim to where verb begins.
