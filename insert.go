@@ -68,6 +68,9 @@ func (in *inserter) round(ctx context.Context, pids []int, seen map[int]bool) bo
 		}
 		in.step("guarding pid %d", pid)
 		r, err := in.one(ctx, pid)
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err() // whatever the interruption made fail
+		}
 		in.note(r, err)
 	}
 	return fresh && ctx.Err() == nil
