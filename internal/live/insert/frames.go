@@ -11,23 +11,32 @@ import (
 // frames looks for signal frames that return into bytes to be replaced. A
 // thread that a signal interrupted inside a site, and that is in its handler
 // now, has the old pc in the frame on its stack, above its stack pointer; it
-// would return into the middle of the patch. Every aligned word there that
-// points into a site counts as one: rather wait for nothing than be wrong.
+// would return into the middle of the patch.
+//
+// A frame is recognised by two fields of its struct sigcontext (asm/sigcontext.h):
+// a rip that points into the bytes, and behind eflags the code segment of 64-bit
+// user code. What merely looks so is taken for one: rather wait for nothing than
+// be wrong.
 type frames struct {
-	needed bool // the process catches some signal
-	buf    []byte
+	needed bool   // the process catches some signal
+	buf    []byte // frameReach bytes
 }
 
-// frameReach is how far above the stack pointer a signal frame is looked for,
-// in bytes: an AVX-512 frame takes 3.5 KiB, the handler's own the rest.
-const frameReach = 16 << 10
+const (
+	// frameReach is how far above the stack pointer a signal frame is looked
+	// for, in bytes: an AVX-512 frame takes 3.5 KiB, the handler's own the rest.
+	frameReach = 16 << 10
+	// frameCS is where cs is in a struct sigcontext, from rip on.
+	frameCS = 16
+	userCS  = 0x33
+)
 
 func newFrames(p *tracee.Process) (frames, error) {
 	st, err := p.Status()
 	if err != nil {
 		return frames{}, err
 	}
-	return frames{needed: st.SigCgt != 0, buf: make([]byte, pageSize)}, nil
+	return frames{needed: st.SigCgt != 0, buf: make([]byte, frameReach)}, nil
 }
 
 // anyIn reports whether a thread is in one of the ranges, or a signal frame may
@@ -57,25 +66,33 @@ func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
 	return false
 }
 
-// returns scans the words of one stack, page by page up to the mapping's end,
-// for a pointer into one of the ranges.
+// returns scans one stack for a frame that returns into one of the ranges.
 func (f *frames) returns(w *tracee.World, sp address.Addr, ranges []arena.Range) bool {
-	at := (sp + 7) &^ 7
-	end := at.Add(frameReach)
-	for at < end {
-		n := min(pageSize-uint64(at)%pageSize, uint64(end-at))
-		b := f.buf[:n]
-		if w.Read(b, at) != nil {
-			return false
+	b := f.stack(w, (sp+7)&^7)
+	for off := 0; off+8 <= len(b); off += 8 {
+		if !inside(ranges, address.Addr(binary.LittleEndian.Uint64(b[off:]))) {
+			continue
 		}
-		for off := 0; off+8 <= len(b); off += 8 {
-			if inside(ranges, address.Addr(binary.LittleEndian.Uint64(b[off:]))) {
-				return true
-			}
+		cs := off + frameCS
+		if cs+2 > len(b) || binary.LittleEndian.Uint16(b[cs:]) == userCS {
+			return true
 		}
-		at = at.Add(int64(n))
 	}
 	return false
+}
+
+// stack reads a stack upwards from at, page by page until the mapping ends.
+func (f *frames) stack(w *tracee.World, at address.Addr) []byte {
+	n := 0
+	for n < len(f.buf) {
+		next := at.Add(int64(n))
+		step := min(pageSize-int(uint64(next)%pageSize), len(f.buf)-n)
+		if w.Read(f.buf[n:n+step], next) != nil {
+			break
+		}
+		n += step
+	}
+	return f.buf[:n]
 }
 
 func inside(ranges []arena.Range, a address.Addr) bool {

@@ -172,6 +172,37 @@ func TestGoneProcess(t *testing.T) {
 	}
 }
 
+// A thread in a signal handler that returns into the site is waited for, and
+// when it stays there nothing is changed.
+func TestSignalFrameInSite(t *testing.T) {
+	tests := []struct {
+		hold string // ms
+		busy bool
+	}{{"300", false}, {"60000", true}}
+	for _, tt := range tests {
+		t.Run(tt.hold, func(t *testing.T) {
+			v := startVictim(t, "1", "0", "0", "0", "2", tt.hold)
+			time.Sleep(50 * time.Millisecond) // the handler has begun
+			tr := newTracer(t)
+			start := time.Now()
+			var err error
+			for try := 0; try < 5; try++ {
+				_, err = insertGuards(ctxFor(t, 30*time.Second), tr, v.p, handMade(t, v.p, "B-1", v.exe), Options{Mode: jit.ModeEnforce})
+				if tt.busy || err == nil {
+					break
+				}
+			}
+			if busy := errors.Is(err, ErrBusySite); busy != tt.busy || !busy && err != nil {
+				t.Fatalf("after %v: %v", time.Since(start), err)
+			}
+			v.progress(t, slow)
+			if tt.busy {
+				textEqualsFile(t, v.p)
+			}
+		})
+	}
+}
+
 // A trial ends in the target's own time; keep ends it before.
 func TestTrialAndKeep(t *testing.T) {
 	v := startVictim(t, "1")

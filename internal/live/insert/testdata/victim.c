@@ -1,8 +1,9 @@
-/* victim THREADS FORKS TICKS IDLE LIFE: calls two guarded functions without end, checks every
+/* victim THREADS FORKS TICKS IDLE LIFE HOLD: calls two guarded functions without end, checks every
  * result, and counts in shared memory. FORKS children a second are forked, each
  * of which calls for a while, too; TICKS signals a second interrupt it, or, when
  * there are none, threads wait in system calls that must not notice us. IDLE
- * threads only wait. A child lives for LIFE milliseconds, 2 by default. It says where everything is and then serves
+ * threads only wait. For HOLD milliseconds a signal handler does not return, and
+ * its frame returns to the third instruction of exe_guarded's site. A child lives for LIFE milliseconds, 2 by default. It says where everything is and then serves
  * until its standard input ends. */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -17,6 +18,7 @@
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "guarded.h"
@@ -108,6 +110,29 @@ static void *wait_in_read(void *arg)
 
 static long life = 2;
 
+/* As if the signal had come at the third instruction of the site. When the
+ * handler returns, the real place is put back: nothing happens at the site. */
+static long hold;
+
+static void on_hold(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	greg_t rip = uc->uc_mcontext.gregs[REG_RIP];
+	(void)sig, (void)info;
+	uc->uc_mcontext.gregs[REG_RIP] = (greg_t)exe_guarded + 8;
+	usleep(hold * 1000);
+	uc->uc_mcontext.gregs[REG_RIP] = rip;
+}
+
+static void *holder(void *arg)
+{
+	(void)arg;
+	struct sigaction sa = {.sa_sigaction = on_hold, .sa_flags = SA_SIGINFO};
+	sigaction(SIGUSR1, &sa, NULL);
+	pthread_kill(pthread_self(), SIGUSR1);
+	return NULL;
+}
+
 static void *forker(void *arg)
 {
 	long rate = (long)arg;
@@ -140,6 +165,8 @@ int main(int argc, char **argv)
 
 	if (argc > 5)
 		life = atol(argv[5]);
+	if (argc > 6)
+		hold = atol(argv[6]);
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, 64 << 10);
 	stats = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -157,6 +184,8 @@ int main(int argc, char **argv)
 		pthread_create(&t, NULL, wait_in_sleep, NULL);
 		pthread_create(&t, NULL, wait_in_read, NULL);
 	}
+	if (hold)
+		pthread_create(&t, &small, holder, NULL);
 	for (int i = 0; i < idle; i++)
 		pthread_create(&t, &small, wait_in_read, NULL);
 	printf("exe=%p lib=%p stats=%p\n", (void *)exe_guarded, (void *)lib_guarded, (void *)stats);
