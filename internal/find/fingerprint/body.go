@@ -1,0 +1,296 @@
+package fingerprint
+
+import (
+	"debug/elf"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// body is what the code of one function, with the parts split off from it, is
+// made of.
+type body struct {
+	whole    bool // every byte was decoded
+	insns    int  // without padding
+	exact    uint64
+	features []Feature // ascending, each once
+	parts    []int32   // functions that are parts of this one
+}
+
+const (
+	maxParts      = 8
+	maxNeighbours = 16 // callers or callees whose texts count
+	// smallest is the number of instructions below which a function is too like
+	// others to be recognized.
+	smallest = 10
+)
+
+// bodyReader collects a body.
+type bodyReader struct {
+	m    *Module
+	self int
+	b    *body
+	// texts collects texts by feature, when it is not nil.
+	texts map[Feature]string
+	at    address.Vaddr // of what is being read: the function or a part
+	size  uint64
+
+	hash         uint64
+	gram         [2]uint64
+	jumps, loops int
+	calls        int
+	away         []departure
+}
+
+// departure is a jump that leaves the function.
+type departure struct {
+	to   address.Vaddr
+	cond bool
+}
+
+func (m *Module) readBody(i int) *body {
+	return m.readInto(i, nil)
+}
+
+// texts returns what the text features of function i stand for.
+func (m *Module) texts(i int) map[Feature]string {
+	texts := map[Feature]string{}
+	m.readInto(i, texts)
+	return texts
+}
+
+func (m *Module) readInto(i int, texts map[Feature]string) *body {
+	f := &m.funcs[i]
+	r := &bodyReader{m: m, self: i, texts: texts, b: &body{whole: true}, hash: 0x9e3779b97f4a7c15}
+	if f.size > maxFunctionSize {
+		r.b.whole = false
+		return r.b
+	}
+	r.read(f.at, f.size)
+	for k := 0; k < len(r.away) && len(r.b.parts) < maxParts; k++ {
+		if j := r.partOf(r.away[k]); j >= 0 && !slices.Contains(r.b.parts, int32(j)) {
+			r.b.parts = append(r.b.parts, int32(j))
+			r.read(m.funcs[j].at, m.funcs[j].size)
+		}
+	}
+	r.shape()
+	slices.Sort(r.b.features)
+	r.b.features = slices.Clip(slices.Compact(r.b.features))
+	r.b.exact = mix(r.hash)
+	return r.b
+}
+
+func (r *bodyReader) read(at address.Vaddr, size uint64) {
+	r.at, r.size = at, size
+	r.gram = [2]uint64{}
+	r.b.whole = r.m.code(at, size, r.instruction) && r.b.whole
+}
+
+// partOf returns the function that a jump away shows to be a split-off part of
+// this one, or -1. Compilers move unlikely code elsewhere (.cold); such a part is
+// entered by a conditional jump and called by nobody, or entered in its middle.
+func (r *bodyReader) partOf(d departure) int {
+	j := r.m.around(d.to)
+	if j < 0 || j == r.self || r.m.funcs[j].size > maxFunctionSize || len(r.m.called[j]) > 0 {
+		return -1
+	}
+	if d.to == r.m.funcs[j].at && !d.cond {
+		return -1
+	}
+	return j
+}
+
+func (r *bodyReader) instruction(in *amd64.Inst) {
+	if in.IsNop() || in.IsEndbr() {
+		return
+	}
+	r.b.insns++
+	o := in.Operands()
+	r.control(in)
+	r.exactly(in, &o)
+	r.operands(in, &o)
+	r.operation(&o)
+}
+
+func (r *bodyReader) inside(v address.Vaddr) bool { return uint64(v-r.at) < r.size }
+
+func (r *bodyReader) control(in *amd64.Inst) {
+	to := address.Vaddr(in.Target)
+	switch in.Flow {
+	case amd64.FlowCall:
+		r.calls++
+		r.refer(to)
+	case amd64.FlowIndirectCall:
+		r.calls++
+	case amd64.FlowCond, amd64.FlowJump:
+		if in.Flow == amd64.FlowCond {
+			r.jumps++
+		}
+		switch {
+		case !r.inside(to):
+			r.refer(to)
+			r.away = append(r.away, departure{to, in.Flow == amd64.FlowCond})
+		case in.Target <= in.Addr:
+			r.loops++
+		}
+	}
+}
+
+// refer notes the import that a call or tail call leads to.
+func (r *bodyReader) refer(to address.Vaddr) {
+	if name := r.m.imported(to); name != "" {
+		r.text(KindImport, []byte(name))
+	}
+}
+
+func (r *bodyReader) text(k Kind, s []byte) {
+	f := textFeature(k, s)
+	r.b.features = append(r.b.features, f)
+	if r.texts != nil {
+		r.texts[f] = string(s)
+	}
+}
+
+// exactly adds the instruction to the hash of the code, without what the linker
+// fills in: targets outside, addresses relative to rip, absolute addresses.
+func (r *bodyReader) exactly(in *amd64.Inst, o *amd64.Operands) {
+	code := in.Bytes()
+	from, n := 0, 0
+	switch {
+	case in.Flow == amd64.FlowCall, (in.Flow == amd64.FlowJump || in.Flow == amd64.FlowCond) && !r.inside(address.Vaddr(in.Target)):
+		from, n = o.ImmOff, o.ImmLen
+	case in.RIPRel:
+		from, n = o.DispOff, o.DispLen
+	case o.DispLen == 4 && r.isAddress(o.Disp):
+		from, n = o.DispOff, 4
+	case o.ImmLen >= 4 && r.isAddress(o.Imm):
+		from, n = o.ImmOff, o.ImmLen
+	}
+	h := r.hash
+	for i, c := range code {
+		if i >= from && i < from+n {
+			c = 0
+		}
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	r.hash = h
+}
+
+// isAddress tells whether a number is an address of a program that is linked to
+// a fixed place, which are never small.
+func (r *bodyReader) isAddress(v int64) bool {
+	return v >= 0x10000 && r.m.image.segment(address.Vaddr(v)) != nil
+}
+
+// operands adds what the numbers in the instruction tell.
+func (r *bodyReader) operands(in *amd64.Inst, o *amd64.Operands) {
+	branch := in.Flow == amd64.FlowCall || in.Flow == amd64.FlowJump || in.Flow == amd64.FlowCond
+	if in.RIPRel {
+		r.address(address.Vaddr(in.Mem), o)
+	} else if o.HasMem {
+		r.memory(o)
+	}
+	if branch || o.ImmLen == 0 {
+		return
+	}
+	switch {
+	case o.ImmLen >= 4 && r.isAddress(o.Imm):
+		r.address(address.Vaddr(o.Imm), nil)
+	case o.Imm < -1 || o.Imm > 1:
+		if o.Operation&0x7ff == stackAdjust && !o.HasMem {
+			return
+		}
+		r.add(numberFeature(KindImmediate, uint64(o.Imm)))
+	}
+}
+
+// stackAdjust is the operation of sub $n, …: its operand is mostly the size of
+// the frame, which every compiler chooses anew.
+const stackAdjust = 0x81 | 5<<8
+
+func (r *bodyReader) memory(o *amd64.Operands) {
+	switch {
+	case o.DispLen == 4 && r.isAddress(o.Disp):
+		r.address(address.Vaddr(o.Disp), nil)
+	case o.Base == amd64.RSP || o.Base == amd64.NoReg && o.Index == amd64.NoReg:
+	case o.Disp != 0 && (o.Base != amd64.RBP || o.Disp > 0):
+		r.add(numberFeature(KindField, uint64(o.Disp)))
+	}
+}
+
+func (r *bodyReader) add(f Feature) { r.b.features = append(r.b.features, f) }
+
+// address adds what is at an address that the code names: a text, a named slot,
+// a constant that it loads.
+func (r *bodyReader) address(v address.Vaddr, load *amd64.Operands) {
+	im := r.m.image
+	if name := im.names[v]; name != "" {
+		r.text(KindImport, []byte(name))
+		return
+	}
+	if s := im.segment(v); s == nil || s.flags&elf.PF_W != 0 || s.flags&elf.PF_X != 0 && r.m.around(v) >= 0 {
+		return
+	}
+	if s := im.text(v); s != nil {
+		r.text(KindString, s)
+		return
+	}
+	const lea = 0x8d
+	if load == nil || load.Operation&0xff == lea {
+		return
+	}
+	if b := im.constant(v, 8); len(b) == 8 {
+		r.add(textFeature(KindConstant, b))
+	}
+}
+
+// operation adds the sequence of three operations that ends here.
+func (r *bodyReader) operation(o *amd64.Operands) {
+	token := uint64(o.Operation)
+	switch {
+	case o.HasMem && (o.Base == amd64.RSP):
+		token |= 1 << 32
+	case o.HasMem && o.Index != amd64.NoReg:
+		token |= 2 << 32
+	case o.HasMem && o.Base == amd64.NoReg:
+		token |= 3 << 32
+	case o.HasMem:
+		token |= 4 << 32
+	}
+	if r.gram[0] != 0 {
+		r.add(numberFeature(KindGram, r.gram[0]*0x9e3779b97f4a7c15+r.gram[1]*0xbf58476d1ce4e5b9+token))
+	}
+	r.gram[0], r.gram[1] = r.gram[1], token|1<<40
+}
+
+func (r *bodyReader) shape() {
+	for i, n := range []int{r.b.insns, r.jumps, r.loops, r.calls} {
+		r.add(numberFeature(KindShape, uint64(i)<<32|magnitude(n)))
+	}
+}
+
+// context returns the texts and imports of the functions that i calls and that
+// call it, ascending. Functions with many callers have no context worth it.
+func (m *Module) context(i int) []Feature {
+	var out []Feature
+	gather := func(others []int32, text, name Kind) {
+		if len(others) > maxNeighbours {
+			return
+		}
+		for _, j := range others {
+			for _, f := range m.body(int(j)).features {
+				switch f.Kind() {
+				case KindString:
+					out = append(out, f.as(text))
+				case KindImport:
+					out = append(out, f.as(name))
+				}
+			}
+		}
+	}
+	gather(m.calls[i], KindCalleeString, KindCalleeImport)
+	gather(m.called[i], KindCallerString, KindCallerImport)
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,28 @@
+// Package fingerprint finds one function again in another build of its program,
+// or abstains.
+//
+// A function is taken as a set of features: the texts it refers to, what it
+// imports, constants, numbers, the offsets of the fields it uses, runs of three
+// operations, its shape. A feature counts by its rarity in the reference's module
+// and in the one searched. Two numbers compare a reference with a candidate: the
+// weighted Jaccard similarity, which says how much of the two is one, and the
+// score, a log-likelihood ratio in nats, which says how much evidence there is.
+// What is around the function, its callers and callees, adds to the score.
+//
+// A wrong answer is the one thing that must not happen: a guard in front of
+// another function breaks the program. So an answer has to pass gates (decide.go),
+// above all the margin: the next best function of the module must be behind, and
+// so must the functions that the reference's own module has most like the target,
+// since when the target is absent it is one of them that is found. What passes all
+// is AUTO; what a person has to look at, CONFIRM; less is a HINT, or no answer.
+//
+// Invariants:
+//
+//   - Names in a symbol table are never compared, only shown.
+//   - Everything in the file and in the fingerprint may be made to hurt: counts,
+//     sizes and work are bounded, and nothing panics.
+//   - The result depends on the two files only.
+//
+// Sources: the features and gates come from measurements; similarity of sets by
+// rarity is Jaccard's with the inverse document frequency of Spärck Jones (1972).
+package fingerprint

@@ -1,0 +1,112 @@
+package fingerprint
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// tellFixed decides whether the function found is the fixed one, when the
+// fingerprint has builds with the fix.
+func (s *search) tellFixed(v *verdict) {
+	var with, without float64
+	var exactWith, exactWithout, any bool
+	for r := range s.fp.References {
+		ref := &s.fp.References[r]
+		b := s.m.body(v.top.fn)
+		sim := alike(ref.Target.Features, b.features, s.share)
+		if ref.Fixed {
+			any, with = true, max(with, sim)
+			exactWith = exactWith || b.exact == ref.Target.Exact
+		} else {
+			without = max(without, sim)
+			exactWithout = exactWithout || b.exact == ref.Target.Exact
+		}
+	}
+	switch {
+	case !any:
+	case exactWith != exactWithout:
+		v.fixed = exactWith
+	case with >= without+decidedBy && !exactWithout:
+		v.fixed = true
+	case without >= with+decidedBy && !exactWith:
+	default:
+		v.undecided = true
+		v.lower(Confirm, "whether it has the fix could not be told")
+	}
+}
+
+// decidedBy is how much more similar to builds with the fix, or without, a
+// function must be to count as one.
+const decidedBy = .02
+
+// finding puts the verdict into words.
+func (s *search) finding(v *verdict) Finding {
+	f := Finding{Tier: v.tier, Why: v.why, Similarity: v.top.similarity, Score: v.top.score, Margin: v.margin, Exact: v.top.exact}
+	if f.Tier == None {
+		f.Why = append([]string{"nothing is like it enough"}, f.Why...)
+		return f
+	}
+	fn := &s.m.funcs[v.top.fn]
+	f.At, f.Size, f.Names = fn.at, fn.size, fn.names
+	f.Fixed, f.Undecided = v.fixed, v.undecided
+	f.Reference = s.fp.References[v.top.ref].Label
+	f.Evidence = s.evidence(v)
+	for _, r := range v.rivals {
+		o := &s.m.funcs[r.fn]
+		f.Rivals = append(f.Rivals, Rival{o.at, o.names, r.similarity, r.score})
+	}
+	if f.Tier == Confirm && len(f.Why) == 0 {
+		f.Why = append(f.Why, fmt.Sprintf("its code is %.0f %% like the reference, and %.0f %% is needed to go without asking", 100*f.Similarity, 100*autoSimilarity))
+	}
+	return f
+}
+
+// maxQuoted bounds how many texts are quoted as evidence.
+const maxQuoted = 4
+
+func (s *search) evidence(v *verdict) []string {
+	ref := &s.fp.References[v.top.ref]
+	b := s.m.body(v.top.fn)
+	var out []string
+	if v.top.exact {
+		out = append(out, fmt.Sprintf("all %d instructions are those of %s", b.insns, ref.Label))
+	} else {
+		out = append(out, fmt.Sprintf("%.0f %% like %s, %d instructions for %d", 100*v.top.similarity, ref.Label, b.insns, ref.Target.Insns))
+	}
+	for _, k := range []struct {
+		kind Kind
+		word string
+	}{{KindString, "text"}, {KindImport, "reference to"}} {
+		shared, of, quoted := s.sharedTexts(ref, b, k.kind)
+		if of > 0 {
+			out = append(out, strings.TrimSuffix(fmt.Sprintf("%s %d of %d: %s", k.word, shared, of, strings.Join(quoted, ", ")), ": "))
+		}
+	}
+	if n := v.top.found + v.top.missed; n > 0 {
+		out = append(out, fmt.Sprintf("%d of %d callers and callees are like the reference's", v.top.found, n))
+	}
+	return out
+}
+
+// sharedTexts counts the target's features of a kind that the function has, and
+// quotes the first few.
+func (s *search) sharedTexts(ref *Reference, b *body, k Kind) (shared, of int, quoted []string) {
+	for _, f := range ref.Target.Features {
+		if f.Kind() != k {
+			continue
+		}
+		of++
+		if _, ok := slices.BinarySearch(b.features, f.Feature); !ok {
+			continue
+		}
+		shared++
+		if t := s.fp.Texts[f.Feature]; t != "" && len(quoted) < maxQuoted {
+			if k == KindString {
+				t = fmt.Sprintf("%q", t[:min(len(t), 40)])
+			}
+			quoted = append(quoted, t)
+		}
+	}
+	return shared, of, quoted
+}

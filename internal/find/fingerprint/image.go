@@ -1,0 +1,148 @@
+package fingerprint
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// Bounds of what is read of one file.
+const (
+	maxImage  = 256 << 20 // bytes of all segments
+	minString = 4         // characters
+	maxString = 256
+)
+
+// image is the contents of a file's segments, and what its addresses stand
+// for.
+type image struct {
+	segments []segment
+	// names are what the dynamic linker puts at an address: slots of the GOT and
+	// copies of variables.
+	names map[address.Vaddr]string
+}
+
+type segment struct {
+	at    address.Vaddr
+	data  []byte
+	flags elf.ProgFlag
+}
+
+func (s *segment) contains(v address.Vaddr) bool {
+	return v >= s.at && uint64(v-s.at) < uint64(len(s.data))
+}
+
+func readImage(f *binfile.File) (*image, error) {
+	im := &image{names: map[address.Vaddr]string{}}
+	total := uint64(0)
+	for _, s := range f.Segments {
+		if s.Type != elf.PT_LOAD || s.Filesz == 0 {
+			continue
+		}
+		if total += s.Filesz; total > maxImage || total < s.Filesz {
+			return nil, fmt.Errorf("its segments are more than %d MiB", maxImage>>20)
+		}
+		data := make([]byte, s.Filesz)
+		if err := f.ReadVaddr(data, s.Vaddr); err != nil {
+			return nil, err
+		}
+		im.segments = append(im.segments, segment{s.Vaddr, data, s.Flags})
+	}
+	return im, im.readNames(f)
+}
+
+func (im *image) readNames(f *binfile.File) error {
+	relocs, err := f.Relocs()
+	if err != nil && !errors.Is(err, binfile.ErrNoTable) {
+		return err
+	}
+	syms, err := f.DynSymbols()
+	if err != nil && !errors.Is(err, binfile.ErrNoTable) {
+		return err
+	}
+	for _, r := range relocs {
+		switch r.Type {
+		case elf.R_X86_64_JMP_SLOT, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64, elf.R_X86_64_COPY:
+			if r.Sym != 0 && uint64(r.Sym) < uint64(len(syms)) {
+				im.names[r.At] = syms[r.Sym].Name
+			}
+		}
+	}
+	return nil
+}
+
+func (im *image) segment(v address.Vaddr) *segment {
+	for i := range im.segments {
+		if im.segments[i].contains(v) {
+			return &im.segments[i]
+		}
+	}
+	return nil
+}
+
+// bytes returns up to n bytes at v.
+func (im *image) bytes(v address.Vaddr, n uint64) []byte {
+	s := im.segment(v)
+	if s == nil {
+		return nil
+	}
+	b := s.data[v-s.at:]
+	return b[:min(n, uint64(len(b)))]
+}
+
+// constant returns the bytes at v when the program cannot change them.
+func (im *image) constant(v address.Vaddr, n uint64) []byte {
+	s := im.segment(v)
+	if s == nil || s.flags&elf.PF_W != 0 {
+		return nil
+	}
+	b := s.data[v-s.at:]
+	return b[:min(n, uint64(len(b)))]
+}
+
+// text returns the C string at v, when what is there is one: constant,
+// terminated, printable.
+func (im *image) text(v address.Vaddr) []byte {
+	b := im.constant(v, maxString+1)
+	for i, c := range b {
+		switch {
+		case c == 0 && i >= minString:
+			return b[:i]
+		case c >= 0x20 && c < 0x7f, c == '\t', c == '\n', c == '\r', c == 0x1b, c >= 0x80:
+		default:
+			return nil
+		}
+	}
+	if len(b) > maxString { // a long text: its beginning stands for it
+		return b[:maxString]
+	}
+	return nil
+}
+
+// stub returns the name that a PLT entry at v jumps to: an optional endbr64,
+// then an indirect jump through a named slot (psABI, 5.2).
+func (im *image) stub(v address.Vaddr) string {
+	s := im.segment(v)
+	if s == nil || s.flags&elf.PF_X == 0 {
+		return ""
+	}
+	b := s.data[v-s.at:]
+	for range 2 {
+		in, err := amd64.Decode(b[:min(len(b), amd64.MaxInstLen)], address.Addr(v))
+		if err != nil {
+			return ""
+		}
+		if in.Flow == amd64.FlowIndirectJump && in.RIPRel {
+			return im.names[address.Vaddr(in.Mem)]
+		}
+		if !in.IsEndbr() {
+			return ""
+		}
+		b, v = b[in.Len:], v+address.Vaddr(in.Len)
+	}
+	return ""
+}

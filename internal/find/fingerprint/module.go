@@ -1,0 +1,221 @@
+package fingerprint
+
+import (
+	"cmp"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// Bounds of the work on one file. What exceeds them is an error, or is left out
+// where that can only make a search abstain.
+const (
+	maxFunctions    = 1 << 20
+	maxFunctionSize = 1 << 20 // bytes; larger ones are never candidates
+	maxInstructions = 64 << 20
+	maxEdges        = 16 << 20
+)
+
+// ErrNoFunctions says that a file tells of no function where it is.
+var ErrNoFunctions = errors.New("no function boundaries: neither symbols nor an unwind table")
+
+// Module is a program or library as a set of functions that call each other.
+// What a function contains is read when it is first asked for. A Module is not
+// safe for concurrent use.
+type Module struct {
+	BuildID string
+	SOName  string
+
+	image  *image
+	funcs  []function // ascending, not overlapping
+	bodies []*body    // by function; nil until read
+	calls  [][]int32  // callees of each function, ascending
+	called [][]int32  // callers of each function
+	plt    map[address.Vaddr]string
+	whole  *whole
+	left   int // instructions that may still be decoded
+}
+
+// function is where a function is. Its names are shown, never compared.
+type function struct {
+	at    address.Vaddr
+	size  uint64
+	names []string
+}
+
+// Analyze reads an ELF file's segments and function boundaries and the calls
+// between its functions. Errors: ErrNoFunctions and those of binfile.
+func Analyze(f *binfile.File) (*Module, error) {
+	m := &Module{BuildID: f.BuildIDString(), SOName: f.SOName(), plt: map[address.Vaddr]string{}, left: maxInstructions}
+	all, err := f.Functions()
+	if err != nil {
+		return nil, err
+	}
+	if m.image, err = readImage(f); err != nil {
+		return nil, err
+	}
+	if err := m.bound(all); err != nil {
+		return nil, err
+	}
+	m.bodies = make([]*body, len(m.funcs))
+	m.scanCalls()
+	return m, nil
+}
+
+// bound keeps the functions that are code and ends each before the next. The
+// unwind table describes whole PLT sections as one function, which is none.
+func (m *Module) bound(all []binfile.Function) error {
+	if len(all) > maxFunctions {
+		return fmt.Errorf("%d functions are more than %d", len(all), maxFunctions)
+	}
+	var end address.Vaddr
+	for i, fn := range all {
+		s := m.image.segment(fn.Start)
+		if s == nil || s.flags&elf.PF_X == 0 || fn.Indirect {
+			continue
+		}
+		room := uint64(len(s.data)) - uint64(fn.Start-s.at)
+		size := fn.Size
+		if size == 0 && i+1 < len(all) {
+			size = uint64(all[i+1].Start - fn.Start)
+		}
+		size = min(size, room)
+		if size == 0 || fn.Start < end || m.isPLT(s.data[fn.Start-s.at:]) || m.image.stub(fn.Start) != "" {
+			continue // a name inside another function, or no function
+		}
+		end = fn.Start + address.Vaddr(size)
+		m.funcs = append(m.funcs, function{fn.Start, size, fn.Names})
+	}
+	if len(m.funcs) == 0 {
+		return ErrNoFunctions
+	}
+	return nil
+}
+
+// isPLT recognizes the first entry of a lazy PLT: push GOT+8, jmp GOT+16.
+func (m *Module) isPLT(b []byte) bool {
+	return len(b) >= 8 && b[0] == 0xff && b[1] == 0x35 && (b[6] == 0xff && b[7] == 0x25 || b[6] == 0xf2 && b[7] == 0xff)
+}
+
+// at returns the function that starts at v, or -1.
+func (m *Module) at(v address.Vaddr) int {
+	i, ok := slices.BinarySearchFunc(m.funcs, v, func(f function, v address.Vaddr) int { return cmp.Compare(f.at, v) })
+	if !ok {
+		return -1
+	}
+	return i
+}
+
+// around returns the function that contains v, or -1.
+func (m *Module) around(v address.Vaddr) int {
+	i, ok := slices.BinarySearchFunc(m.funcs, v, func(f function, v address.Vaddr) int { return cmp.Compare(f.at, v) })
+	if !ok {
+		i--
+	}
+	if i < 0 || uint64(v-m.funcs[i].at) >= m.funcs[i].size {
+		return -1
+	}
+	return i
+}
+
+// scanCalls finds the calls between functions. It looks at every byte e8 and
+// e9 whose distance leads to the start of a function, which is nearly always a
+// call, instead of decoding everything: that takes a tenth of the time.
+func (m *Module) scanCalls() {
+	m.calls, m.called = make([][]int32, len(m.funcs)), make([][]int32, len(m.funcs))
+	starts := newStarts(m)
+	edges := 0
+	for i := range m.funcs {
+		f := &m.funcs[i]
+		b := m.image.bytes(f.at, f.size)
+		for off := 0; off+5 <= len(b); off++ {
+			if b[off]&0xfe != 0xe8 {
+				continue
+			}
+			to := f.at.Add(int64(off) + 5 + int64(int32(binary.LittleEndian.Uint32(b[off+1:]))))
+			if !starts.has(to) {
+				continue
+			}
+			if j := m.at(to); j >= 0 && j != i && edges < maxEdges {
+				m.calls[i] = append(m.calls[i], int32(j))
+				edges++
+			}
+		}
+		slices.Sort(m.calls[i])
+		m.calls[i] = slices.Compact(m.calls[i])
+		for _, j := range m.calls[i] {
+			m.called[j] = append(m.called[j], int32(i))
+		}
+	}
+}
+
+// starts is a bit for every address between the first and the last function.
+type starts struct {
+	base address.Vaddr
+	bits []uint64
+}
+
+func newStarts(m *Module) *starts {
+	base := m.funcs[0].at
+	span := uint64(m.funcs[len(m.funcs)-1].at-base) + 1
+	if span > maxImage {
+		return &starts{}
+	}
+	s := &starts{base: base, bits: make([]uint64, span/64+1)}
+	for i := range m.funcs {
+		d := uint64(m.funcs[i].at - base)
+		s.bits[d/64] |= 1 << (d % 64)
+	}
+	return s
+}
+
+func (s *starts) has(v address.Vaddr) bool {
+	d := uint64(v - s.base)
+	return d/64 < uint64(len(s.bits)) && s.bits[d/64]>>(d%64)&1 != 0
+}
+
+// imported returns the name of the PLT entry at v, or "".
+func (m *Module) imported(v address.Vaddr) string {
+	name, ok := m.plt[v]
+	if !ok {
+		if m.at(v) < 0 {
+			name = m.image.stub(v)
+		}
+		m.plt[v] = name
+	}
+	return name
+}
+
+// body returns what function i contains.
+func (m *Module) body(i int) *body {
+	if m.bodies[i] == nil {
+		m.bodies[i] = m.readBody(i)
+	}
+	return m.bodies[i]
+}
+
+// Functions returns how many functions the module has.
+func (m *Module) Functions() int { return len(m.funcs) }
+
+// code decodes instruction by instruction, within the module's budget.
+func (m *Module) code(at address.Vaddr, size uint64, visit func(in *amd64.Inst)) (whole bool) {
+	b := m.image.bytes(at, size)
+	for off := 0; off < len(b); {
+		if m.left--; m.left < 0 {
+			return false
+		}
+		in, err := amd64.Decode(b[off:], address.Addr(at)+address.Addr(off))
+		if err != nil {
+			return false
+		}
+		visit(&in)
+		off += in.Len
+	}
+	return uint64(len(b)) == size
+}

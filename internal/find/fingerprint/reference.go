@@ -1,0 +1,211 @@
+package fingerprint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+)
+
+// Fingerprint is what a .pf file holds: one function as several builds have it.
+type Fingerprint struct {
+	Function   string // its name, for people
+	References []Reference
+	// Texts are what the text features of the targets stand for.
+	Texts map[Feature]string
+}
+
+// Reference is the function in one build, and what is around it there.
+type Reference struct {
+	Label     string // of the build, for people
+	BuildID   string // hexadecimal, or ""
+	Fixed     bool   // this build has the vendor's fix
+	At        address.Vaddr
+	Functions int // functions of the build
+	Twins     int // functions with exactly the target's code, the target included
+	Target    Sample
+	Callees   []Sample
+	Callers   []Sample
+	Alike     []Sample // the functions of the build most like the target
+}
+
+// Sample is one function of a reference build.
+type Sample struct {
+	Name     string
+	Size     uint64 // bytes of the entry part
+	Insns    int    // of all parts
+	Exact    uint64 // hash of the code without what the linker fills in
+	Features []Rated
+	Context  []Rated // of target and look-alikes only
+}
+
+// Rated is a feature with the share of the build's functions that have it.
+type Rated struct {
+	Feature
+	Share float64
+}
+
+// Bounds of what a reference holds.
+const (
+	maxReferences = 32
+	maxAround     = 12 // callees, callers, look-alikes each
+	maxFeatures   = 1 << 14
+)
+
+// Build is a module to make a reference from, and where in it the function is.
+type Build struct {
+	Label  string
+	Module *Module
+	At     address.Vaddr
+	Fixed  bool
+}
+
+// ErrNotThere says that no function starts at the address.
+var ErrNotThere = errors.New("no function starts there")
+
+// TooSmall says that a function is too short to be told from others.
+type TooSmall struct{ Insns int }
+
+func (e *TooSmall) Error() string {
+	return fmt.Sprintf("the function has %d instructions; with fewer than %d it cannot be told from others", e.Insns, smallest)
+}
+
+// Create makes a fingerprint of a function from the builds that have it.
+func Create(function string, builds []Build) (*Fingerprint, error) {
+	if len(builds) == 0 || len(builds) > maxReferences {
+		return nil, fmt.Errorf("a fingerprint takes 1 to %d builds, not %d", maxReferences, len(builds))
+	}
+	fp := &Fingerprint{Function: function, Texts: map[Feature]string{}}
+	for _, b := range builds {
+		i := b.Module.at(b.At)
+		if i < 0 {
+			return nil, fmt.Errorf("%s: %v: %w", b.Label, b.At, ErrNotThere)
+		}
+		if n := b.Module.body(i).insns; n < smallest {
+			return nil, fmt.Errorf("%s: %w", b.Label, &TooSmall{n})
+		}
+		r := b.Module.reference(i)
+		r.Label, r.Fixed = b.Label, b.Fixed
+		fp.References = append(fp.References, r)
+		for f, s := range b.Module.texts(i) {
+			fp.Texts[f] = s
+		}
+	}
+	if !slices.ContainsFunc(fp.References, func(r Reference) bool { return !r.Fixed }) {
+		return nil, errors.New("every build given has the fix; at least one must have the function to be found")
+	}
+	return fp, nil
+}
+
+// reference describes function i and what is around it.
+func (m *Module) reference(i int) Reference {
+	all := m.everything()
+	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Target: m.sample(i, true)}
+	for j := range m.funcs {
+		if m.body(j).exact == r.Target.Exact {
+			r.Twins++
+		}
+	}
+	r.Callees = m.samples(m.calls[i])
+	r.Callers = m.samples(m.called[i])
+	for _, j := range all.alike(m, i, maxAround) {
+		r.Alike = append(r.Alike, m.sample(j, true))
+	}
+	return r
+}
+
+// samples describes the largest of some functions.
+func (m *Module) samples(which []int32) []Sample {
+	which = slices.Clone(which)
+	slices.SortStableFunc(which, func(a, b int32) int { return cmp.Compare(m.body(int(b)).insns, m.body(int(a)).insns) })
+	var out []Sample
+	for _, j := range which[:min(len(which), maxAround)] {
+		out = append(out, m.sample(int(j), false))
+	}
+	return out
+}
+
+func (m *Module) sample(i int, context bool) Sample {
+	b := m.body(i)
+	s := Sample{Size: m.funcs[i].size, Insns: b.insns, Exact: b.exact, Features: m.rate(b.features)}
+	if len(m.funcs[i].names) > 0 {
+		s.Name = m.funcs[i].names[0]
+	}
+	if context {
+		s.Context = m.rate(m.context(i))
+	}
+	return s
+}
+
+func (m *Module) rate(features []Feature) []Rated {
+	features = features[:min(len(features), maxFeatures)]
+	out := make([]Rated, len(features))
+	for i, f := range features {
+		out[i] = Rated{f, m.everything().census.share(f)}
+	}
+	return out
+}
+
+// whole is what is known of a module once all its functions were read.
+type whole struct {
+	census   *census
+	postings map[Feature][]int32 // of features that few functions have
+}
+
+// maxPosting is how many functions may have a feature that look-alikes are
+// found by.
+const maxPosting = 64
+
+func (m *Module) everything() *whole {
+	if m.whole != nil {
+		return m.whole
+	}
+	w := &whole{census: newCensus(len(m.funcs) * 128), postings: map[Feature][]int32{}}
+	for i := range m.funcs {
+		w.census.add(m.body(i).features)
+	}
+	for i := range m.funcs {
+		for _, f := range m.body(i).features {
+			if w.census.count(f) <= maxPosting {
+				w.postings[f] = append(w.postings[f], int32(i))
+			}
+		}
+	}
+	m.whole = w
+	for i := range m.funcs {
+		w.census.addContext(m, i)
+	}
+	return w
+}
+
+// alike returns the n functions that share most with function i.
+func (w *whole) alike(m *Module, i, n int) []int {
+	shared := map[int32]float64{}
+	for _, f := range m.body(i).features {
+		weight := models[f.Kind()].weight * -math.Log(w.census.share(f))
+		for _, j := range w.postings[f] {
+			if int(j) != i {
+				shared[j] += weight
+			}
+		}
+	}
+	type near struct {
+		j     int
+		score float64
+	}
+	var all []near
+	for j, s := range shared {
+		// Divided by the square root of the length, so that neither the longest
+		// function nor the shortest is always the most alike.
+		all = append(all, near{int(j), s / math.Sqrt(float64(10+len(m.body(int(j)).features)))})
+	}
+	slices.SortFunc(all, func(a, b near) int { return cmp.Or(cmp.Compare(b.score, a.score), a.j-b.j) })
+	var out []int
+	for _, a := range all[:min(n, len(all))] {
+		out = append(out, a.j)
+	}
+	return out
+}
