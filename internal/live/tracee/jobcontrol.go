@@ -20,22 +20,35 @@ const (
 	noChildStop = 1 // SA_NOCLDSTOP
 )
 
+// keyboardStops are what Ctrl-Z and a terminal send.
+var keyboardStops = [...]unix.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+
 // holdJobControl makes the process deaf to the keyboard's stop signals, which
 // would freeze the tracees with it, and spares it one SIGCHLD for every thread
 // that stops. The returned function puts everything back. Dispositions belong
 // to the whole process, so a mask of this thread's would not do.
+//
+// The signals get the Go runtime's own handler, SIGCHLD's, which lets pass what
+// nobody has asked to be notified of: an ignored signal would stay ignored in a
+// program that another goroutine starts meanwhile.
 func holdJobControl() (restore func()) {
-	var old [4]sigaction
-	for i, sig := range [...]unix.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
-		setAction(sig, &sigaction{handler: sigIgnore}, &old[i])
+	var stops [len(keyboardStops)]sigaction
+	var child sigaction
+	setAction(unix.SIGCHLD, nil, &child)
+	deaf := child
+	if deaf.handler <= sigIgnore { // the runtime does not handle signals here
+		deaf.handler = sigIgnore
 	}
-	setAction(unix.SIGCHLD, nil, &old[3])
-	quiet := old[3]
+	for i, sig := range keyboardStops {
+		setAction(sig, &deaf, &stops[i])
+	}
+	quiet := child
 	quiet.flags |= noChildStop
 	setAction(unix.SIGCHLD, &quiet, nil)
 	return func() {
-		for i, sig := range [...]unix.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGCHLD} {
-			setAction(sig, &old[i], nil)
+		setAction(unix.SIGCHLD, &child, nil)
+		for i, sig := range keyboardStops {
+			setAction(sig, &stops[i], nil)
 		}
 	}
 }

@@ -277,42 +277,56 @@ func (a *Attached) placeFrame() error {
 	if u, err := a.p.userState(a.p.Pid()); err == nil && !u.running && r.stack.Contains(address.Addr(u.sp)) {
 		limit = min(limit, address.Addr(u.sp))
 	}
+	leaving := false
 	for slot := range int64(frameSlots) {
 		at := r.stack.Start.Add(belowFrame + slot*frameMax)
 		if at.Add(frameMax+stackHeadroom) > limit || r.size > frameMax {
 			break
 		}
-		free, err := a.isUnused(at)
+		use, err := a.useOf(at)
 		if err != nil {
 			return fmt.Errorf("its stack is not where it was: %w (%w)", ErrBusy, err)
 		}
-		if free {
+		if use == slotFree {
 			r.at = at
 			return nil
 		}
+		leaving = leaving || use == slotLeaving
+	}
+	if leaving {
+		return fmt.Errorf("pid %d: a thread is still on its way out of a dead tracer's call: %w: %w", a.p.Pid(), ErrNoRemoteSyscall, ErrBusy)
 	}
 	return fmt.Errorf("pid %d: no unused room at the low end of its stack %v-%v: %w", a.p.Pid(), r.stack.Start, r.stack.End, ErrNoRemoteSyscall)
 }
 
-// isUnused tells whether the slot at addr is all zero, or holds a frame that a
-// killed tracer left and that no thread is going through any more. (The lock
-// on the process keeps living tracers out.)
-func (a *Attached) isUnused(at address.Addr) (bool, error) {
+// slotUse is what a slot for a frame is in use for.
+type slotUse uint8
+
+const (
+	slotFree    slotUse = iota
+	slotTaken           // by the program
+	slotLeaving         // a dead tracer's frame, with a thread that may be in it
+)
+
+// useOf looks at the slot at addr. It is free when it is all zero, or holds a
+// frame that a killed tracer left and that no thread is going through any
+// more. (The lock on the process keeps living tracers out.)
+func (a *Attached) useOf(at address.Addr) (slotUse, error) {
 	r := &a.remote
 	b := r.frame[:r.size]
 	if err := a.memory.read(b, at); err != nil {
-		return false, err
+		return slotTaken, err
 	}
 	if bytes.Equal(b, r.zero[:r.size]) {
-		return true, nil
+		return slotFree, nil
 	}
 	if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
-		return false, nil
+		return slotTaken, nil
 	}
 	owner := int(binary.LittleEndian.Uint32(b[frameOwner:]))
 	tids, err := a.p.Tasks()
 	if err != nil {
-		return false, err
+		return slotTaken, err
 	}
 	known := slices.Contains(tids, owner) // else it has ended, or another pid namespace numbered it
 	for _, tid := range tids {
@@ -324,8 +338,8 @@ func (a *Attached) isUnused(at address.Addr) (bool, error) {
 		// Where a thread is that waits for a CPU is not to be seen: one that a
 		// tracer left in the frame may not have got out of it yet.
 		if err == nil && (running && (tid == owner || !known) || at <= sp && sp < at.Add(frameMax)) {
-			return false, nil
+			return slotLeaving, nil
 		}
 	}
-	return true, nil
+	return slotFree, nil
 }
