@@ -22,6 +22,16 @@ import (
 // The kernel is a second opinion on instructions and on acceptance. A guard
 // without target memory, symbols, constants and helpers is also a program of
 // type SYSCALL: the frame becomes its context.
+//
+// Results must be equal. In acceptance the two differ, by policy:
+//
+//	only PIE accepts            loads through numbers (they are its fault points);
+//	                            misaligned stack accesses; addresses moved by numbers
+//	                            without bounds that are never used
+//	only the kernel accepts     (it runs as root, with CAP_PERFMON) reads of stack that
+//	                            was not written; arithmetic and comparisons that tell
+//	                            an address; offsets of arithmetic, because cilium/ebpf
+//	                            leaves them out when it encodes
 
 // kernelProgram loads a unit; refused is the kernel's reason when it does not.
 func kernelProgram(t *testing.T, u *bpf.Unit) (prog *ebpf.Program, refused error) {
