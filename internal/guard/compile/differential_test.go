@@ -17,6 +17,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/libpie"
 	"github.com/patch-integration-engine/pie/libpie/libpietest"
+	"github.com/patch-integration-engine/pie/prepatches"
 )
 
 // corpusFiles are the guards of the corpus as source.
@@ -290,6 +291,23 @@ func TestCorpusVerifies(t *testing.T) {
 	for _, g := range compileCorpus(t).Guards {
 		if _, err := verify.Verify(g.Unit); err != nil {
 			t.Errorf("%s: %v\n%s", g.Name, err, bpf.Disassemble(g.Unit.Insns))
+		}
+	}
+}
+
+func BenchmarkCompile(b *testing.B) {
+	text, err := prepatches.Files.ReadFile("redis/cve-2024-31228/guard.go")
+	if err != nil {
+		b.Fatal(err)
+	}
+	files := map[string][]byte{"guard.go": text}
+	p, err := source.ParseFiles(files)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := Compile(p, files); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

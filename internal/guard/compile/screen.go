@@ -10,7 +10,7 @@ import (
 const (
 	maxNesting = 500    // of the syntax tree
 	maxNodes   = 60_000 // of the syntax tree, all files together
-	maxForks   = 3_000  // places where control forks: what SSA costs grows with its square
+	maxForks   = 2_000  // places where control forks: what SSA costs grows with its square
 )
 
 // screen refuses what is outside the subset and can be told from syntax alone,
