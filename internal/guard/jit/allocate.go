@@ -70,13 +70,26 @@ type allocator struct {
 	taken amd64.RegSet
 }
 
-// allocate gives every placed value a location. Arguments are left where the
-// caller put them when the rest suffices; otherwise their registers are saved and
-// used too, and what still does not fit lives in the frame.
-func allocate(f *function, conv *convention, free amd64.RegSet) *registers {
+// pressure is one way to allocate. Without spill, arguments stay where the caller
+// put them and everything else gets a register. With it, the registers of
+// arguments are saved and used too, and what still does not fit lives in the frame.
+type pressure struct {
+	spill bool
+	pool  int // use so many registers at most; 0: all there are
+}
+
+// pressures are tried in turn.
+var pressures = [...]pressure{{}, {spill: true}}
+
+// allocate gives every placed value a location; nil when no pressure of the given
+// ones suffices.
+func allocate(f *function, conv *convention, free amd64.RegSet, try []pressure) *registers {
 	number(f)
-	for _, spill := range []bool{false, true} {
-		a := newAllocator(f, conv, free, spill)
+	for _, p := range try {
+		a := newAllocator(f, conv, free, p.spill)
+		if p.pool > 0 && p.pool < len(a.pool) {
+			a.pool = a.pool[:p.pool]
+		}
 		if a.run() {
 			a.finish()
 			return a.registers

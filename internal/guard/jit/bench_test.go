@@ -168,6 +168,17 @@ func BenchmarkGuard(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+	// dispatched reaches the guard as an inserted one is reached: through a
+	// dispatcher's pointer.
+	dispatched := func(prepare func() address.Addr) func() address.Addr {
+		return func() address.Addr {
+			at := prepare()
+			m.write(codeAt+0x8400, protRead|protExec, binary.LittleEndian.AppendUint64(nil, uint64(codeAt)))
+			m.patch(codeAt + 0x8480)
+			m.assemble(codeAt+0x8480, func(a *amd64.Asm) { a.JmpMem(amd64.Abs(codeAt + 0x8400)) })
+			return at
+		}
+	}
 	guard := func(text string, free amd64.RegSet, mode FaultMode) func() address.Addr {
 		return func() address.Addr {
 			l := m.layout()
@@ -202,6 +213,7 @@ func BenchmarkGuard(b *testing.B) {
 		}, 1, 2)
 		time("register", threads, guard(benchRegister, free, Table), 1, 2)
 	}
+	time("register-dispatched", 1, dispatched(guard(benchRegister, free, Table)), 1, 2)
 	time("register-nothing-free", 1, guard(benchRegister, 0, Table), 1, 2)
 	time("field", 1, guard(benchField, free, Table), uint64(dataAt+0x100))
 	calls = 200

@@ -8,7 +8,9 @@ import (
 )
 
 // Compile places a verified guard. Errors are *PlaceError.
-func Compile(p *verify.Program, s Site, l Layout) (*Code, error) { return compile(p, s, l) }
+func Compile(p *verify.Program, s Site, l Layout) (*Code, error) {
+	return compile(p, s, l, pressures[:])
+}
 
 // program is what compile needs of a verify.Program.
 type program interface {
@@ -26,7 +28,7 @@ type program interface {
 // of an arena's code region, at four bytes an operation.
 const maxValues = 16 << 10
 
-func compile(p program, s Site, l Layout) (*Code, error) {
+func compile(p program, s Site, l Layout, try []pressure) (*Code, error) {
 	if err := checkLayout(p.Unit(), s, l); err != nil {
 		return nil, err
 	}
@@ -45,7 +47,7 @@ func compile(p program, s Site, l Layout) (*Code, error) {
 	legalise(f)
 	order(f)
 	f.stack = p.Stack()
-	regs := allocate(f, conv, s.Free)
+	regs := allocate(f, conv, s.Free, try)
 	if regs == nil {
 		return nil, placeError(p.Unit(), -1, "too few registers", ErrUnsupported)
 	}

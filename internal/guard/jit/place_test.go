@@ -254,7 +254,7 @@ func TestRefusals(t *testing.T) {
 	u.Insns = slices.Insert(u.Insns, 1, slices.Repeat([]bpf.Insn{
 		{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: 2, Src: 2}, {Op: bpf.ClassALU64 | bpf.AluXOR, Dst: 2, Imm: 5},
 	}, maxValues/2)...)
-	if _, err := compile(guess{u}, Site{}, good); !errors.Is(err, ErrUnsupported) {
+	if _, err := compile(guess{u}, Site{}, good, pressures[:]); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("more than a code region holds: %v, want ErrUnsupported", err)
 	}
 	if _, err := Handler(HandlerLayout{Code: codeAt + 1, Faults: stateAt}); !errors.Is(err, ErrLayout) {
@@ -347,5 +347,75 @@ func TestGoroutineStack(t *testing.T) {
 	l.Faults = Copy
 	if _, err := Compile(big, Site{ABI: GoInternal}, l); !errors.Is(err, ErrStack) {
 		t.Errorf("too much stack: %v, want ErrStack", err)
+	}
+}
+
+// TestCycles: values that change places around a loop, with all, some and none
+// of them in registers.
+func TestCycles(t *testing.T) {
+	p := verified(t, `
+		ldxdw %r6, [%r1+0]
+		mov %r2, 11
+		mov %r3, 22
+		mov %r4, 33
+		mov %r5, 44
+		mov %r7, 55
+	again:
+		mov %r0, %r2
+		mov %r2, %r3
+		mov %r3, %r4
+		mov %r4, %r0
+		mov %r0, %r5
+		mov %r5, %r7
+		mov %r7, %r0
+		sub %r6, 1
+		jne %r6, 0, again
+		mul %r2, 1000
+		add %r2, %r3
+		mul %r2, 1000
+		add %r2, %r4
+		mul %r2, 1000
+		add %r2, %r5
+		mul %r2, 1000
+		add %r2, %r7
+		stxdw [%r1+128], %r2
+		mov %r0, 0x101
+		exit`)
+	m := newMachine(t)
+	l := m.layout()
+	for pool := range 9 {
+		c, err := compile(p, Site{}, l, []pressure{{spill: true, pool: pool}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.place(c, l, ModeEnforce)
+		for rounds := uint64(1); rounds < 8; rounds++ {
+			want, err := (&bpf.Interp{Unit: p.Unit()}).Run(bpf.Frame{Args: [bpf.FrameArgs]uint64{rounds}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := filled(8)
+			in.GPR[amd64.RDI] = rounds
+			m.poke64(address.Addr(in.GPR[amd64.RSP]), uint64(m.returned))
+			if _, out := m.call(l.Code, in); out.GPR[amd64.RAX] != want.Words[0] {
+				t.Errorf("%d registers, %d rounds: %d, want %d", pool, rounds, out.GPR[amd64.RAX], want.Words[0])
+			}
+		}
+	}
+}
+
+// TestPlaceError: a person sees the place in the prepatch, or else the instruction.
+func TestPlaceError(t *testing.T) {
+	for _, c := range []struct {
+		err  PlaceError
+		want string
+	}{
+		{PlaceError{Unit: "Match", Insn: 3, Pos: bpf.Pos{File: "guard.go", Line: 7, Col: 2}, Err: ErrErrno}, "guard.go:7:2: Match: where the target keeps errno is not known"},
+		{PlaceError{Unit: "Match", Insn: 3, Detail: "word 7", Err: ErrArgument}, "Match: instruction 3: word 7: argument word is not in a register under this calling convention"},
+		{PlaceError{Unit: "Match", Insn: -1, Detail: "unknown fault mode", Err: ErrLayout}, "Match: unknown fault mode: memory layout is unusable"},
+	} {
+		if got := c.err.Error(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }

@@ -137,8 +137,10 @@ func (g *generator) leave() {
 func (g *generator) body(n, depth int) {
 	for range n {
 		switch k := g.IntN(20); {
-		case k < 9:
+		case k < 8:
 			g.alu()
+		case k < 9:
+			[]func(){g.extend, g.rotate, g.chase}[g.IntN(3)]()
 		case k < 12:
 			g.stack()
 		case k < 14:
@@ -196,6 +198,53 @@ func (g *generator) alu() {
 		}
 	}
 	g.emit(in)
+}
+
+// extend shifts up and down again, as compilers extend, or extends and compares.
+func (g *generator) extend() {
+	r, n := g.reg(), []int32{32, 48, 56, 40}[g.IntN(4)]
+	down := []uint8{bpf.AluRSH, bpf.AluARSH}[g.IntN(2)]
+	switch g.IntN(3) {
+	case 0:
+		g.emit(
+			bpf.Insn{Op: bpf.ClassALU64 | bpf.AluLSH, Dst: r, Imm: n},
+			bpf.Insn{Op: bpf.ClassALU64 | down, Dst: r, Imm: n},
+		)
+		return
+	case 1:
+		g.emit(bpf.Insn{Op: bpf.ClassALU | bpf.AluMOV | bpf.SrcX, Dst: r, Src: g.reg()})
+	default:
+		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: r, Src: g.reg(), Off: 32})
+	}
+	ops := []uint8{bpf.JmpSGT, bpf.JmpSGE, bpf.JmpSLT, bpf.JmpSLE, bpf.JmpGT, bpf.JmpLT}
+	g.emit(
+		bpf.Insn{Op: bpf.ClassJMP | ops[g.IntN(len(ops))], Dst: r, Imm: g.number(), Off: 1},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: g.reg(), Imm: 1},
+	)
+}
+
+// rotate exchanges registers: around a loop that is a cycle of moves.
+func (g *generator) rotate() {
+	mov := func(dst, src uint8) bpf.Insn {
+		return bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: dst, Src: src}
+	}
+	g.emit(mov(0, 2), mov(2, 3), mov(3, 4), mov(4, 0))
+	if g.IntN(2) == 0 {
+		g.emit(mov(0, 5), mov(5, 7), mov(7, 0))
+	}
+}
+
+// chase reads at an address from the stack, plus a constant.
+func (g *generator) chase() {
+	r := g.reg()
+	g.address(r)
+	g.emit(
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: r, Off: -64},
+		bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R10, Off: -64},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: r, Imm: int32(g.IntN(100) - 50)},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: r, Imm: int32(g.IntN(100) - 50)},
+		bpf.Insn{Op: bpf.ClassLDX | bpf.SizeH | bpf.ModeMEM, Dst: g.reg(), Src: r, Off: int16(g.IntN(50))},
+	)
 }
 
 // stack stores, loads and updates atomically.

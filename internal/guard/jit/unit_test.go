@@ -80,7 +80,7 @@ reject:
 
 func compileUnit(t testing.TB, p program, s Site, l Layout) *Code {
 	t.Helper()
-	c, err := compile(p, s, l)
+	c, err := compile(p, s, l, pressures[:])
 	if err != nil {
 		t.Fatal(err)
 	}
