@@ -20,11 +20,17 @@
 //	prepatch  id, content hash, time of insertion
 //	guard     one guard on one site: where, original bytes, patch bytes, slots
 //	control   jit's control block: the mode word, the trial's end
+//	handler   table mode's signal handler, and jit's fault block
 //
 // A record is written by one remote write that stays in one page, so a killed
 // writer leaves it old or new. Records are written as prepared before the site
 // is, and as in afterwards: whatever step a writer dies at, Decode names what
 // was begun. Whether a guard is in is decided by the bytes at its site alone.
+//
+// The allocator (Space, Arena.Allot) works on the model alone and books what a
+// plan needs before anything is written. A program finds its slots and record
+// again, however often it comes and goes; a slot that a thread may still be in is
+// given to nobody else.
 //
 // Decode takes the state as input from an enemy: every offset, count, string
 // and index is checked, and nothing it returns can index out of its tables.

@@ -89,16 +89,19 @@ func (in *insertion) setState(s arena.State) {
 	}
 }
 
-// run makes the edits in the stopped world: all, or none.
-
+// run makes the edits in the stopped world: all, or none. An error that wraps
+// ErrUnproven says that some may have been made.
 func (c *commitment) run(ctx context.Context, t *tracee.Tracer, p *tracee.Process) (tracee.Stop, error) {
 	var longest time.Duration
 	for try := 1; ; try++ {
-		stop, err := t.StopWorld(ctx, p, c.avoid, c.make)
+		stop, err := t.StopWorld(ctx, p, c.avoid, c.apply)
 		longest = max(longest, stop.Pause)
 		stop.Pause = longest
-		if err == nil {
+		switch {
+		case err == nil || c.applied: // what happens after apply takes nothing back
 			return stop, nil
+		case c.stuck != nil:
+			return stop, fmt.Errorf("%w: %w: %w", c.explain(p, err), ErrUnproven, c.stuck)
 		}
 		if !errors.Is(err, ErrBusySite) && !errors.Is(err, tracee.ErrBusy) || try == commitTries {
 			return stop, c.explain(p, err)
@@ -129,6 +132,9 @@ type commitment struct {
 	// commit: the sites say what is true.
 	begun, done, doneSeen []block
 	recorded              error
+
+	applied bool  // all edits were made
+	stuck   error // why an edit could not be taken back
 }
 
 func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
@@ -146,8 +152,8 @@ func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
 // maxMoves bounds the threads that one stop moves out of sites.
 const maxMoves = 4096
 
-// make runs while the world is stopped: it allocates nothing.
-func (c *commitment) make(w *tracee.World) error {
+// apply runs while the world is stopped: it allocates nothing.
+func (c *commitment) apply(w *tracee.World) error {
 	c.failed = nil
 	if err := c.place(w); err != nil {
 		return err
@@ -162,14 +168,14 @@ func (c *commitment) make(w *tracee.World) error {
 		e := &c.edits[i]
 		if err := w.Write(e.at, e.new, e.old); err != nil {
 			c.failed = e
-			c.unmake(w, i)
+			c.takeBack(w, i)
 			return err
 		}
 	}
 	c.seen = c.frames.anyIn(w, c.watch)
 	for i, k := range c.pcs {
 		if err := w.SetPC(w.Threads()[k].Tid, c.tos[i]); err != nil {
-			c.unmake(w, len(c.edits))
+			c.takeBack(w, len(c.edits))
 			return err
 		}
 	}
@@ -178,6 +184,7 @@ func (c *commitment) make(w *tracee.World) error {
 		done = c.doneSeen
 	}
 	c.recorded = writeAll(w, done)
+	c.applied = true
 	return nil
 }
 
@@ -222,12 +229,14 @@ func (e *edit) move(pc address.Addr) (address.Addr, bool) {
 	return 0, false
 }
 
-// unmake takes the first n edits back, the world still stopped. Threads that
+// takeBack takes the first n edits back, the world still stopped. Threads that
 // were moved already go on in the trampoline, which does the same.
-func (c *commitment) unmake(w *tracee.World, n int) {
+func (c *commitment) takeBack(w *tracee.World, n int) {
 	for i := range slices.Backward(c.edits[:n]) {
 		e := &c.edits[i]
-		_ = w.Write(e.at, e.old, e.new)
+		if err := w.Write(e.at, e.old, e.new); err != nil {
+			c.stuck = err
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package insert
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -183,31 +184,46 @@ func mapArgs(r arena.Region) []uint64 {
 // installed stays: a signal may be on its way through it.
 func (in *insertion) takeBack(at *tracee.Attached) error {
 	var errs error
-	for k, a := range in.arenas {
-		if in.faults != nil && in.faults.installed && in.faults.in == k {
-			continue
-		}
-		if in.mapped[k] != 0 {
-			for _, r := range a.Missing() {
-				if in.mapped[k]&r.Is == 0 {
-					continue
-				}
-				_, err := at.Syscall(unix.SYS_MUNMAP, uint64(r.Range.Start), uint64(r.Range.End-r.Range.Start))
-				errs = errors.Join(errs, err)
-			}
-			in.mapped[k] = 0
-			continue
-		}
-		for _, r := range a.Revert(in.before[k]) {
-			errs = errors.Join(errs, at.Write(a.State().Start.Add(int64(r.Off)), r.Bytes))
+	for k := range in.arenas {
+		if in.faults == nil || !in.faults.installed || in.faults.in != k {
+			errs = errors.Join(errs, in.takeBackArena(at, k))
 		}
 	}
 	return errs
 }
 
-// undo takes a prepared insertion back.
+func (in *insertion) takeBackArena(at *tracee.Attached, k int) error {
+	var errs error
+	a := in.arenas[k]
+	if in.mapped[k] == 0 {
+		for _, r := range a.Revert(in.before[k]) {
+			errs = errors.Join(errs, at.Write(a.State().Start.Add(int64(r.Off)), r.Bytes))
+		}
+		return errs
+	}
+	for _, r := range a.Missing() {
+		if in.mapped[k]&r.Is != 0 {
+			_, err := at.Syscall(unix.SYS_MUNMAP, uint64(r.Range.Start), uint64(r.Range.End-r.Range.Start))
+			errs = errors.Join(errs, err)
+		}
+	}
+	in.mapped[k] = 0
+	return errs
+}
+
+// undo takes a prepared insertion back. The process may have replaced its
+// program meanwhile: then nothing at the arenas' addresses is ours.
 func (in *insertion) undo(ctx context.Context) error {
-	err := in.t.Attach(context.WithoutCancel(ctx), in.p, in.takeBack)
+	err := in.t.Attach(context.WithoutCancel(ctx), in.p, func(at *tracee.Attached) error {
+		for _, a := range in.arenas {
+			want := a.EncodeHeader().Bytes
+			has := make([]byte, len(want))
+			if at.Read(has, a.State().Start) != nil || !bytes.Equal(has, want) {
+				return tracee.ErrGone
+			}
+		}
+		return in.takeBack(at)
+	})
 	if err != nil && !errors.Is(err, tracee.ErrGone) {
 		return fmt.Errorf("pid %d: taking back what was prepared: %w", in.p.Pid(), err)
 	}
