@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -72,7 +73,10 @@ func explainFunction(err error, who string) *Refusal {
 	var several *locate.Ambiguous
 	var indirect *locate.Indirect
 	var library *locate.NoLibrary
+	var mirror *debuginfo.Mismatch
 	switch {
+	case errors.As(err, &mirror):
+		return refuse(CodeMirror, nil, "this build has another layout: correct the struct in the prepatch, or find the prepatch for this version", "%s: %v", who, mirror)
 	case errors.As(err, &missing):
 		r := refuse(CodeNotFound, nil, "check the name in the prepatch; stripped programs keep few names", "%s: no function %s in %s", who, missing.Func, missing.Image)
 		if len(missing.Near) > 0 {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -46,6 +47,7 @@ func TestExplain(t *testing.T) {
 		{&locate.Ambiguous{Func: "f", Candidates: []locate.Function{{Name: "a.c:f"}, {Name: "b.c:f"}}}, CodeAmbiguous, "b.c:f"},
 		{&locate.Indirect{Func: "memcpy", Image: "libc.so.6", Why: "unknown"}, CodeIndirect, "IFUNC"},
 		{&locate.NoLibrary{SOName: "libz.so.1", Mapped: []string{"libc.so.6"}}, CodeNoImage, "libz.so.1"},
+		{&debuginfo.Mismatch{Mirror: "Request", Field: "Len", Msg: "is at 8, not 4"}, CodeMirror, "Request"},
 		{locate.ErrOtherExe, CodeNoImage, "another executable"},
 		{&plan.Refusal{Code: plan.SiteBranch, Msg: "a branch enters"}, "site_branch", "a branch enters"},
 		{&insert.SiteError{Code: insert.SiteUprobe, Pid: 7}, "site_uprobe", "breakpoint"},

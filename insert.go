@@ -151,7 +151,7 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		in.report.TrialEnd = &done.TrialEnd
 	}
 	for i, g := range r.plan.Guards() {
-		out.Notes = append(out.Notes, g.Where.Warnings...)
+		out.Notes = append(append(out.Notes, g.Where.Warnings...), r.guards[i].notes...)
 		for _, c := range r.guards[i].function.Copies {
 			out.Notes = append(out.Notes, "not covered: "+c)
 		}

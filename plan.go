@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/live/insert"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
@@ -102,7 +103,7 @@ func describePlan(r *resolved, i int, g plan.Guard) GuardPlan {
 	return GuardPlan{
 		Guard: g.Name, Function: f.Name, Image: f.Image.Name(), How: f.How,
 		Entry: f.Entry.String(), Site: g.Site.String(), Before: hex.EncodeToString(g.Original), After: hex.EncodeToString(g.Patch),
-		Code: len(g.Code.Bytes), Copies: f.Copies, Notes: g.Where.Warnings, Faults: r.guards[i].faults,
+		Code: len(g.Code.Bytes), Copies: f.Copies, Notes: append(slices.Clone(g.Where.Warnings), r.guards[i].notes...), Faults: r.guards[i].faults,
 	}
 }
 

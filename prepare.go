@@ -33,7 +33,8 @@ type resolved struct {
 // resolvedGuard is what plan show tells of one guard beyond its plan.
 type resolvedGuard struct {
 	function locate.Function
-	faults   string // how its reads survive bad addresses; empty when it reads nothing
+	faults   string   // how its reads survive bad addresses; empty when it reads nothing
+	notes    []string // what the operator should know, one line each
 }
 
 func (r *resolved) close() { r.images.Close() }
@@ -85,6 +86,9 @@ func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, 
 		}
 		in.Guards = append(in.Guards, gi)
 		rg := resolvedGuard{function: f}
+		if rg.notes, err = debugNotes(f, g, pp.guarded()); err != nil {
+			return err
+		}
 		if readsTarget(prog) {
 			rg.faults = faultWords(gi.Faults)
 		}

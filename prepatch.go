@@ -140,3 +140,12 @@ func (p *Prepatch) expired() error {
 	}
 	return refuse(CodeExpired, nil, "look for a newer prepatch or the vendor's fix, then correct //pie:expires", "%s expired on %s", p.ID, p.Expires.Format(time.DateOnly))
 }
+
+// guarded are the functions the prepatch has guards for.
+func (p *Prepatch) guarded() map[string]bool {
+	names := map[string]bool{}
+	for _, g := range p.Guards {
+		names[g.Func] = true
+	}
+	return names
+}

@@ -25,6 +25,7 @@ const (
 	CodeAmbiguous    Code = "function_several"  // several functions of that name
 	CodeCopies       Code = "function_copies"   // copies of the function would stay unguarded
 	CodeSeccomp      Code = "seccomp"           // a filter may kill the program for what the guard does
+	CodeMirror       Code = "struct_differs"    // debug information lays a struct out otherwise than the guard
 	CodeFixed        Code = "already_fixed"     // the build has the vendor's fix
 	CodeCompile      Code = "prepatch_compile"  // the prepatch is not in the guard subset
 	CodeVerify       Code = "prepatch_unproven" // the verifier could not prove the guard safe
