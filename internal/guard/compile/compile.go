@@ -77,6 +77,7 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 	if errs != nil {
 		return nil, join(errs)
 	}
+	errs = notYet(p)
 	out := &Prepatch{Prepatch: p, Hash: hash(files)}
 	for _, g := range p.Guards {
 		c, err := m.guard(g)
@@ -90,6 +91,22 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 		return nil, join(errs)
 	}
 	return out, nil
+}
+
+// notYet refuses directives that would have no effect: a reader of the prepatch
+// must be able to trust that what it says is so.
+func notYet(p *source.Prepatch) []*Error {
+	var errs []*Error
+	for key, what := range map[string]string{
+		"cap":      "a guard cannot write, rewrite or call yet",
+		"shared":   "guards have no state yet that could be shared",
+		"evidence": "events carry argument words only, no memory yet",
+	} {
+		if at, given := p.At[key]; given {
+			errs = append(errs, &Error{Pos: at, Msg: "//pie:" + key + " has no effect: " + what, Instead: "remove the line"})
+		}
+	}
+	return errs
 }
 
 // join sorts errors by place, drops repetitions and bounds their number.

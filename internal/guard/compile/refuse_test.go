@@ -189,3 +189,18 @@ func TestWordsBeyondRegisters(t *testing.T) {
 		}
 	}
 }
+
+// A directive without effect would promise what is not kept.
+func TestDirectivesWithoutEffect(t *testing.T) {
+	for _, line := range []string{"//pie:cap write", "//pie:shared", "//pie:evidence s:16"} {
+		src := prelude + "\n" + line + "\n\n//pie:id X\n\n//pie:guard exe=x func=f onfault=pass onfuel=pass\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }\n"
+		files := map[string][]byte{"g.go": []byte(src)}
+		p, err := source.ParseFiles(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = Compile(p, files); err == nil || !strings.HasPrefix(err.Error(), "g.go:2:7: //pie:") || !strings.Contains(err.Error(), "has no effect") {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}

@@ -211,11 +211,11 @@ func (r *reader) fileLevel(pos bpf.Pos, key string, fields []field) {
 			values[i] = f.key + "=" + f.value
 		}
 	}
-	if r.seen[key] && !repeatable[key] {
+	if _, seen := r.p.At[key]; seen && !repeatable[key] {
 		r.errorf(pos, "//pie:%s is given twice", printable(key))
 		return
 	}
-	r.seen[key] = true
+	r.p.At[key] = pos
 	if want, ok := map[string]int{"id": 1, "fixed": 1, "expires": 1, "shared": 0}[key]; ok && len(values) != want {
 		r.errorf(pos, "//pie:%s takes %d value(s), not %d", key, want, len(values))
 		return

@@ -23,14 +23,15 @@ const (
 
 // Prepatch is what the directives of one prepatch say.
 type Prepatch struct {
-	ID       string    // unique name: CVE-2024-31228
-	Fixed    string    // the version that has the vendor's fix
-	Expires  time.Time // the day from which it should not be used; zero: never
-	Caps     []string  // capabilities beyond looking and rejecting: write, rewrite, call
-	Refs     []string  // where to read more
-	Evidence []string  // what an event may carry of the target's memory
-	Shared   bool      // state is shared between the processes of the target
-	Guards   []Guard   // in the order of the files' names and of their lines
+	ID       string             // unique name: CVE-2024-31228
+	Fixed    string             // the version that has the vendor's fix
+	Expires  time.Time          // the day from which it should not be used; zero: never
+	Caps     []string           // capabilities beyond looking and rejecting: write, rewrite, call
+	Refs     []string           // where to read more
+	Evidence []string           // what an event may carry of the target's memory
+	Shared   bool               // state is shared between the processes of the target
+	At       map[string]bpf.Pos // where each of these directives stands, by its name: id, fixed …
+	Guards   []Guard            // in the order of the files' names and of their lines
 }
 
 // Guard is what the directive of one guard says.
@@ -74,7 +75,7 @@ func Parse(name string, src []byte) (*Prepatch, error) {
 // ParseFiles reads the directives of a prepatch: the Go files of one package, by
 // name, tests left out. Errors are *Error, joined.
 func ParseFiles(files map[string][]byte) (*Prepatch, error) {
-	r := reader{fset: token.NewFileSet(), seen: map[string]bool{}, guarded: map[*ast.FuncDecl]bool{}}
+	r := reader{fset: token.NewFileSet(), guarded: map[*ast.FuncDecl]bool{}, p: Prepatch{At: map[string]bpf.Pos{}}}
 	size := 0
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if size += len(files[name]); size > MaxSize {

@@ -44,7 +44,10 @@ func Four() {}
 		t.Fatal(err)
 	}
 	guards := p.Guards
-	p.Guards = nil
+	if at := p.At["expires"]; at != (bpf.Pos{File: "g.go", Line: 6, Col: 7}) {
+		t.Errorf("expires stands at %v", at)
+	}
+	p.Guards, p.At = nil, nil
 	want := &Prepatch{
 		ID: "CVE-2024-31228", Fixed: "7.0.15-1~deb12u2", Expires: time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC),
 		Caps: []string{"write", "call", "rewrite"}, Refs: []string{"https://example.com/a", "https://example.com/?q=b"},
