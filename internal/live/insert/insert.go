@@ -134,8 +134,8 @@ func (in *insertion) arena(a *arena.Arena) int {
 
 // check refuses what needs no stop to be refused.
 func (in *insertion) check() error {
-	if len(in.pp.guards) == 0 {
-		return fmt.Errorf("pid %d: a plan without guards", in.p.Pid())
+	if err := in.fits(); err != nil {
+		return err
 	}
 	if err := in.p.Check(); err != nil {
 		return err
@@ -156,6 +156,23 @@ func (in *insertion) check() error {
 		return err
 	}
 	return in.checkSites(maps)
+}
+
+// fits holds the plan against the format's limits: nothing may be cut short.
+func (in *insertion) fits() error {
+	if len(in.pp.guards) == 0 {
+		return fmt.Errorf("pid %d: a plan without guards", in.p.Pid())
+	}
+	for _, g := range in.pp.guards {
+		n := len(g.Original)
+		switch {
+		case n == 0 || n > arena.MaxPatch || len(g.Patch) != n || g.Site.Page() != g.Site.Add(int64(n)-1).Page():
+			return fmt.Errorf("pid %d: %s: a site of %d bytes at %v, replaced by %d", in.p.Pid(), g.Function, n, g.Site, len(g.Patch))
+		case len(g.Trampoline) > arena.TrampolineRoom || len(g.Code.Bytes) > g.Place.Room:
+			return fmt.Errorf("pid %d: %s: %d bytes of trampoline, %d of code: %w", in.p.Pid(), g.Function, len(g.Trampoline), len(g.Code.Bytes), arena.ErrFull)
+		}
+	}
+	return nil
 }
 
 // fresh refuses a plan made for an arena that has changed since, or for one to
