@@ -258,27 +258,41 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 	t.Helper()
 	f, words := b.input(g.ABI)
 	b.p.SetNow(int64(b.word()))
-	in := bpf.Interp{Unit: g.Unit, Memory: ourMemory{}, Tid: 4242, Now: uint64(b.p.Now())}
-	for _, s := range g.Unit.Symbols {
-		in.Symbols = append(in.Symbols, b.symbols[s.Name])
-	}
-	got, err := in.Run(f)
-	if err != nil {
-		t.Errorf("words %#x: %v", words, err)
-		return
-	}
-	if got.OutOfFuel {
+	if b.outOfFuel(g, f) {
 		outcomes["fuel"]++ // a loop that does not end natively either
 		return
 	}
 	r := b.p.RunWords(native, words...)
-	if want := b.expected(r, g); !sameResult(got, want) {
-		t.Errorf("words %#x: bytecode %s, native %v", words, describe(got), r)
-	}
+	b.check(t, g, f, words, r)
 	if r.Faulted {
 		outcomes["faulted"]++
 	} else {
 		outcomes["decided"]++
+	}
+}
+
+// interp runs the bytecode in this process's memory.
+func (b *bench) interp(g *Guard, f bpf.Frame) (bpf.Result, error) {
+	in := bpf.Interp{Unit: g.Unit, Memory: ourMemory{}, Tid: 4242, Now: uint64(b.p.Now())}
+	for _, s := range g.Unit.Symbols {
+		in.Symbols = append(in.Symbols, b.symbols[s.Name])
+	}
+	return in.Run(f)
+}
+
+func (b *bench) outOfFuel(g *Guard, f bpf.Frame) bool {
+	r, err := b.interp(g, f)
+	return err == nil && r.OutOfFuel
+}
+
+// check compares the bytecode's outcome with that of a native run.
+func (b *bench) check(t *testing.T, g *Guard, f bpf.Frame, words []uint64, native libpietest.Result) {
+	t.Helper()
+	got, err := b.interp(g, f)
+	if err != nil {
+		t.Errorf("words %#x: %v", words, err)
+	} else if want := b.expected(native, g); !sameResult(got, want) {
+		t.Errorf("words %#x: bytecode %s, native %v", words, describe(got), native)
 	}
 }
 
