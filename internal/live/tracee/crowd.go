@@ -2,17 +2,11 @@ package tracee
 
 import (
 	"bytes"
-	"fmt"
-	"os"
-	"runtime"
-	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // taskState is where a task is on its way to standing still.
@@ -106,42 +100,20 @@ func (c *crowd) anyStopped() int {
 }
 
 // markRunning notes which tasks are on a CPU or wait for one. It is a hint: it
-// orders the interrupts. A path of at most 64 bytes and one read each, without
-// allocation, as it comes after the newborns' first stops.
+// orders the interrupts.
 func (c *crowd) markRunning() {
-	var path [64]byte
+	var path procPath
 	var text [256]byte
 	for i := range c.tasks {
 		t := &c.tasks[i]
 		if t.state != taskSeized {
 			continue
 		}
-		b := append(path[:0], "/proc/"...)
-		b = strconv.AppendInt(b, int64(t.group), 10)
-		b = append(b, "/task/"...)
-		b = strconv.AppendInt(b, int64(t.tid), 10)
-		b = append(b, "/stat\x00"...)
-		n := readFile(b, text[:])
+		n := readFile(path.set(t.group, t.tid, "stat"), text[:])
 		if i := bytes.LastIndex(text[:n], []byte(") ")); i >= 0 && i+2 < n {
 			t.running = text[i+2] == 'R'
 		}
 	}
-}
-
-// readFile reads the beginning of the file with the NUL-terminated path into
-// b, without the Go scheduler; 0 if it cannot be read.
-func readFile(path, b []byte) int {
-	fd, _, errno := unix.RawSyscall6(unix.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
-	if errno != 0 {
-		return 0
-	}
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
-	unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-	runtime.KeepAlive(path)
-	if errno != 0 {
-		return 0
-	}
-	return int(n)
 }
 
 // threads lists the tasks that share the memory.
@@ -155,44 +127,4 @@ func (c *crowd) threads(list []Thread) []Thread {
 		list = append(list, Thread{Tid: t.tid, PC: t.pc(), SP: address.Addr(t.regs.Rsp), Asleep: t.state == taskAsleep})
 	}
 	return list
-}
-
-// listTasks reads the thread ids of any process, by number.
-func listTasks(pid int) ([]int, error) {
-	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", pid))
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	return numbers(names), err
-}
-
-// countTasks asks the kernel for the number of threads: a directory's links
-// are 2 and one for each of them.
-func countTasks(pid int) (int, error) {
-	var st unix.Stat_t
-	err := unix.Stat(fmt.Sprintf("/proc/%d/task", pid), &st)
-	return int(st.Nlink) - 2, err
-}
-
-// isTask tells whether tid is a thread of process pid.
-func isTask(pid, tid int) bool {
-	return unix.Access(fmt.Sprintf("/proc/%d/task/%d", pid, tid), unix.F_OK) == nil
-}
-
-func taskStatus(pid, tid int) (proc.Status, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/status", pid, tid))
-	if err != nil {
-		return proc.Status{}, err
-	}
-	return proc.ParseStatus(text)
-}
-
-func taskUserState(pid, tid int) (userState, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/syscall", pid, tid))
-	if err != nil {
-		return userState{}, err
-	}
-	return parseUserState(text)
 }

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"os"
 	"runtime"
 	"unsafe"
 
@@ -17,26 +18,53 @@ const (
 	watchdogPriority = 11
 )
 
-// hurry gives the calling thread precedence over the tracees it is stopping,
-// so that a process that computes in many threads does not keep the tracer off
-// the CPU while half of them stand still. The returned function takes it back.
-// Without CAP_SYS_NICE nothing changes but the length of the pause.
-//
-// Every wait of a thread in a hurry sleeps (hand.rest): a thread that merely
-// yields would never let an ordinary one run on its CPU.
-func hurry(priority int32) (calm func()) {
-	var old int32
-	policy, _, errno1 := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
-	_, _, errno2 := unix.RawSyscall(unix.SYS_SCHED_GETPARAM, 0, uintptr(unsafe.Pointer(&old)), 0)
-	if errno1 != 0 || errno2 != 0 || setScheduler(schedFIFO|schedResetOnFork, priority) != 0 {
-		return func() {}
-	}
-	return func() { setScheduler(policy, old) }
+// priority is how a thread was scheduled.
+type priority struct {
+	tid, policy uintptr
+	level       int32
 }
 
-// setScheduler is sched_setscheduler(2) for the calling thread.
-func setScheduler(policy uintptr, priority int32) unix.Errno {
-	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, policy, uintptr(unsafe.Pointer(&priority)))
-	runtime.KeepAlive(&priority)
+// hurryAll gives all threads of this process precedence over the tracees that
+// one of them is stopping, so that a process that computes in many threads
+// does not keep the tracer off the CPU while half of them stand still. All
+// threads, because the Go scheduler may hand the tracer's turn to another and
+// back. The returned function takes it back. Without CAP_SYS_NICE nothing
+// changes but the length of the pause.
+//
+// Every wait of the tracer sleeps (hand.rest): a thread that merely yields
+// would never let an ordinary one run on its CPU.
+func hurryAll() (calm func()) {
+	var path procPath
+	var threads [64]int
+	var was [64]priority
+	self := os.Getpid()
+	tids, _ := listNumbers(path.set(self, 0, ""), make([]byte, direntsSize), threads[:0])
+	n := 0
+	for _, tid := range tids {
+		if n < len(was) && was[n].raise(uintptr(tid), tracerPriority) {
+			n++
+		}
+	}
+	return func() {
+		for i := range was[:n] {
+			setScheduler(was[i].tid, was[i].policy, was[i].level)
+		}
+	}
+}
+
+// raise remembers how thread tid (0: the caller) is scheduled and makes it a
+// real-time one; false if that is not permitted.
+func (p *priority) raise(tid uintptr, level int32) bool {
+	p.tid = tid
+	policy, _, errno1 := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, tid, 0, 0)
+	_, _, errno2 := unix.RawSyscall(unix.SYS_SCHED_GETPARAM, tid, uintptr(unsafe.Pointer(&p.level)), 0)
+	p.policy = policy
+	return errno1 == 0 && errno2 == 0 && setScheduler(tid, schedFIFO|schedResetOnFork, level) == 0
+}
+
+// setScheduler is sched_setscheduler(2) for one thread.
+func setScheduler(tid, policy uintptr, level int32) unix.Errno {
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, tid, policy, uintptr(unsafe.Pointer(&level)))
+	runtime.KeepAlive(&level)
 	return errno
 }

@@ -131,19 +131,46 @@ func (h *hand) eventMessage(tid int) (int, unix.Errno) {
 	return int(msg), errno
 }
 
+// waitInfo is the part of siginfo_t that waitid(2) fills, and its padding.
+type waitInfo struct {
+	signo, errno, code, _ int32
+	pid                   int32
+	uid                   uint32
+	status                int32
+	_                     [100]byte
+}
+
 // poll asks once, without waiting, whether tracee tid (−1: any of this
-// thread's) has changed state. It returns 0 if not. __WNOTHREAD leaves the
-// children of other threads, os/exec's for instance, to those who wait for
-// them.
+// thread's) stands still or has ended. It returns 0 if not.
+//
+// A stop is left as it is (WNOWAIT) and told again until the tracee is resumed.
+// Were it consumed, the kernel would forget the signal of a signal-delivery-stop
+// unless we pass it on, and our death would lose it. __WNOTHREAD leaves the
+// children of other threads, os/exec's for instance, to those who wait for them.
 func (h *hand) poll(tid int) (int, unix.WaitStatus, unix.Errno) {
+	idType := uintptr(unix.P_PID)
+	if tid == -1 {
+		idType = unix.P_ALL
+	}
+	const options = unix.WEXITED | unix.WSTOPPED | unix.WNOWAIT | unix.WNOHANG | unix.WALL | unix.WNOTHREAD
+	var info waitInfo
+	_, _, errno := unix.RawSyscall6(unix.SYS_WAITID, idType, uintptr(tid), uintptr(unsafe.Pointer(&info)), options, 0, 0)
+	if errno != 0 || info.pid == 0 {
+		return 0, 0, errno
+	}
+	const cldStopped, cldTrapped = 5, 4
+	if info.code == cldTrapped || info.code == cldStopped {
+		return int(info.pid), unix.WaitStatus(uint32(info.status)<<8 | 0x7f), 0
+	}
+	return h.reap(int(info.pid))
+}
+
+// reap takes the status of a tracee that has ended, which frees its id.
+func (h *hand) reap(tid int) (int, unix.WaitStatus, unix.Errno) {
 	var status uint32
 	r, _, errno := unix.RawSyscall6(unix.SYS_WAIT4, uintptr(tid), uintptr(unsafe.Pointer(&status)),
 		unix.WALL|unix.WNOHANG|unix.WNOTHREAD, 0, 0, 0)
-	runtime.KeepAlive(&status)
-	if errno != 0 {
-		return 0, 0, errno
-	}
-	return int(r), unix.WaitStatus(status), 0
+	return int(r), unix.WaitStatus(status), errno
 }
 
 // stop is why a tracee is stopped (ptrace(2), "Stopped states").

@@ -19,16 +19,12 @@ const maxProcText = 1 << 20
 // Tasks returns the ids of the process's threads, as far as one pass over
 // /proc/PID/task sees them while they come and go.
 func (p *Process) Tasks() ([]int, error) {
-	dir, err := p.openat("task", unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, err
+	var path procPath
+	tids, errno := listNumbers(path.set(p.Pid(), 0, ""), make([]byte, direntsSize), nil)
+	if errno != 0 || !p.alive() {
+		return nil, fmt.Errorf("pid %d: listing its threads: %w", p.Pid(), ErrGone)
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("pid %d: listing its threads: %w", p.Pid(), goneOr(err))
-	}
-	return numbers(names), nil
+	return tids, nil
 }
 
 // Task reads the status of one thread. (Status speaks of the main thread.)
@@ -66,22 +62,26 @@ func (p *Process) Children() ([]int, error) {
 // vfork children before their exec, and CLONE_VM processes. They are in no
 // /proc/PID/task, so every process of /proc is asked for with kcmp(2).
 func (p *Process) SharingMM() ([]int, error) {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("listing /proc: %w", err)
-	}
-	var pids []int
-	for _, pid := range numbers(names) {
-		if pid != p.Pid() && sameMM(p.Pid(), pid) {
-			pids = append(pids, pid)
-		}
+	pids, errno := p.sharingMM(make([]byte, direntsSize), nil)
+	if errno != 0 {
+		return nil, fmt.Errorf("listing /proc: %w", errno)
 	}
 	return pids, nil
+}
+
+// direntsSize is the size of a buffer for listNumbers, in bytes.
+const direntsSize = 32 << 10
+
+func (p *Process) sharingMM(buf []byte, list []int) ([]int, unix.Errno) {
+	var path procPath
+	all, errno := listNumbers(path.set(0, 0, ""), buf, list)
+	sharing := all[:0]
+	for _, pid := range all {
+		if pid != p.Pid() && sameMM(p.Pid(), pid) {
+			sharing = append(sharing, pid)
+		}
+	}
+	return sharing, errno
 }
 
 // sameMM asks kcmp(2) with KCMP_VM. A process we may not look at counts as

@@ -138,7 +138,7 @@ func (t *Tracer) session(h *hand, f func(*hand) error) error {
 	}
 	defer t.watchdog.end()
 	defer holdJobControl()()
-	defer hurry(tracerPriority)()
+	defer hurryAll()()
 	return f(h)
 }
 
@@ -221,6 +221,8 @@ func attempts(ctx context.Context, try func() (reached bool, err error)) error {
 type scratch struct {
 	xstate, frame, zero []byte
 	tasks               []task
+	dents               []byte // of a directory being listed
+	pids, tids          []int
 }
 
 func (s *scratch) allocate() {
@@ -228,6 +230,7 @@ func (s *scratch) allocate() {
 	s.xstate = make([]byte, (frameMax-frameXState-4)&^7)
 	s.frame = make([]byte, frameMax)
 	s.zero = make([]byte, frameMax)
+	s.dents = make([]byte, direntsSize)
 }
 
 func (s *scratch) remote() remote {

@@ -37,7 +37,7 @@ const (
 	// which the tracer is killed.
 	stopLimit = 500 * time.Millisecond
 	// watchInterval is how often the deadline is looked at during a session.
-	watchInterval = 20 * time.Millisecond
+	watchInterval = 10 * time.Millisecond
 	// watchdogAnswer is how long a live watchdog may take to answer.
 	watchdogAnswer = 5 * time.Second
 )
@@ -189,7 +189,7 @@ func watch() {
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
 	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE) // without the right to, it may wait for a page itself
-	hurry(watchdogPriority)
+	(&priority{}).raise(0, watchdogPriority)
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return

@@ -15,15 +15,15 @@ import (
 // World is a stopped process: every task that shares its address space. It is
 // valid only inside StopWorld's function.
 type World struct {
-	p      *Process
-	h      *hand
-	memory memory
-	avoid  []Range
-	crowd  crowd
-	buf    []byte // for what Write compares
-	forked []int
-	lost   error // why the whole stop must be given up
-	view   []Thread
+	p       *Process
+	h       *hand
+	memory  memory
+	avoid   []Range
+	crowd   crowd
+	scratch *scratch
+	forked  []int
+	lost    error // why the whole stop must be given up
+	view    []Thread
 }
 
 // Thread is one stopped thread.
@@ -85,7 +85,7 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, do
 			return err
 		}
 		defer m.close()
-		w := &World{p: p, h: h, memory: m, avoid: avoid, crowd: crowd{tasks: t.state.tasks[:0]}, buf: t.state.frame}
+		w := &World{p: p, h: h, memory: m, avoid: avoid, crowd: crowd{tasks: t.state.tasks[:0]}, scratch: &t.state}
 		return quietly(func() error {
 			report, err = t.stopWorld(ctx, w, func(w *World) error {
 				reached = true
@@ -140,11 +140,11 @@ func (w *World) Read(b []byte, addr address.Addr) error { return w.memory.read(b
 // ErrPageBoundary if they span two pages, where a killed writer would leave
 // half; ErrMismatch if expect is not nil and is not what is there now.
 func (w *World) Write(addr address.Addr, b, expect []byte) error {
-	if spansPages(addr, len(b)) || len(expect) > len(w.buf) {
+	if spansPages(addr, len(b)) || len(expect) > len(w.scratch.frame) {
 		return fmt.Errorf("pid %d: %d bytes at %v: %w", w.p.Pid(), len(b), addr, ErrPageBoundary)
 	}
 	if expect != nil {
-		there := w.buf[:len(expect)]
+		there := w.scratch.frame[:len(expect)]
 		if err := w.memory.read(there, addr); err != nil {
 			return err
 		}
@@ -161,33 +161,44 @@ const worldOptions = unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK | unix.P
 // gather seizes every task, which stops nobody, until a pass finds none that
 // is new. From then on newborns are seized by the kernel.
 func (w *World) gather(ctx context.Context) error {
-	groups := []int{w.p.Pid()}
-	for {
-		for _, group := range groups {
-			if err := w.gatherGroup(ctx, group); err != nil {
+	begin, others := time.Now(), 0
+	if err := w.gatherGroup(w.p.Pid()); err != nil {
+		return err
+	}
+	for ctx.Err() == nil && time.Since(begin) < gatherTime {
+		// Other processes in the same memory, once all threads are seized: a
+		// child that is born later is seized by the kernel.
+		sharing, errno := w.p.sharingMM(w.scratch.dents, w.scratch.pids[:0])
+		if errno != 0 {
+			return fmt.Errorf("listing /proc: %w", errno)
+		}
+		w.scratch.pids = sharing
+		if len(sharing) == others {
+			return nil
+		}
+		others = len(sharing)
+		for _, group := range sharing {
+			if err := w.gatherGroup(group); err != nil {
 				return err
 			}
 		}
-		// Other processes in the same memory, once all threads are seized: a
-		// child that is born later is seized by the kernel.
-		sharing, err := w.p.SharingMM()
-		if err != nil {
-			return err
-		}
-		if len(sharing)+1 == len(groups) {
-			return nil
-		}
-		groups = append(groups[:1], sharing...)
 	}
+	return errors.Join(ctx.Err(), fmt.Errorf("pid %d: its threads could not be listed within %v: %w", w.p.Pid(), gatherTime, ErrBusy))
 }
 
-func (w *World) gatherGroup(ctx context.Context, group int) error {
-	for ctx.Err() == nil {
-		tids, err := listTasks(group)
-		if err != nil && group == w.p.Pid() {
-			return fmt.Errorf("pid %d: listing its threads: %w", group, goneOr(err))
+// gatherTime bounds the time from the first seize to the first interrupt: a
+// task that has a child meanwhile stands still.
+const gatherTime = 150 * time.Millisecond
+
+// gatherGroup seizes the threads of one process that are not seized yet.
+func (w *World) gatherGroup(group int) error {
+	var path procPath
+	for fresh := true; fresh; {
+		tids, errno := listNumbers(path.set(group, 0, ""), w.scratch.dents, w.scratch.tids[:0])
+		if errno != 0 && group == w.p.Pid() {
+			return fmt.Errorf("pid %d: listing its threads: %w", group, goneOr(errno))
 		}
-		fresh := false
+		w.scratch.tids, fresh = tids, false
 		for _, tid := range tids {
 			if w.crowd.find(tid) != nil {
 				continue
@@ -197,11 +208,8 @@ func (w *World) gatherGroup(ctx context.Context, group int) error {
 				return err
 			}
 		}
-		if !fresh {
-			return nil
-		}
 	}
-	return ctx.Err()
+	return nil
 }
 
 // seize adds a task. One that has ended is remembered as such.
@@ -261,12 +269,13 @@ func (w *World) interrupt(t *task, now time.Duration) {
 // recount compares with the kernel's number of threads, and looks for what
 // the listing may have missed while threads came and went.
 func (w *World) recount(ctx context.Context, begin time.Time) error {
-	for ctx.Err() == nil {
-		if n, err := countTasks(w.p.Pid()); err == nil && n == w.crowd.alive(w.p.Pid()) {
+	var path procPath
+	for {
+		if n, ok := countTasks(path.set(w.p.Pid(), 0, "")); ok && n == w.crowd.alive(w.p.Pid()) {
 			return nil
 		}
 		before := len(w.crowd.tasks)
-		if err := w.gatherGroup(ctx, w.p.Pid()); err != nil {
+		if err := w.gatherGroup(w.p.Pid()); err != nil {
 			return err
 		}
 		if len(w.crowd.tasks) == before {
@@ -281,7 +290,6 @@ func (w *World) recount(ctx context.Context, begin time.Time) error {
 			return err
 		}
 	}
-	return ctx.Err()
 }
 
 // Threads that do not stop are looked at after patience, in time without
