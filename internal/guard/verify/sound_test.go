@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -112,42 +113,115 @@ func checkSound(u *bpf.Unit, r *rand.Rand, calls int) error {
 	for k := range symbols {
 		symbols[k] = testMemory.base[0] + 16*uint64(k)
 	}
-	var wrong error
-	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Charged: p.NeedsFuel}
+	w := &witness{a: a, p: p, u: u, symbols: symbols}
+	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Charged: p.NeedsFuel, Trace: w.see}
 	in.MaxSteps = int(min(p.Cost().Steps, 1<<22)) + 1
-	in.Trace = func(pc int, regs *[bpf.NumRegs]bpf.Value, _ int) {
-		if wrong == nil {
-			wrong = contains(a, p, pc, regs, symbols)
-		}
-	}
 	for range calls {
 		f := randomFrame(r)
+		w.last = -1
 		res, err := in.Run(f)
-		if wrong == nil && err != nil && p.Cost().Steps < 1<<22 {
-			wrong = err
+		if w.wrong == nil && err != nil && p.Cost().Steps < 1<<22 {
+			w.wrong = err
 		}
 		var v *bpf.Violation
-		if wrong == nil && err != nil && !errors.As(err, &v) {
-			wrong = err
+		if w.wrong == nil && err != nil && !errors.As(err, &v) {
+			w.wrong = err
 		}
-		if wrong == nil && err == nil {
-			wrong = announcedVerdict(p, res.Verdict)
+		if w.wrong == nil && err == nil {
+			w.wrong = announcedVerdict(p, res.Verdict)
 		}
-		if wrong != nil {
-			return fmt.Errorf("call %+v: %w\n%s", f, wrong, listing(u))
+		if w.wrong != nil {
+			return fmt.Errorf("call %+v: %w\n%s", f, w.wrong, listing(u))
 		}
 	}
 	return nil
 }
 
-func contains(a *analysis, p *Program, pc int, regs *[bpf.NumRegs]bpf.Value, symbols []uint64) error {
-	if !p.Reachable(pc) {
+// A witness compares every step of a run with what verification said of it, and
+// destroys the registers that it said are dead.
+type witness struct {
+	a       *analysis
+	p       *Program
+	u       *bpf.Unit
+	symbols []uint64
+	last    int // the instruction before, −1 at the start
+	wrong   error
+}
+
+func (w *witness) see(pc int, regs *[bpf.NumRegs]bpf.Value, depth int) {
+	if w.wrong != nil {
+		return
+	}
+	w.wrong = errors.Join(w.state(pc, regs), w.course(pc), w.access(pc, regs, depth))
+	for r := range regs {
+		if w.p.Live(pc)&(1<<r) == 0 {
+			regs[r] = bpf.Value{}
+		}
+	}
+	w.last = pc
+}
+
+// state checks the registers against the analysis and its facts.
+func (w *witness) state(pc int, regs *[bpf.NumRegs]bpf.Value) error {
+	if !w.p.Reachable(pc) {
 		return fmt.Errorf("instruction %d runs, but is said not to be reachable", pc)
 	}
-	for r, v := range a.seen[pc].regs {
-		if !allows(v, regs[r], symbols) {
+	for r, v := range w.a.seen[pc].regs {
+		if !allows(v, regs[r], w.symbols) && regs[r].Kind != bpf.KindUninit {
 			return fmt.Errorf("at %d r%d is %v %#x, not in %v %v", pc, r, regs[r].Kind, regs[r].Bits, v.kind, v.num)
 		}
+		if c, ok := w.p.Const(pc, r); ok && regs[r].Kind != bpf.KindUninit && (regs[r].Kind != bpf.KindScalar || regs[r].Bits != c) {
+			return fmt.Errorf("at %d r%d is %#x, said to be %#x", pc, r, regs[r].Bits, c)
+		}
+	}
+	return nil
+}
+
+// course checks that only fault points fault, and only what pays runs out of fuel.
+func (w *witness) course(pc int) error {
+	if w.last < 0 || pc != w.u.OnFault && pc != w.u.OnFuel {
+		return nil
+	}
+	i := w.u.Insns[w.last]
+	if slices.Contains(w.a.flow.successors(w.last), pc) || w.p.FaultPoint(w.last) || w.p.NeedsFuel(w.last) || i.IsHelperCall() {
+		return nil
+	}
+	return fmt.Errorf("%d faults or runs out of fuel, which it is said not to", w.last)
+}
+
+// access checks where a load or store goes.
+func (w *witness) access(pc int, regs *[bpf.NumRegs]bpf.Value, depth int) error {
+	i := w.u.Insns[pc]
+	x := w.p.Access(pc)
+	base := regs[i.Dst]
+	switch {
+	case i.IsLoad():
+		base = regs[i.Src]
+	case !i.IsStore():
+		if x != (Access{}) {
+			return fmt.Errorf("%d is no access, said to be %+v", pc, x)
+		}
+		return nil
+	}
+	at := int(int64(base.Bits) + int64(i.Off))
+	own := base.Kind != bpf.KindStack || int(base.Depth) == depth
+	if base.Kind == bpf.KindStack && own && -at > w.p.StackOf(pc) {
+		return fmt.Errorf("%d accesses the stack at %d, below the %d bytes it is said to use", pc, at, w.p.StackOf(pc))
+	}
+	want := map[bpf.Kind]Region{bpf.KindFrame: RegionFrame, bpf.KindStack: RegionStack, bpf.KindRodata: RegionRodata, bpf.KindScalar: RegionTarget}[base.Kind]
+	switch x.Region {
+	case want, RegionTarget:
+	case RegionMixed:
+		if want == RegionFrame {
+			return fmt.Errorf("%d accesses the frame, said to be %+v", pc, x)
+		}
+	case RegionSymbol:
+		at = x.Offset
+	default:
+		return fmt.Errorf("%d accesses %v, said to be %+v", pc, base.Kind, x)
+	}
+	if x.Known && (x.Offset != at || !own) {
+		return fmt.Errorf("%d accesses %v at %d, said to be %+v", pc, base.Kind, at, x)
 	}
 	return nil
 }
