@@ -18,7 +18,7 @@ type Event struct {
 	Tid      int       `json:"tid,omitempty"`
 	ID       string    `json:"id"`
 	Function string    `json:"function"`
-	Kind     string    `json:"kind"` // reject, audit, error, ran_long, log
+	Kind     string    `json:"kind"` // reject, rewrite, audit, error, ran_long, log
 	Code     uint32    `json:"code,omitempty"`
 	Args     []uint64  `json:"args"` // argument words 0–3
 	Seq      uint64    `json:"seq"`
@@ -89,6 +89,8 @@ func kindName(k jit.Kind) string {
 		return "error"
 	case jit.KindFuel:
 		return "ran_long"
+	case jit.KindRewrite:
+		return "rewrite"
 	}
 	return fmt.Sprintf("kind %d", k)
 }

@@ -25,10 +25,12 @@ type insertFlags struct {
 	maxReject   string
 	partial     bool
 	fingerprint string
+	line        oneLine
 }
 
 func (f *insertFlags) register(c *cobra.Command) {
 	f.target.register(c)
+	f.line.register(c)
 	c.Flags().BoolVar(&f.audit, "audit", false, "count what would be rejected, reject nothing")
 	c.Flags().DurationVar(&f.trial, "trial", -1, "stop rejecting after this `TIME` unless kept; 0 for no trial (default 10m on a terminal)")
 	c.Flags().StringVar(&f.maxReject, "max-reject", "", "end the trial when more than this `SHARE` of calls is rejected, such as 1%")
@@ -83,6 +85,32 @@ func parseShare(s string) (float64, error) {
 	return share, nil
 }
 
+// resolve loads the prepatch, from args or typed as one line, and selects the
+// processes.
+func (f *insertFlags) resolve(a *app, c *cobra.Command, args []string) (*pie.Prepatch, pie.Select, error) {
+	p, ref, err := f.load(a, c, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	sel, err := a.selectForInsert(c, &f.target, p, ref)
+	return p, sel, err
+}
+
+// load returns the prepatch and what it was called on the command line.
+func (f *insertFlags) load(a *app, c *cobra.Command, args []string) (*pie.Prepatch, string, error) {
+	switch {
+	case f.line.given() && len(args) > 0:
+		return nil, "", usage(c, "give a PREPATCH or --func, not both")
+	case f.line.given():
+		p, err := f.line.load(c, &f.target)
+		return p, f.line.String(), err
+	case len(args) == 0:
+		return nil, "", usage(c, "%s takes one PREPATCH, or --func F --when EXPR --reject N", c.CommandPath())
+	}
+	p, err := a.loadPrepatch(args[0])
+	return p, args[0], err
+}
+
 func (a *app) insertCommand() *cobra.Command {
 	var f insertFlags
 	c := &cobra.Command{
@@ -92,7 +120,7 @@ func (a *app) insertCommand() *cobra.Command {
 
 On a terminal the guard is on trial for 10 minutes: it stops rejecting by itself
 unless pie keep ends the trial, even when pie and your login are gone by then.`,
-		Args: exact(1, "one PREPATCH"),
+		Args: atMost(1, "one PREPATCH"),
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -100,11 +128,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		if err != nil {
 			return err
 		}
-		p, err := a.loadPrepatch(args[0])
-		if err != nil {
-			return err
-		}
-		sel, err := a.selectForInsert(c, &f.target, p, args[0])
+		p, sel, err := f.resolve(a, c, args)
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ func (a *app) planCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "plan PREPATCH TARGET",
 		Short: "Show what insert would do; change nothing",
-		Args:  exact(1, "one PREPATCH"),
+		Args:  atMost(1, "one PREPATCH"),
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -23,11 +23,7 @@ func (a *app) planCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		p, err := a.loadPrepatch(args[0])
-		if err != nil {
-			return err
-		}
-		sel, err := a.selectForInsert(c, &f.target, p, args[0])
+		p, sel, err := f.resolve(a, c, args)
 		if err != nil {
 			return err
 		}
