@@ -1,6 +1,7 @@
 package insert
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
@@ -137,32 +139,61 @@ func TestOldChildren(t *testing.T) {
 	removeFamily(t, ctx, v, tr)
 }
 
-// A child that inherited the guard reports it, and keeps it when its parent
-// loses it.
+// A child inherits the guard and shares the counters; and whatever it does to
+// its own arena, code and mode included, its parent's stays as it is.
 func TestChildrenInherit(t *testing.T) {
-	v := startVictim(t, "1", "20")
+	v := startVictim(t, "1", "5", "0", "0", "5000")
 	tr := newTracer(t)
 	ctx := ctxFor(t, 30*time.Second)
-	if err := v.guardPid(tr, "I-1")(ctx, v.pid); err != nil {
-		t.Fatal(err)
+	must(t, v.guardPid(tr, "I-1")(ctx, v.pid))
+	parent := status(t, v, "I-1")
+	child, theirs := v.guardedChild(t, "I-1")
+	if theirs.State != observe.StateIn || theirs.Counters != parent.Counters || theirs.Guards[0].Site != parent.Guards[0].Site {
+		t.Errorf("the child says %+v, its parent %+v", theirs, parent)
 	}
-	for range 200 {
+	a := parent.Guards[0].Arena
+	before := v.private(t, a)
+	for _, r := range []arena.Range{a.Code(), a.State()} {
+		child.poke(t, r.Start, make([]byte, r.End-r.Start)...)
+	}
+	if !bytes.Equal(v.private(t, a), before) {
+		t.Error("the child has changed its parent's arena")
+	}
+	if s := v.progress(t, slow); s.Rejected == 0 {
+		t.Errorf("the parent: %+v", s)
+	}
+}
+
+// guardedChild returns a child of v that has the prepatch.
+func (v *victim) guardedChild(t *testing.T, id string) (*victim, observe.Prepatch) {
+	t.Helper()
+	for range 400 {
 		kids, err := v.p.Children()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		for _, pid := range kids {
 			p, err := tracee.Open(pid)
 			if err != nil {
 				continue
 			}
 			all, err := observe.Status(p)
-			p.Close()
-			if err == nil && len(all) == 1 && all[0].ID == "I-1" && all[0].State == observe.StateIn {
-				return
+			if err == nil && len(all) == 1 && all[0].ID == id {
+				t.Cleanup(func() { p.Close() })
+				return &victim{pid: pid, p: p}, all[0]
 			}
+			p.Close()
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Error("no child was seen with the guard")
+	t.Fatal("no child has the guard")
+	return nil, observe.Prepatch{}
+}
+
+// private is what the private regions of an arena hold.
+func (v *victim) private(t *testing.T, a *arena.Arena) []byte {
+	t.Helper()
+	b := make([]byte, a.State().End-a.Base)
+	if _, err := v.p.ReadAt(b, a.Base); err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
