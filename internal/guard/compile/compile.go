@@ -80,7 +80,7 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 	errs = notYet(p)
 	out := &Prepatch{Prepatch: p, Hash: hash(files)}
 	for _, g := range p.Guards {
-		c, err := m.guard(g)
+		c, err := m.guard(p, g)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -97,8 +97,10 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 // must be able to trust that what it says is so.
 func notYet(p *source.Prepatch) []*Error {
 	var errs []*Error
+	if at, given := p.At["cap"]; given && !slices.Equal(p.Caps, []string{"rewrite"}) {
+		errs = append(errs, &Error{Pos: at, Msg: "a guard cannot write or call yet", Instead: "the capability there is: //pie:cap rewrite"})
+	}
 	for key, what := range map[string]string{
-		"cap":      "a guard cannot write, rewrite or call yet",
 		"shared":   "guards have no state yet that could be shared",
 		"evidence": "events carry argument words only, no memory yet",
 	} {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -50,6 +51,7 @@ func compileCorpus(t testing.TB) *Prepatch {
 			t.Fatal(err)
 		}
 		all.Guards = append(all.Guards, p.Guards...)
+		all.Caps = append(all.Caps, p.Caps...)
 	}
 	c, err := Compile(all, files)
 	if err != nil {
@@ -156,7 +158,7 @@ func (b *bench) input(abi source.ABI) (bpf.Frame, []uint64) {
 }
 
 // expected is the outcome of a native run in the terms of the bytecode.
-func (b *bench) expected(r libpietest.Result, g *Guard) bpf.Result {
+func (b *bench) expected(r libpietest.Result, g *Guard, words []uint64) bpf.Result {
 	o := r.Outcome
 	if r.Faulted {
 		o = actionOutcome(g.OnFault)
@@ -168,6 +170,13 @@ func (b *bench) expected(r libpietest.Result, g *Guard) bpf.Result {
 		want.Verdict = bpf.VerdictPass
 	case libpie.Logged:
 		want.Verdict = bpf.VerdictLog
+	case libpie.Rewritten:
+		// SetArg in the corpus changes words 0 and 1, one of them or both.
+		copy(want.Words[:], words[:2])
+		for i, w := range r.Args {
+			want.Words[i] = w
+		}
+		want.Verdict = bpf.Rewrite(0b11)
 	case libpie.Rejected:
 		n := 0
 		for _, w := range o.Words {
@@ -214,7 +223,7 @@ func actionOutcome(a source.Action) libpie.Outcome {
 
 // same compares what counts: words behind those announced do not.
 func sameResult(got, want bpf.Result) bool {
-	n := want.Verdict.Words()
+	n := bits.Len16(want.Verdict.Stored())
 	return got.Verdict == want.Verdict && slices.Equal(got.Words[:n], want.Words[:n]) && got.Faulted == want.Faulted && !got.OutOfFuel &&
 		(want.Verdict&bpf.VerdictXMM0 == 0 || got.XMM0 == want.XMM0) &&
 		(want.Verdict&bpf.VerdictErrno == 0 || got.Errno == want.Errno) && got.Code == want.Code
@@ -291,7 +300,7 @@ func (b *bench) check(t *testing.T, g *Guard, f bpf.Frame, words []uint64, nativ
 	got, err := b.interp(g, f)
 	if err != nil {
 		t.Errorf("words %#x: %v", words, err)
-	} else if want := b.expected(native, g); !sameResult(got, want) {
+	} else if want := b.expected(native, g, words); !sameResult(got, want) {
 		t.Errorf("words %#x: bytecode %s, native %v", words, describe(got), native)
 	}
 }

@@ -2,11 +2,14 @@ package compile
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
+
+// maxUnit is how many instructions a guard may have, as verify has it too; a
+// jump reaches twice as far.
+const maxUnit = 16 << 10
 
 // finish turns the lowered guard into a unit.
 func (l *lowerer) finish(g source.Guard) (*bpf.Unit, *Error) {
@@ -40,8 +43,8 @@ func (l *lowerer) finish(g source.Guard) (*bpf.Unit, *Error) {
 	e := emitter{l: l, order: order, color: colors}
 	u := e.unit(onFault, onFuel)
 	u.Name = g.Name
-	if len(u.Insns) > math.MaxInt16 {
-		return nil, &Error{Pos: l.m.place(entry.pos), Msg: fmt.Sprintf("the guard is too large: %d instructions", len(u.Insns))}
+	if len(u.Insns) > maxUnit {
+		return nil, &Error{Pos: l.m.place(entry.pos), Msg: fmt.Sprintf("the guard is too large: %d instructions, more than %d", len(u.Insns), maxUnit), Instead: "a guard is a short check"}
 	}
 	return u, nil
 }

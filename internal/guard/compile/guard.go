@@ -14,8 +14,11 @@ import (
 // maxWord is the highest argument word that Arg takes.
 const maxWord = 64
 
+// sysvRegs is how many argument words SysV passes in registers (psABI 3.2.3).
+const sysvRegs = 6
+
 // guard compiles one guard.
-func (m *module) guard(g source.Guard) (*Guard, *Error) {
+func (m *module) guard(p *source.Prepatch, g source.Guard) (*Guard, *Error) {
 	fn := m.ssa.Func(g.Name)
 	if fn == nil {
 		return nil, &Error{Pos: g.Pos, Msg: "there is no function " + g.Name, Instead: "put //pie:guard directly above a function that is no method"}
@@ -23,8 +26,11 @@ func (m *module) guard(g source.Guard) (*Guard, *Error) {
 	l := newLowerer(m)
 	l.sysv = g.ABI == source.SysV
 	l.pos = fn.Pos()
+	l.mayRewrite = caps(p)&bpf.CapRewrite != 0
+	l.rewrites = rewritable(fn, map[*ssa.Function]bool{})
 	args, params := l.params(fn)
 	if l.err == nil {
+		l.keepArgs()
 		l.call(fn, args, true)
 	}
 	if l.err != nil {
@@ -34,6 +40,7 @@ func (m *module) guard(g source.Guard) (*Guard, *Error) {
 	if err != nil {
 		return nil, err
 	}
+	unit.Caps = caps(p)
 	return &Guard{Guard: g, Unit: unit, Params: params, Mirrors: l.mirrorList()}, nil
 }
 
@@ -89,7 +96,6 @@ func (l *lowerer) param(t types.Type, word int) (value, int) {
 // argWord loads argument word i. Which words are in registers depends on the
 // calling convention: six under SysV, nine for Go.
 func (l *lowerer) argWord(i int, t leaf) operand {
-	const sysvRegs = 6
 	switch {
 	case !l.sysv && i >= bpf.FrameArgs:
 		l.fail("", "argument word %d of a Go function is on the stack, which guards cannot read yet: only words 0 to %d", i, bpf.FrameArgs-1)

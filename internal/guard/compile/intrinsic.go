@@ -52,6 +52,7 @@ var intrinsics map[string]func(s *site) value
 func init() {
 	intrinsics = map[string]func(s *site) value{
 		"Pass":             func(s *site) value { return value{verdict: &verdict{}} },
+		"Rewrite":          rewrite,
 		"Log":              func(s *site) value { c := s.word(0); return value{verdict: &verdict{kind: bpf.VerdictLog, code: &c}} },
 		"RejectVoid":       func(s *site) value { return reject() },
 		"Reject":           func(s *site) value { return reject(result{word: s.word(0)}) },
@@ -66,6 +67,7 @@ func init() {
 		"Arg":              argument,
 		"Verdict.WithCode": withCode,
 
+		"Call.SetArg":     setArg,
 		"Call.Bytes":      bytesAt,
 		"Call.CStr":       cStr,
 		"Call.ReturnAddr": func(s *site) value { return one(s.frame(bpf.FrameReturn)) },

@@ -127,30 +127,32 @@ func (m *module) typeError(err error) {
 		return
 	}
 	instead := ""
-	for missing, hint := range laterNames {
-		if strings.Contains(e.Msg, missing) && strings.Contains(e.Msg, "undefined") {
+	for name, hint := range laterNames {
+		if strings.HasSuffix(e.Msg, "undefined: libpie."+name) || strings.HasSuffix(e.Msg, "has no field or method "+name+")") {
 			instead = hint
 		}
 	}
 	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
 }
 
-// laterNames are names of libpie's design that do not exist yet, as an
-// "undefined" message has them, with what to write instead.
+const (
+	noState   = "libpie has no state across calls yet: decide from this call alone"
+	noWrite   = "a guard cannot write to the target yet: reject the call instead"
+	noRewrite = "a guard cannot change arguments yet: reject the call instead"
+)
+
+// laterNames are the names of libpie's design that do not exist yet, with what
+// to write instead.
 var laterNames = map[string]string{
-	"libpie.Map":       "libpie has no state across calls yet: decide from this call alone",
-	"libpie.PerThread": "libpie has no state across calls yet: decide from this call alone",
-	"libpie.Counter":   "libpie has no state across calls yet; calls, rejects and events are counted without it",
-	"libpie.Limiter":   "libpie has no state across calls yet: decide from this call alone",
-	"libpie.Invoke":    "a guard cannot call functions of the target yet: look at the memory the function would look at",
-	"libpie.Put":       "a guard cannot write to the target yet: reject the call instead",
-	"libpie.Zero":      "a guard cannot write to the target yet: reject the call instead",
-	"libpie.Rewrite":   "a guard cannot change arguments yet: reject the call instead",
-	"SetArg":           "a guard cannot change arguments yet: reject the call instead",
-	"libpie.Exit":      "a guard cannot end the target: reject the call instead",
-	"Global":           "a guard cannot name a global variable of the target yet: read it through a pointer the function is given",
-	"CalledFrom":       "not known to guards yet: compare c.ReturnAddr()",
-	"StackUsed":        "not known to guards yet",
+	"Map": noState, "PerThread": noState, "Limiter": noState,
+	"Counter": "libpie has no state across calls yet; calls, rejects and events are counted without it",
+	"Invoke":  "a guard cannot call functions of the target yet: look at the memory the function would look at",
+	"Put":     noWrite, "Put8": noWrite, "Put16": noWrite, "Put32": noWrite, "Put64": noWrite, "Zero": noWrite,
+	"Rewrite": noRewrite, "SetArg": noRewrite,
+	"Exit":       "a guard cannot end the target: reject the call instead",
+	"Global":     "a guard cannot name a global variable of the target yet: read it through a pointer the function is given",
+	"CalledFrom": "a guard cannot name its caller yet: compare c.ReturnAddr()",
+	"StackUsed":  "a guard cannot see how deep the stack is yet: bound what makes the function recurse",
 }
 
 func newInfo() *types.Info {

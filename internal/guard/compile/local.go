@@ -27,14 +27,9 @@ type place struct {
 }
 
 // allocate lowers the declaration of a local variable, which is zero.
-func (l *lowerer) allocate(in *instance, i *ssa.Alloc) value {
+func (l *lowerer) allocate(i *ssa.Alloc) value {
 	t := i.Type().Underlying().(*types.Pointer).Elem()
-	a := in.allocs[i]
-	fresh := a == nil
-	if fresh {
-		a = &alloc{}
-		in.allocs[i] = a
-	}
+	a := &alloc{}
 	v := value{place: &place{alloc: a}}
 	if array, ok := t.Underlying().(*types.Array); ok && isLib(array.Elem(), "Result") {
 		a.results = map[int]value{}
@@ -45,7 +40,7 @@ func (l *lowerer) allocate(in *instance, i *ssa.Alloc) value {
 		return value{}
 	}
 	if use := usesOf(i); use.indexed || use.passed && holdsArray(t) || l.m.width(t) > maxParts {
-		l.allocateStack(a, t, fresh)
+		l.allocateStack(a, t)
 		return v
 	}
 	all, ok := l.m.leaves(t)
@@ -53,13 +48,11 @@ func (l *lowerer) allocate(in *instance, i *ssa.Alloc) value {
 		l.fail("", "a guard cannot take the address of a %s", typeName(t))
 		return value{}
 	}
-	if fresh {
-		a.regs = make([]reg, len(all))
-		a.known = make([]operand, len(all))
-		for k := range all {
-			a.regs[k] = l.newReg()
-			l.bound(operand{r: a.regs[k]}, widest(all[k]))
-		}
+	a.regs = make([]reg, len(all))
+	a.known = make([]operand, len(all))
+	for k := range all {
+		a.regs[k] = l.newReg()
+		l.bound(operand{r: a.regs[k]}, widest(all[k]))
 	}
 	if !setAtOnce(i) {
 		for k := range all {
@@ -70,7 +63,7 @@ func (l *lowerer) allocate(in *instance, i *ssa.Alloc) value {
 }
 
 // allocateStack clears the variable's bytes.
-func (l *lowerer) allocateStack(a *alloc, t types.Type, fresh bool) {
+func (l *lowerer) allocateStack(a *alloc, t types.Type) {
 	size := (l.m.sizes.Sizeof(t) + 7) &^ 7
 	if holdsMem(t) {
 		l.fail("keep addresses and lengths in arrays of their own", "a %s cannot be indexed by a variable", typeName(t))
@@ -80,9 +73,7 @@ func (l *lowerer) allocateStack(a *alloc, t types.Type, fresh bool) {
 		l.fail("", "a %s has %d bytes; the local arrays of a guard have at most %d", typeName(t), size, bpf.StackSize)
 		return
 	}
-	if fresh {
-		a.slot = l.newSlot(size)
-	}
+	a.slot = l.newSlot(size)
 	for off := int64(0); off < size; off += 8 {
 		l.emit(insn{op: opStackStore, slot: a.slot, off: int32(off), size: 8})
 	}

@@ -20,24 +20,27 @@ const (
 
 // lowerer builds the intermediate form of one guard.
 type lowerer struct {
-	m       *module
-	cur     *block // where instructions go
-	blocks  []*block
-	fault   *block // ends as a fault; shared
-	sysv    bool   // calling convention of the guarded function
-	base    reg    // how the frame is reached from here
-	regs    reg    // the last one given
-	most    map[reg]uint64
-	symbols []bpf.Symbol
-	rodata  []byte
-	texts   map[string]int32 // offsets in rodata
-	slots   []*slot
-	insns   int
-	depth   int // of loops around the function being lowered
-	pos     token.Pos
-	err     *Error // the first; nothing counts after it
-	active  []*ssa.Function
-	mirrors map[*types.Named]bool
+	m      *module
+	cur    *block // where instructions go
+	blocks []*block
+	fault  *block // ends as a fault; shared
+	sysv   bool   // calling convention of the guarded function
+
+	mayRewrite bool   // the file has the capability
+	rewrites   uint16 // the argument words that SetArg changes
+	base       reg    // how the frame is reached from here
+	regs       reg    // the last one given
+	most       map[reg]uint64
+	symbols    []bpf.Symbol
+	rodata     []byte
+	texts      map[string]int32 // offsets in rodata
+	slots      []*slot
+	insns      int
+	depth      int // of loops around the function being lowered
+	pos        token.Pos
+	err        *Error // the first; nothing counts after it
+	active     []*ssa.Function
+	mirrors    map[*types.Named]bool
 }
 
 func newLowerer(m *module) *lowerer {

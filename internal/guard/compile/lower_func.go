@@ -10,7 +10,6 @@ import (
 type instance struct {
 	fn      *ssa.Function
 	vals    map[ssa.Value]value
-	allocs  map[*ssa.Alloc]*alloc
 	entry   map[*ssa.BasicBlock]*block // blocks that have a live edge into them
 	edges   []edge                     // live ones
 	tail    bool                       // its verdict is the guard's
@@ -52,7 +51,7 @@ func (l *lowerer) call(fn *ssa.Function, args []value, tail bool) []value {
 		return nil
 	}
 	l.active = append(l.active, fn)
-	in := &instance{fn: fn, vals: map[ssa.Value]value{}, allocs: map[*ssa.Alloc]*alloc{}, entry: map[*ssa.BasicBlock]*block{}, tail: tail}
+	in := &instance{fn: fn, vals: map[ssa.Value]value{}, entry: map[*ssa.BasicBlock]*block{}, tail: tail}
 	for i, p := range fn.Params {
 		in.vals[p] = args[i]
 	}

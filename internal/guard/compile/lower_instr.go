@@ -157,7 +157,7 @@ func (l *lowerer) compute(in *instance, i ssa.Value) value {
 		}
 		return value{}
 	case *ssa.Alloc:
-		return l.allocate(in, i)
+		return l.allocate(i)
 	case *ssa.FieldAddr:
 		return l.fieldAddr(in, i)
 	case *ssa.IndexAddr:

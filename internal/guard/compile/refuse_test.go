@@ -106,7 +106,7 @@ func TestRefusals(t *testing.T) {
 		// libpie.
 		{"state", "func G(c *libpie.Call) libpie.Verdict {\n\tvar m libpie.Map; _ = m; return libpie.Pass() }", "2:15", "libpie has no state across calls yet"},
 		{"invoke", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(libpie.Invoke(1)) }", "2:30", "cannot call functions of the target yet"},
-		{"set argument", "func G(c *libpie.Call) libpie.Verdict {\n\tc.SetArg(1, 2); return libpie.Pass() }", "2:4", "cannot change arguments yet: reject the call instead"},
+		{"set argument", "func G(c *libpie.Call) libpie.Verdict {\n\tc.SetArg(1, 2); return libpie.Pass() }", "2:10", "add //pie:cap rewrite"},
 		{"test facility", "func G(c *libpie.Call) libpie.Verdict {\n\tif libpie.Pass().Outcome().Code == 1 { return libpie.Pass() }; return libpie.Pass() }", "2:", "for tests, not for guards"},
 		{"source", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = libpie.Source; return libpie.Pass() }", "2:13", "undefined"},
 		{"text not constant", "func G(c *libpie.Call, a libpie.Addr, n int32) libpie.Verdict {\n\ts := \"a\"; if n > 1 { s = \"b\" }; if c.Bytes(a, 3).HasPrefix(s) { return libpie.RejectVoid() }; return libpie.Pass() }", "2:", "cannot depend on a condition"},

@@ -41,12 +41,9 @@ func (l *lowerer) exit(v *verdict) {
 		l.fail("", "a function returns at most %d words in registers", bpf.FrameResults)
 		return
 	}
-	set := func(off int32, o operand) {
-		l.emit(insn{op: opFrameStore, base: l.base, off: off, a: l.inReg(o)})
-	}
 	off := int32(bpf.FrameResult)
 	store := func(o operand) {
-		set(off, o)
+		l.setFrame(off, o)
 		off += 8
 	}
 	for _, r := range v.results {
@@ -60,19 +57,22 @@ func (l *lowerer) exit(v *verdict) {
 		store(l.emitTo(insn{op: opLoad, a: at, off: 8, size: 8}))
 	}
 	code := v.kind
-	if v.kind == bpf.VerdictReject {
+	switch v.kind {
+	case bpf.VerdictReject:
 		code = bpf.Reject(v.words(), 0)
+	case bpf.VerdictRewrite:
+		code = bpf.Rewrite(l.rewrites)
 	}
 	if v.float != nil {
-		set(bpf.FrameXMM0, *v.float)
+		l.setFrame(bpf.FrameXMM0, *v.float)
 		code |= bpf.VerdictXMM0
 	}
 	if v.errno != nil {
-		set(bpf.FrameErrno, *v.errno)
+		l.setFrame(bpf.FrameErrno, *v.errno)
 		code |= bpf.VerdictErrno
 	}
 	if v.code != nil {
-		set(bpf.FrameCode, *v.code)
+		l.setFrame(bpf.FrameCode, *v.code)
 	}
 	l.cur.end, l.cur.verdict, l.cur.pos = endExit, code, l.pos
 }

@@ -3,6 +3,29 @@ package corpus
 import "github.com/patch-integration-engine/pie/libpie"
 
 //pie:id corpus
+//pie:cap rewrite
+
+//pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
+func Rewriting(c *libpie.Call, n int32, a uint64) libpie.Verdict {
+	switch {
+	case n > 100:
+		c.SetArg(0, 100)
+		return libpie.Rewrite()
+	case n < 0:
+		swapped(c, int64(n), a)
+		return libpie.Rewrite().WithCode(7)
+	case n == 0:
+		c.SetArg(1, -1)
+		return libpie.Reject(n)
+	}
+	c.SetArg(1, int64(a)+1)
+	return libpie.Pass()
+}
+
+func swapped(c *libpie.Call, n int64, a uint64) {
+	c.SetArg(0, int64(a))
+	c.SetArg(1, n)
+}
 
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
 func CString(c *libpie.Call, a libpie.Addr, limit uint8) libpie.Verdict {
