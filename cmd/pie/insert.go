@@ -133,6 +133,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 			return err
 		}
 		report, err := pie.Insert(c.Context(), p, sel, o)
+		a.progress.Step("")
 		if err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ func (a *app) scanCommand() *cobra.Command {
 // scan compares the selected processes with the whole catalogue.
 func (a *app) scan(c *cobra.Command, sel pie.Select) ([]pie.ScanResult, error) {
 	a.progress.Step("comparing processes with the catalogue")
+	defer a.progress.Step("")
 	var prepatches []*pie.Prepatch
 	for _, e := range catalogue.All() {
 		p, err := pie.Load(e.Files)
