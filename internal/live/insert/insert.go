@@ -32,7 +32,6 @@ type Report struct {
 	Dirtied  int       // bytes of memory the target is charged for: whole pages
 	TrialEnd time.Time // zero when there is no trial
 	Forked   []int     // children born meanwhile: they may have no guard yet
-	Faults   jit.FaultMode
 }
 
 // SiteReport is one site that was written, and read back.
