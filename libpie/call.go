@@ -15,12 +15,13 @@ type Call struct {
 // Environment is what a natively run guard sees of its process. Package
 // libpietest implements it; a guard has no use for it.
 type Environment interface {
-	Word(i int) uint64   // argument word i
-	ReturnAddr() Addr    // where the call returns to
-	Tid() int32          // the calling thread
-	Now() int64          // CLOCK_MONOTONIC, ns
-	Spend(bytes int)     // a reader looked at so many bytes
-	Fault(reason string) // ends the guard: does not return
+	Word(i int) uint64      // argument word i
+	SetArg(i int, v uint64) // what it becomes when the call is rewritten
+	ReturnAddr() Addr       // where the call returns to
+	Tid() int32             // the calling thread
+	Now() int64             // CLOCK_MONOTONIC, ns
+	Spend(bytes int)        // a reader looked at so many bytes
+	Fault(reason string)    // ends the guard: does not return
 }
 
 // NewCall returns a call as e describes it, for running a guard natively.
@@ -41,6 +42,12 @@ func Arg[T Value](c *Call, i int) T {
 	native.SetWord(reflect.ValueOf(&t).Elem(), c.env.Word(i))
 	return t
 }
+
+// SetArg changes argument word i, counted from 0, to v: what the function sees
+// when the guard returns Rewrite. With any other verdict it has no effect. i is a
+// constant and names a register: below 6 under SysV, below 9 in a Go function.
+// What Arg and the guard's parameters say does not change.
+func (c *Call) SetArg(i int, v int64) { c.env.SetArg(i, uint64(v)) }
 
 // Bytes returns the n bytes at a. Nothing is read yet. A negative n, and one
 // above MaxLength, is a fault.

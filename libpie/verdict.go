@@ -28,9 +28,10 @@ type Kind uint8
 
 // Kinds of verdict.
 const (
-	Passed   Kind = iota // the call goes on
-	Rejected             // the call returns at once, with the given results
-	Logged               // the call goes on; an event is written
+	Passed    Kind = iota // the call goes on
+	Rejected              // the call returns at once, with the given results
+	Logged                // the call goes on; an event is written
+	Rewritten             // the call goes on with other arguments; an event is written
 )
 
 // Result is one or two words that a rejected call returns.
@@ -47,6 +48,10 @@ func Pass() Verdict { return Verdict{Outcome{Kind: Passed}} }
 
 // Log lets the call go on and writes an event that carries code.
 func Log(code uint32) Verdict { return Verdict{Outcome{Kind: Logged, Code: code}} }
+
+// Rewrite lets the call go on with the arguments that Call.SetArg changed, and
+// writes an event. It needs the capability: //pie:cap rewrite.
+func Rewrite() Verdict { return Verdict{Outcome{Kind: Rewritten}} }
 
 // Reject makes the function return v at once. v has the type that the function
 // returns: int32 for a C int.

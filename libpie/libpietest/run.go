@@ -19,6 +19,8 @@ type Result struct {
 	Reason         string // why it faulted
 	OutOfFuel      bool   // it did not: its readers looked at too much memory
 	Fuel           int    // what its readers cost, without loops
+	// Args holds the argument words that a rewritten call goes on with, by index.
+	Args map[int]uint64
 }
 
 // Passed reports whether the guard came to the verdict Pass.
@@ -26,6 +28,9 @@ func (r Result) Passed() bool { return r.decided() && r.Kind == libpie.Passed }
 
 // Rejected reports whether the guard came to a Reject verdict.
 func (r Result) Rejected() bool { return r.decided() && r.Kind == libpie.Rejected }
+
+// Rewritten reports whether the guard came to the verdict Rewrite.
+func (r Result) Rewritten() bool { return r.decided() && r.Kind == libpie.Rewritten }
 
 // Logged reports whether the guard came to the verdict Log.
 func (r Result) Logged() bool { return r.decided() && r.Kind == libpie.Logged }
@@ -51,6 +56,8 @@ func (r Result) String() string {
 		return "pass"
 	case r.Kind == libpie.Logged:
 		return fmt.Sprintf("log %d", r.Code)
+	case r.Kind == libpie.Rewritten:
+		return fmt.Sprintf("rewrite %v", r.Args)
 	}
 	s := "reject"
 	for _, w := range r.Words {
@@ -131,6 +138,7 @@ type environment struct {
 	p     *Process
 	words []uint64
 	spent int
+	args  map[int]uint64 // what SetArg changed
 }
 
 // What ends a guard early travels as a panic up to run.
@@ -157,6 +165,9 @@ func (e *environment) run(g reflect.Value, args []reflect.Value, done chan<- Res
 		done <- r
 	}()
 	r.Outcome = g.Call(args)[0].Interface().(libpie.Verdict).Outcome()
+	if r.Kind == libpie.Rewritten {
+		r.Args = e.args
+	}
 }
 
 // fill sets a parameter from the words that begin at next, and returns the word
@@ -185,6 +196,13 @@ func (e *environment) Word(i int) uint64 {
 		return 0
 	}
 	return e.words[i]
+}
+
+func (e *environment) SetArg(i int, v uint64) {
+	if e.args == nil {
+		e.args = map[int]uint64{}
+	}
+	e.args[i] = v
 }
 
 func (e *environment) ReturnAddr() libpie.Addr { return e.p.ret }

@@ -24,7 +24,8 @@ const (
 	FrameReturn = 80
 
 	// FrameResult is the offset of result word 0 (write only); word i at
-	// FrameResult+8*i. SysV: rax, rdx. Go: as the argument registers.
+	// FrameResult+8*i. SysV: rax, rdx. Go: as the argument registers. A Rewrite
+	// puts the new argument word i here instead.
 	FrameResult = 128
 	// FrameResults is how many result words there are.
 	FrameResults = 9
@@ -50,6 +51,7 @@ const (
 //	bits 8–15  number of result words (VerdictReject)
 //	bit 16     XMM0 was stored
 //	bit 17     errno was stored
+//	bits 18–26 argument words that change (VerdictRewrite), word 0 at bit 18
 type Verdict uint32
 
 // Kinds of verdict.
@@ -57,10 +59,45 @@ const (
 	VerdictPass   Verdict = 0 // the call goes on
 	VerdictReject Verdict = 1 // the call returns at once, with the stored results
 	VerdictLog    Verdict = 2 // the call goes on; an event is written
+	// VerdictRewrite: the call goes on with other arguments; an event is written.
+	// Only a Unit with CapRewrite may end so.
+	VerdictRewrite Verdict = 3
 
 	VerdictXMM0  Verdict = 1 << 16
 	VerdictErrno Verdict = 1 << 17
+
+	rewriteShift = 18
+	rewriteMask  = (1<<FrameArgs - 1) << rewriteShift
 )
+
+// Caps are what a guard may do beyond looking, rejecting and noting. Its author
+// asks for each by a directive, and the operator is shown them.
+type Caps uint8
+
+// CapRewrite lets a guard change argument words of the call.
+const CapRewrite Caps = 1 << 0
+
+// Rewrite returns the verdict of a call that goes on with the argument words
+// whose bits are set in args changed.
+func Rewrite(args uint16) Verdict { return VerdictRewrite | Verdict(args)<<rewriteShift&rewriteMask }
+
+// Rewrites returns which argument words change, word i at bit i; 0 for verdicts
+// of another kind.
+func (v Verdict) Rewrites() uint16 {
+	if v.Kind() != VerdictRewrite {
+		return 0
+	}
+	return uint16(v & rewriteMask >> rewriteShift)
+}
+
+// Stored returns which words of the frame from FrameResult on the verdict takes
+// with it, word i at bit i.
+func (v Verdict) Stored() uint16 {
+	if v.Kind() == VerdictReject {
+		return 1<<v.Words() - 1
+	}
+	return v.Rewrites()
+}
 
 // Kind returns bits 0–7.
 func (v Verdict) Kind() Verdict { return v & 0xff }
@@ -79,6 +116,8 @@ func (v Verdict) Legal() bool {
 		return v == v.Kind()
 	case VerdictReject:
 		return v&^(0xffff|VerdictXMM0|VerdictErrno) == 0 && v.Words() <= FrameResults
+	case VerdictRewrite:
+		return v&^(VerdictRewrite|rewriteMask) == 0 && v.Rewrites() != 0
 	}
 	return false
 }
@@ -183,4 +222,6 @@ type Unit struct {
 	OnFault, OnFuel int
 	// Fuel is the fuel of one call; 0 means FuelDefault.
 	Fuel uint32
+	// Caps is what the guard's author asked for.
+	Caps Caps
 }

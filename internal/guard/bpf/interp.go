@@ -24,7 +24,7 @@ type Frame struct {
 // Result is how a guard ended.
 type Result struct {
 	Verdict   Verdict
-	Words     [FrameResults]uint64 // result words; those the verdict announces count
+	Words     [FrameResults]uint64 // result words, or new argument words; those the verdict announces count
 	XMM0      uint64
 	Errno     uint32
 	Code      uint32

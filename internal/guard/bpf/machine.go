@@ -115,10 +115,13 @@ func (m *machine) conclude(pc int) error {
 	if uint64(v) != r0.Bits || !v.Legal() {
 		return &Violation{Insn: pc, Msg: fmt.Sprintf("ends with %#x, which is no verdict", r0.Bits)}
 	}
-	for w := range v.Words() {
-		if !m.stored[FrameResult/8+w] {
+	for w := range FrameResults {
+		if v.Stored()&(1<<w) != 0 && !m.stored[FrameResult/8+w] {
 			return &Violation{Insn: pc, Msg: fmt.Sprintf("announces result word %d, which was not stored", w)}
 		}
+	}
+	if v.Kind() == VerdictRewrite && m.in.Unit.Caps&CapRewrite == 0 {
+		return &Violation{Insn: pc, Msg: "rewrites arguments without the capability"}
 	}
 	if v&VerdictXMM0 != 0 && !m.stored[FrameXMM0/8] || v&VerdictErrno != 0 && !m.stored[FrameErrno/8] ||
 		v.Kind() == VerdictLog && !m.stored[FrameCode/8] {

@@ -98,7 +98,7 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 func notYet(p *source.Prepatch) []*Error {
 	var errs []*Error
 	if at, given := p.At["cap"]; given && !slices.Equal(p.Caps, []string{"rewrite"}) {
-		errs = append(errs, &Error{Pos: at, Msg: "a guard cannot write or call yet", Instead: "the capability there is: //pie:cap rewrite"})
+		errs = append(errs, &Error{Pos: at, Msg: "//pie:cap has no effect: a guard cannot write or call yet", Instead: "the one capability there is: //pie:cap rewrite"})
 	}
 	for key, what := range map[string]string{
 		"shared":   "guards have no state yet that could be shared",

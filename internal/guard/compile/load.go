@@ -136,9 +136,8 @@ func (m *module) typeError(err error) {
 }
 
 const (
-	noState   = "libpie has no state across calls yet: decide from this call alone"
-	noWrite   = "a guard cannot write to the target yet: reject the call instead"
-	noRewrite = "a guard cannot change arguments yet: reject the call instead"
+	noState = "libpie has no state across calls yet: decide from this call alone"
+	noWrite = "a guard cannot write to the target yet: reject the call instead"
 )
 
 // laterNames are the names of libpie's design that do not exist yet, with what
@@ -148,7 +147,6 @@ var laterNames = map[string]string{
 	"Counter": "libpie has no state across calls yet; calls, rejects and events are counted without it",
 	"Invoke":  "a guard cannot call functions of the target yet: look at the memory the function would look at",
 	"Put":     noWrite, "Put8": noWrite, "Put16": noWrite, "Put32": noWrite, "Put64": noWrite, "Zero": noWrite,
-	"Rewrite": noRewrite, "SetArg": noRewrite,
 	"Exit":       "a guard cannot end the target: reject the call instead",
 	"Global":     "a guard cannot name a global variable of the target yet: read it through a pointer the function is given",
 	"CalledFrom": "a guard cannot name its caller yet: compare c.ReturnAddr()",

@@ -15,8 +15,8 @@ const (
 	recordBytes = recordArgs + 8*eventArgs
 )
 
-// event counts an event and writes it to the ring. After KindReject the carry
-// flag says that the call is to pass: audit mode, or the end of a trial. It keeps
+// event counts an event and writes it to the ring. After KindReject and
+// KindRewrite the carry flag says that the call is to pass: audit mode, or the end of a trial. It keeps
 // every register.
 func (e *emitter) event(k Kind, code *value) {
 	e.records = true
@@ -81,15 +81,18 @@ func (e *emitter) counter(off int64) amd64.Mem { return amd64.Abs(e.l.Counters.A
 // writeRecord writes the routine behind event.
 func (e *emitter) writeRecord() {
 	kind := amd64.At(amd64.RSP, 8*recordPushes+8+recordKind)
-	notReject, write, audited, enforced := e.Label(), e.Label(), e.Label(), e.Label()
+	acts, notReject, write, audited, enforced := e.Label(), e.Label(), e.Label(), e.Label(), e.Label()
 	e.Bind(e.record)
 	for _, r := range recordSaves {
 		e.Push(r)
 	}
 	e.Load(8, amd64.RCX, e.control(ControlTrialEnd))
 	e.OpStoreImm(amd64.Cmp, 4, kind, int32(KindReject))
+	e.Jcc(amd64.CondE, acts)
+	e.OpStoreImm(amd64.Cmp, 4, kind, int32(KindRewrite))
 	e.Jcc(amd64.CondNE, notReject)
 
+	e.Bind(acts)
 	e.Test(8, amd64.RCX, amd64.RCX)
 	e.Jcc(amd64.CondE, enforced)
 	e.tsc()

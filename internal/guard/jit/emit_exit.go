@@ -40,6 +40,9 @@ func (e *emitter) leave(v bpf.Verdict, x *exit) {
 	case bpf.VerdictReject:
 		e.reject(v, x)
 		return
+	case bpf.VerdictRewrite:
+		e.rewrite(v, x)
+		return
 	case bpf.VerdictLog:
 		e.event(KindLog, x.code)
 	}
@@ -50,16 +53,7 @@ func (e *emitter) leave(v bpf.Verdict, x *exit) {
 // reject counts and writes the event; unless that finds that the call is to
 // pass after all, it makes the function return.
 func (e *emitter) reject(v bpf.Verdict, x *exit) {
-	e.event(KindReject, x.code)
-	pass := e.Label()
-	e.Jcc(amd64.CondB, pass)
-	framed := e.framed
-	e.later = append(e.later, func() {
-		e.framed = framed
-		e.Bind(pass)
-		e.epilogue()
-		e.JmpMem(amd64.Abs(e.l.Next))
-	})
+	e.eventOrPass(KindReject, x.code)
 	words, xmm0, errno, _ := carried(v)
 	if errno {
 		e.setErrno(x.errno)
@@ -78,6 +72,40 @@ func (e *emitter) reject(v bpf.Verdict, x *exit) {
 	e.restoreBut(results)
 	e.Raw(e.site.Undo...)
 	e.Ret()
+}
+
+// rewrite counts and writes the event; unless that finds that the call is to
+// pass as it is, the call goes on with the argument words that v names changed.
+func (e *emitter) rewrite(v bpf.Verdict, x *exit) {
+	e.eventOrPass(KindRewrite, x.code)
+	var moves []transfer
+	var changed amd64.RegSet
+	for i, w := range x.words {
+		if v.Rewrites()&(1<<i) == 0 {
+			continue
+		}
+		r := e.regs.conv.args[i]
+		changed = changed.With(r)
+		moves = append(moves, transfer{location{reg: r, slot: -1}, w})
+	}
+	e.parallel(moves)
+	e.restoreBut(changed)
+	e.JmpMem(amd64.Abs(e.l.Next))
+}
+
+// eventOrPass writes an event that takes effect only in enforce mode and while a
+// trial lasts; else the call goes on as it is.
+func (e *emitter) eventOrPass(k Kind, code *value) {
+	e.event(k, code)
+	pass := e.Label()
+	e.Jcc(amd64.CondB, pass)
+	framed := e.framed
+	e.later = append(e.later, func() {
+		e.framed = framed
+		e.Bind(pass)
+		e.epilogue()
+		e.JmpMem(amd64.Abs(e.l.Next))
+	})
 }
 
 // restoreBut leaves the frame, restoring all saved registers but those in keep.

@@ -67,8 +67,8 @@ const (
 	CallSlots = 128
 
 	CounterCalls   = 0                          // CallSlots × u64: calls seen while not off
-	CounterRejects = CounterCalls + 8*CallSlots // calls that returned at once
-	CounterAudited = CounterRejects + 8         // rejects that passed: audit mode, or the trial was over
+	CounterRejects = CounterCalls + 8*CallSlots // calls that returned at once, or went on with other arguments
+	CounterAudited = CounterRejects + 8         // rejects and rewrites that did not happen: audit mode, or the trial was over
 	CounterFaults  = CounterAudited + 8         // reads that faulted
 	CounterFuel    = CounterFaults + 8          // calls that ran out of fuel
 	CounterLogs    = CounterFuel + 8            // Log verdicts
@@ -129,8 +129,9 @@ type Kind uint32
 // Kinds, as stored at EventKind.
 const (
 	KindReject  Kind = 1 // the call returned at once
-	KindAudited Kind = 2 // a reject that passed: audit mode, or the trial was over
+	KindAudited Kind = 2 // a reject or rewrite that did not happen: audit mode, or the trial was over
 	KindLog     Kind = 3
 	KindFault   Kind = 4
 	KindFuel    Kind = 5
+	KindRewrite Kind = 6 // the call went on with other arguments
 )

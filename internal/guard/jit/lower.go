@@ -69,12 +69,10 @@ func lower(p program) (*function, error) {
 		lo.f.fuel = bpf.FuelDefault
 	}
 	for _, v := range p.Verdicts() {
-		if v.Kind() != bpf.VerdictReject {
-			continue
-		}
-		lo.reads.words = max(lo.reads.words, v.Words())
-		lo.reads.xmm0 = lo.reads.xmm0 || v&bpf.VerdictXMM0 != 0
-		lo.reads.errno = lo.reads.errno || v&bpf.VerdictErrno != 0
+		words, xmm0, errno, _ := carried(v)
+		lo.reads.words = max(lo.reads.words, words)
+		lo.reads.xmm0 = lo.reads.xmm0 || xmm0
+		lo.reads.errno = lo.reads.errno || errno
 	}
 	if lo.reads.words > bpf.FrameResults {
 		return nil, placeError(u, -1, "", ErrResult)

@@ -70,6 +70,9 @@ func (a *analysis) conclude(pc int, s *state) *Error {
 		if uint64(v) != c || !v.Legal() {
 			return refuse(pc, ReasonVerdictIllegal, "ends with %#x, which is no verdict", c)
 		}
+		if v.Kind() == bpf.VerdictRewrite && a.unit.Caps&bpf.CapRewrite == 0 {
+			return refuse(pc, ReasonCapability, "changes arguments of the call without having asked for it; add //pie:cap rewrite")
+		}
 		if err := announced(pc, s, v); err != nil {
 			return err
 		}
@@ -79,10 +82,14 @@ func (a *analysis) conclude(pc int, s *state) *Error {
 }
 
 func announced(pc int, s *state, v bpf.Verdict) *Error {
-	for w := range v.Words() {
-		if s.stored&(1<<w) == 0 {
-			return refuse(pc, ReasonResultMissing, "rejects with %d result words, but word %d is not stored on every path to here", v.Words(), w)
+	for w := range bpf.FrameResults {
+		if stored := s.stored&(1<<w) != 0; stored || v.Stored()&(1<<w) == 0 {
+			continue
 		}
+		if v.Kind() == bpf.VerdictRewrite {
+			return refuse(pc, ReasonArgumentMissing, "changes argument word %d, which is not stored on every path to here", w)
+		}
+		return refuse(pc, ReasonResultMissing, "rejects with %d result words, but word %d is not stored on every path to here", v.Words(), w)
 	}
 	switch {
 	case v&bpf.VerdictXMM0 != 0 && s.stored&storedXMM0 == 0:

@@ -55,6 +55,9 @@ func unit(t testing.TB, text string) *bpf.Unit {
 		Rodata:  []byte("GET *\x00needle\x00"),
 		Fuel:    1000,
 	}
+	if strings.Contains(text, "# cap rewrite\n") {
+		u.Caps = bpf.CapRewrite
+	}
 	u.OnFault, u.OnFuel = label(text, "fault"), label(text, "fuel")
 	other := label(text, "pass_by_harness")
 	if u.OnFault < 0 {

@@ -1,0 +1,98 @@
+package compile
+
+import (
+	"go/constant"
+
+	"golang.org/x/tools/go/ssa"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+)
+
+// A guard that rewrites keeps the argument words it may change in the frame's
+// words from bpf.FrameResult on. They start as the call's own, so that a Rewrite
+// may come from a path that changed only some of them.
+
+// rewritable returns the argument words that fn and what it calls change, word i
+// at bit i. What is no constant index is left for setArg to refuse.
+func rewritable(fn *ssa.Function, seen map[*ssa.Function]bool) uint16 {
+	if seen[fn] {
+		return 0
+	}
+	seen[fn] = true
+	var words uint16
+	for _, b := range fn.Blocks {
+		for _, instr := range b.Instrs {
+			call, ok := instr.(*ssa.Call)
+			if !ok || call.Call.StaticCallee() == nil {
+				continue
+			}
+			callee := call.Call.StaticCallee()
+			if !isSetArg(callee) {
+				words |= rewritable(callee, seen)
+			} else if i, ok := call.Call.Args[1].(*ssa.Const); ok && i.Value != nil {
+				if n, exact := constant.Int64Val(i.Value); exact && n >= 0 && n < bpf.FrameArgs {
+					words |= 1 << n
+				}
+			}
+		}
+	}
+	return words
+}
+
+func isSetArg(fn *ssa.Function) bool {
+	recv := fn.Signature.Recv()
+	return fn.Name() == "SetArg" && recv != nil && isCall(recv.Type())
+}
+
+// keepArgs stores the call's own argument words where SetArg changes them.
+func (l *lowerer) keepArgs() {
+	for i := range int32(bpf.FrameArgs) {
+		if l.rewrites&(1<<i) != 0 {
+			l.setFrame(bpf.FrameResult+8*i, l.frame(bpf.FrameArg+8*i))
+		}
+	}
+}
+
+func (l *lowerer) setFrame(off int32, o operand) {
+	l.emit(insn{op: opFrameStore, base: l.base, off: off, a: l.inReg(o)})
+}
+
+// setArg lowers Call.SetArg.
+func setArg(s *site) value {
+	registers := int64(bpf.FrameArgs)
+	if s.sysv {
+		registers = sysvRegs
+	}
+	i := s.word(1)
+	switch {
+	case !s.mayRewrite:
+		s.fail("add //pie:cap rewrite to the file, which the operator will be shown", "the guard changes an argument without having asked for it")
+	case !i.isConst() || i.c < 0 || i.c >= registers:
+		s.fail("write the number", "the index of an argument that changes must be a constant from 0 to %d", registers-1)
+	default:
+		s.setFrame(bpf.FrameResult+8*int32(i.c), s.word(2))
+	}
+	return value{}
+}
+
+// rewrite lowers Rewrite.
+func rewrite(s *site) value {
+	switch {
+	case !s.mayRewrite:
+		s.fail("add //pie:cap rewrite to the file, which the operator will be shown", "the guard changes the call without having asked for it")
+	case s.rewrites == 0:
+		s.fail("change an argument with c.SetArg first, or return libpie.Pass()", "the guard rewrites a call of which it changes nothing")
+	}
+	return value{verdict: &verdict{kind: bpf.VerdictRewrite}}
+}
+
+// caps translates a prepatch's capabilities.
+func caps(p *source.Prepatch) (c bpf.Caps) {
+	for _, name := range p.Caps {
+		if name == "rewrite" {
+			c |= bpf.CapRewrite
+		}
+	}
+	return c
+}
