@@ -1,5 +1,6 @@
-// Command pfp finds functions in programs. So far it lists those that a
-// program's own tables name.
+// Command pfp finds functions in programs: it lists those that a program's own
+// tables know, makes fingerprints of them, and finds them again in other, stripped
+// builds, or abstains.
 package main
 
 import (
@@ -7,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -23,6 +23,10 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitRefused = 3 // a file that pfp does not read, such as a 32-bit one
+	// Of pfp find, when nothing went wrong:
+	exitHint      = 5 // something like it, not to be acted on
+	exitAbstained = 6 // nothing that can be answered for
+	exitFixed     = 7 // found, with the vendor's fix
 )
 
 // version is set by the linker: -ldflags "-X main.version=…".
@@ -38,9 +42,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	err := root.Execute()
 	var usage *usageError
 	var kind *binfile.UnsupportedError
+	var said *outcome
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &said):
+		return said.code
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "pfp: %s\nmore: pfp --help\n", term.Escape(usage.msg))
 		return exitUsage
@@ -59,7 +66,7 @@ func (e *usageError) Error() string { return e.msg }
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "pfp",
-		Short:         "List the functions of a program",
+		Short:         "Find functions in programs, by name or by fingerprint",
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -74,7 +81,7 @@ func command() *cobra.Command {
 	root.SetVersionTemplate("pfp {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(listCommand())
+	root.AddCommand(listCommand(), createCommand(), findCommand(), showCommand(), diffCommand())
 	return root
 }
 
@@ -97,10 +104,6 @@ func listCommand() *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			l, err := list(args[0])
-			var path *fs.PathError
-			if err != nil && !errors.As(err, &path) { // which names it already
-				err = fmt.Errorf("%s: %w", args[0], err)
-			}
 			if err != nil {
 				return err
 			}
@@ -131,27 +134,14 @@ type function struct {
 }
 
 func list(path string) (*listing, error) {
-	// Looked at before it is opened: opening a pipe would wait, and a device may
-	// do something.
-	info, err := os.Stat(path)
+	f, err := openELF(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	f, err := binfile.Open(file, info.Size())
-	if err != nil {
-		return nil, err
-	}
+	defer f.close()
 	all, err := f.Functions()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	l := &listing{BuildID: f.BuildIDString(), SOName: f.SOName(), Functions: []function{}}
 	if g, err := f.GoBuild(); err == nil {

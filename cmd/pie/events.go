@@ -118,6 +118,8 @@ func kindWords(kind string) string {
 		return "guard error"
 	case "ran_long":
 		return "guard ran too long"
+	case "rewrite":
+		return "rewritten"
 	case "log":
 		return "noted"
 	}

@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -133,5 +132,3 @@ func atMost(n int, what string) cobra.PositionalArgs {
 		return nil
 	}
 }
-
-var errInterrupted = errors.New("interrupted")

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+const createHelp = `Makes a fingerprint of one function from builds that have it under a name or at
+a known address. Several builds (other compilers, other levels of optimization)
+make it find the function in more programs. Builds that have the vendor's fix are
+given with --fixed: then the fixed function is recognized as such.`
+
+type createFlags struct {
+	function, out string
+	fixed         []string
+}
+
+func createCommand() *cobra.Command {
+	var f createFlags
+	c := &cobra.Command{
+		Use:   "create BINARY... -f FUNC",
+		Short: "Make a fingerprint of a function",
+		Long:  createHelp,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return &usageError{"pfp create takes one BINARY or more"}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if f.function == "" {
+				return &usageError{"pfp create needs -f FUNC: the function's name, or its address as 0x…"}
+			}
+			return f.run(c, args)
+		},
+	}
+	c.Flags().StringVarP(&f.function, "func", "f", "", "the `FUNC`tion: a name as people write it, or 0x and its link-time address")
+	c.Flags().StringVarP(&f.out, "output", "o", "", "write to this `FILE` (default FUNC.pf)")
+	c.Flags().StringArrayVar(&f.fixed, "fixed", nil, "a `BINARY` in which the function has the vendor's fix; repeatable")
+	return c
+}
+
+func (f *createFlags) run(c *cobra.Command, args []string) error {
+	var builds []fingerprint.Build
+	for i, path := range append(args, f.fixed...) {
+		b, err := buildOf(path, f.function)
+		if err != nil {
+			return err
+		}
+		b.Fixed = i >= len(args)
+		builds = append(builds, b)
+	}
+	fp, err := fingerprint.Create(f.function, builds)
+	if err != nil {
+		return err
+	}
+	out := f.out
+	if out == "" {
+		out = fileName(f.function) + ".pf"
+	}
+	data := fp.Encode()
+	if err := os.WriteFile(out, data, 0o644); err != nil {
+		return err
+	}
+	for _, r := range fp.References {
+		if r.Twins > 1 {
+			fmt.Fprintf(c.ErrOrStderr(), "pfp: note: %s has %d functions with exactly this code, which cannot be told apart\n", term.Escape(r.Label), r.Twins)
+		}
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%s: %s from %s, %d bytes\n", term.Escape(out), term.Escape(f.function), counted(len(builds), "build"), len(data))
+	return nil
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// fileName makes a file name of a function's name.
+func fileName(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '/' || r == 0 || r == ' ' {
+			return '_'
+		}
+		return r
+	}, s)
+}
+
+func buildOf(path, function string) (fingerprint.Build, error) {
+	b := fingerprint.Build{Label: filepath.Base(path)}
+	f, err := openELF(path)
+	if err != nil {
+		return b, err
+	}
+	defer f.close()
+	if b.At, err = locate.InFile(f.File, path, function); err != nil {
+		return b, err
+	}
+	if b.Module, err = fingerprint.Analyze(f.File); err != nil {
+		return b, fmt.Errorf("%s: %w", path, err)
+	}
+	return b, nil
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+const diffHelp = `Compares the functions of two builds of a program, which may be stripped: which
+have the same code, which were changed, added or removed. This is for reading
+what a vendor's update changed. A function that cannot be told from others is
+counted as unclear.`
+
+func diffCommand() *cobra.Command {
+	asJSON := false
+	c := &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Compare the functions of two builds",
+		Long:  diffHelp,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return &usageError{"pfp diff takes two programs, OLD and NEW"}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			var modules [2]*fingerprint.Module
+			for i, path := range args {
+				f, err := openELF(path)
+				if err != nil {
+					return err
+				}
+				defer f.close()
+				if modules[i], err = fingerprint.Analyze(f.File); err != nil {
+					return fmt.Errorf("%s: %w", path, err)
+				}
+			}
+			return printDiff(c.OutOrStdout(), fingerprint.Diff(modules[0], modules[1]), asJSON)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	return c
+}
+
+// change is a line of pfp diff --json.
+type change struct {
+	What  string   `json:"change"`
+	Old   string   `json:"old,omitempty"` // address
+	New   string   `json:"new,omitempty"`
+	Alike float64  `json:"similarity,omitempty"`
+	Names []string `json:"names,omitempty"`
+}
+
+func printDiff(w io.Writer, d fingerprint.Difference, asJSON bool) error {
+	if asJSON {
+		out := struct {
+			Same    int      `json:"same"`
+			Unclear int      `json:"unclear"`
+			Changes []change `json:"changes"`
+		}{d.Same, d.Unclear, []change{}}
+		for _, c := range d.Changes {
+			out.Changes = append(out.Changes, changeOf(c))
+		}
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(out)
+	}
+	t := (&term.Table{}).Right(3)
+	t.Row("CHANGE", "OLD", "NEW", "ALIKE", "NAME")
+	counts := map[string]int{}
+	for _, fc := range d.Changes {
+		c := changeOf(fc)
+		counts[c.What]++
+		alike := "-"
+		if c.Alike > 0 {
+			alike = fmt.Sprintf("%.0f %%", 100*c.Alike)
+		}
+		name := strings.Join(c.Names, " ")
+		t.Row(c.What, dash(c.Old), dash(c.New), alike, dash(term.Escape(name)))
+	}
+	if err := t.Write(w, ""); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d same, %d changed, %d added, %d removed, %d unclear\n", d.Same, counts["changed"], counts["added"], counts["removed"], d.Unclear)
+	return err
+}
+
+func changeOf(c fingerprint.Change) change {
+	out := change{What: c.What.String(), Alike: c.Similarity, Names: c.Names}
+	if c.Old != 0 {
+		out.Old = c.Old.String()
+	}
+	if c.New != 0 {
+		out.New = c.New.String()
+	}
+	return out
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/proc"
+	"github.com/patch-integration-engine/pie/internal/term"
+)
+
+const findHelp = `Looks for the function of a fingerprint in a program, in every program of a
+folder, or in all that a process maps.
+
+  AUTO     found: pie may guard it alone
+  CONFIRM  found, but a person should look at the evidence
+  HINT     something like it, not to be acted on
+  abstain  nothing that can be answered for
+
+Exit codes: 0 found (AUTO or CONFIRM), 5 a hint only, 6 abstained, 7 found with
+the vendor's fix.`
+
+// answer is what pfp find says about one file.
+type answer struct {
+	File      string   `json:"file"`
+	Tier      string   `json:"tier"`
+	Address   string   `json:"address,omitempty"` // hexadecimal, link time
+	Size      uint64   `json:"size,omitempty"`
+	Names     []string `json:"names,omitempty"`
+	Fixed     bool     `json:"fixed,omitempty"`
+	Undecided bool     `json:"fix_undecided,omitempty"`
+	Reference string   `json:"reference,omitempty"`
+	Score     float64  `json:"score"`
+	Margin    float64  `json:"margin"`
+	Alike     float64  `json:"similarity"`
+	Exact     bool     `json:"exact,omitempty"`
+	Evidence  []string `json:"evidence,omitempty"`
+	Why       []string `json:"why_not_higher,omitempty"`
+	Rivals    []rival  `json:"rivals,omitempty"`
+
+	tier fingerprint.Tier
+}
+
+type rival struct {
+	Address string   `json:"address"`
+	Names   []string `json:"names,omitempty"`
+	Alike   float64  `json:"similarity"`
+}
+
+func findCommand() *cobra.Command {
+	asJSON, pid := false, 0
+	c := &cobra.Command{
+		Use:   "find X.pf BINARY|FOLDER|--pid N",
+		Short: "Find a fingerprint's function in a program, or abstain",
+		Long:  findHelp,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 || len(args) == 1 == !c.Flags().Changed("pid") {
+				return &usageError{"pfp find takes a fingerprint, and a program, a folder or --pid N"}
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			fp, err := readFingerprint(args[0])
+			if err != nil {
+				return err
+			}
+			var found []answer
+			if c.Flags().Changed("pid") {
+				found, err = findInProcess(fp, pid)
+			} else {
+				found, err = findInFiles(fp, args[1:])
+			}
+			if err != nil {
+				return err
+			}
+			if err := printAnswers(c.OutOrStdout(), fp, found, asJSON); err != nil {
+				return err
+			}
+			return codeOf(found)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	c.Flags().IntVar(&pid, "pid", 0, "look in everything that process `N` maps")
+	return c
+}
+
+// outcome is an answer that is no error, told by the exit code.
+type outcome struct{ code int }
+
+func (o *outcome) Error() string { return fmt.Sprintf("exit code %d", o.code) }
+
+// codeOf is the exit code for the best answer, as an error; nil for found.
+func codeOf(found []answer) error {
+	best := answer{}
+	for _, a := range found {
+		if a.tier > best.tier || a.tier == best.tier && best.Fixed {
+			best = a
+		}
+	}
+	switch {
+	case best.tier < fingerprint.Hint:
+		return &outcome{exitAbstained}
+	case best.tier == fingerprint.Hint:
+		return &outcome{exitHint}
+	case best.Fixed:
+		return &outcome{exitFixed}
+	}
+	return nil
+}
+
+func findInFiles(fp *fingerprint.Fingerprint, paths []string) ([]answer, error) {
+	var out []answer
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			a, err := findInFile(fp, path)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, a)
+			continue
+		}
+		files, err := programsIn(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			// What is no program, or a broken one, is passed over in a folder.
+			if a, err := findInFile(fp, file); err == nil && a.tier > fingerprint.None {
+				out = append(out, a)
+			}
+		}
+	}
+	return out, nil
+}
+
+func findInFile(fp *fingerprint.Fingerprint, path string) (answer, error) {
+	f, err := openELF(path)
+	if err != nil {
+		return answer{}, err
+	}
+	defer f.close()
+	return findIn(fp, f.File, path)
+}
+
+func findIn(fp *fingerprint.Fingerprint, f *binfile.File, path string) (answer, error) {
+	m, err := fingerprint.Analyze(f)
+	if err != nil {
+		return answer{}, fmt.Errorf("%s: %w", path, err)
+	}
+	r := m.Find(fp)
+	a := answer{File: path, Tier: r.Tier.String(), tier: r.Tier, Fixed: r.Fixed, Undecided: r.Undecided, Size: r.Size, Names: r.Names,
+		Reference: r.Reference, Score: r.Score, Margin: r.Margin, Alike: r.Similarity, Exact: r.Exact, Evidence: r.Evidence, Why: r.Why}
+	if r.Tier > fingerprint.None {
+		a.Address = r.At.String()
+	}
+	for _, o := range r.Rivals {
+		a.Rivals = append(a.Rivals, rival{o.At.String(), o.Names, o.Similarity})
+	}
+	return a, nil
+}
+
+// findInProcess looks in every image of a process; those that cannot be read
+// are passed over, as pie does.
+func findInProcess(fp *fingerprint.Fingerprint, pid int) ([]answer, error) {
+	p, err := proc.Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	set, err := locate.Images(p)
+	if err != nil {
+		return nil, err
+	}
+	defer set.Close()
+	var out []answer
+	for _, im := range set.Images {
+		a, err := findIn(fp, im.File, im.Path)
+		if errors.Is(err, fingerprint.ErrNoFunctions) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if a.tier > fingerprint.None {
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+func printAnswers(w io.Writer, fp *fingerprint.Fingerprint, found []answer, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			Function string   `json:"function"`
+			Answers  []answer `json:"answers"`
+		}{fp.Function, append([]answer{}, found...)})
+	}
+	var b strings.Builder
+	if len(found) == 0 {
+		fmt.Fprintf(&b, "%s: not found [abstain]\n", fp.Function)
+	}
+	for i := range found {
+		found[i].describe(&b, fp)
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, term.Escape(strings.TrimSuffix(line, "\n"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *answer) describe(b *strings.Builder, fp *fingerprint.Fingerprint) {
+	one := func(s string) string { return strings.ReplaceAll(s, "\n", " ") }
+	switch {
+	case a.tier == fingerprint.None:
+		fmt.Fprintf(b, "%s: %s not found [abstain]\n", a.File, one(fp.Function))
+	default:
+		fmt.Fprintf(b, "%s: %s at %s, %d bytes [%s]\n", a.File, one(fp.Function), a.Address, a.Size, a.Tier)
+		if a.Fixed {
+			fmt.Fprintf(b, "  already fixed: it is the function of %s\n", one(a.Reference))
+		}
+		if len(a.Names) > 0 {
+			fmt.Fprintf(b, "  the file calls it %s\n", one(strings.Join(a.Names, " ")))
+		}
+		fmt.Fprintf(b, "  score %.0f, margin %.0f, %.0f %% alike\n", a.Score, a.Margin, 100*a.Alike)
+	}
+	for _, e := range a.Evidence {
+		fmt.Fprintf(b, "  + %s\n", one(e))
+	}
+	for _, e := range a.Why {
+		fmt.Fprintf(b, "  - %s\n", one(e))
+	}
+	if a.tier <= fingerprint.Hint {
+		fmt.Fprintf(b, "  what helps: a fingerprint with a build nearer to this one (compiler, optimization, version)\n")
+	}
+}
