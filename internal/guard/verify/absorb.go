@@ -7,6 +7,10 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 )
 
+// maxTaken is how many states a loop head takes as they are; then it widens also
+// when each new one replaces the one before, as the rounds of a loop can.
+const maxTaken = 64
+
 // absorb adds a state to what is known at p, unless it is implied already.
 func (a *analysis) absorb(p *point, s *state) {
 	a.steps += len(p.states) * s.slots() / 16 // comparing large states takes time
@@ -15,7 +19,7 @@ func (a *analysis) absorb(p *point, s *state) {
 			return
 		}
 	}
-	if len(p.states) < maxDisjuncts {
+	if p.taken++; len(p.states) < maxDisjuncts && (p.taken <= maxTaken || !a.order.isHead(p.pc)) {
 		a.keep(p, s)
 		return
 	}

@@ -36,6 +36,7 @@ type point struct {
 	pc     int
 	states []*state // what was found so far, none implied by another
 	queue  []*state // what arrived since
+	taken  int      // how many states arrived that were not implied
 	merges int      // how often states were combined
 	order  []int    // ranks of the calls around it, and its own
 }
