@@ -200,3 +200,46 @@ func TestHandlerForwards(t *testing.T) {
 		})
 	}
 }
+
+// TestTableBounds: a fault just before or behind a range is not the range's, and
+// is found among any number of others.
+func TestTableBounds(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		from  int64 // of the range's start, from the load
+		n     int64
+		more  int // ranges on either side
+		lands bool
+	}{
+		{"exact", 0, 0, 0, true},
+		{"ends at the load", -4, 4, 0, false},
+		{"starts behind its first byte", 1, 3, 0, false},
+		{"starts before it", -4, 5, 0, true},
+		{"one on either side", 0, 0, 1, true},
+		{"many on either side", 0, 0, 50, true},
+		{"many, and none for it", -4, 4, 50, false},
+	} {
+		m := newMachine(t)
+		m.installHandler(nil, oldDefault, 0)
+		l := m.layout()
+		code := compileUnit(t, guess{unit(t, readWord, 5, 9)}, Site{}, l)
+		m.place(code, l, ModeEnforce)
+		r := code.Faults[0]
+		load := r.Start
+		if c.n > 0 {
+			r.Start, r.End = load.Add(c.from), load.Add(c.from+c.n)
+		}
+		ranges := []FaultRange{r}
+		for i := range int64(c.more) {
+			before, after := load.Add(-16*(i+2)), load.Add(16*(i+2))
+			ranges = append(ranges, FaultRange{before, before + 4, before}, FaultRange{after, after + 4, after})
+		}
+		m.setTable(ranges)
+		in := filled(8)
+		in.GPR[amd64.RDI] = uint64(dataAt + 0x20000)
+		m.poke64(address.Addr(in.GPR[amd64.RSP]), uint64(m.returned))
+		if _, err := m.try(cmdCall, 0, l.Code, in); (err == nil) != c.lands {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
