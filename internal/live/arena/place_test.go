@@ -83,7 +83,7 @@ func TestAllotSharesTheDispatcher(t *testing.T) {
 // are never handed to another program, and a full arena says so.
 func TestAllotNeverOverlaps(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 30 {
+	for range 8 {
 		a := New(testBase, testInfo())
 		var live []int
 		for step := range 400 {
