@@ -204,3 +204,17 @@ func TestDirectivesWithoutEffect(t *testing.T) {
 		}
 	}
 }
+
+// Which words SetArg changes must be seen before anything is inlined.
+func TestSetArgOfAParameter(t *testing.T) {
+	src := prelude + "\n//pie:id X\n\n//pie:cap rewrite\n\nfunc set(c *libpie.Call, i int) { c.SetArg(i, 5) }\n\n" +
+		"//pie:guard exe=x func=f onfault=pass onfuel=pass\nfunc G(c *libpie.Call) libpie.Verdict { set(c, 1); c.SetArg(0, 1); return libpie.Rewrite() }\n"
+	files := map[string][]byte{"g.go": []byte(src)}
+	p, err := source.ParseFiles(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = Compile(p, files); err == nil || !strings.Contains(err.Error(), "g.go:6:43: the index of an argument that changes must be a constant from 0 to 5; write the number") {
+		t.Error(err)
+	}
+}

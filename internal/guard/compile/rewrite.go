@@ -68,7 +68,7 @@ func setArg(s *site) value {
 	switch {
 	case !s.mayRewrite:
 		s.fail("add //pie:cap rewrite to the file, which the operator will be shown", "the guard changes an argument without having asked for it")
-	case !i.isConst() || i.c < 0 || i.c >= registers:
+	case !i.isConst() || i.c < 0 || i.c >= registers || s.rewrites&(1<<i.c) == 0: // the last: a constant only after inlining
 		s.fail("write the number", "the index of an argument that changes must be a constant from 0 to %d", registers-1)
 	default:
 		s.setFrame(bpf.FrameResult+8*int32(i.c), s.word(2))
