@@ -41,7 +41,7 @@ func compile(p program, s Site, l Layout, try []pressure) (*Code, error) {
 		return nil, placeError(p.Unit(), -1, fmt.Sprintf("%d operations are more than the code region holds", n), ErrUnsupported)
 	}
 	conv := conventionOf(s.ABI)
-	if err := checkPlacement(p.Unit(), f, conv, l); err != nil {
+	if err := checkPlacement(p, f, conv, l); err != nil {
 		return nil, err
 	}
 	legalise(f)
@@ -77,29 +77,43 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 }
 
 // checkPlacement refuses what the calling convention or the target cannot give.
-func checkPlacement(u *bpf.Unit, f *function, conv *convention, l Layout) error {
+func checkPlacement(p program, f *function, conv *convention, l Layout) error {
 	for _, b := range f.blocks {
 		for _, v := range b.values {
-			if err := checkValue(u, v, conv, l); err != nil {
+			if err := checkValue(p.Unit(), v, conv, l); err != nil {
 				return err
 			}
 		}
 		if b.term != termExit {
 			continue
 		}
-		e, fail := b.exit, func(detail string, err error) error {
-			return placeError(u, b.insn, detail, err)
+		verdicts := p.Verdicts()
+		if b.exit.verdict.isConst() {
+			verdicts = []bpf.Verdict{verdictOf(b.exit.verdict)}
 		}
-		switch {
-		case len(e.words) > len(conv.results):
-			return fail("", ErrResult)
-		case e.xmm0 != nil && !conv.xmm0:
-			return fail("floating-point result under Go's ABIInternal", ErrResult)
-		case e.errno != nil && !l.Errno.Known:
-			return fail("", ErrErrno)
+		for _, v := range verdicts {
+			if detail, err := checkVerdict(v, conv, l); err != nil {
+				return placeError(p.Unit(), b.insn, detail, err)
+			}
 		}
 	}
 	return nil
+}
+
+// checkVerdict refuses a verdict that cannot be carried out.
+func checkVerdict(v bpf.Verdict, conv *convention, l Layout) (detail string, err error) {
+	words, xmm0, errno, _ := carried(v)
+	switch {
+	case v.Kind() == bpf.VerdictRewrite && words > len(conv.args):
+		return fmt.Sprintf("rewriting word %d", words-1), ErrArgument
+	case v.Kind() == bpf.VerdictReject && words > len(conv.results):
+		return "", ErrResult
+	case xmm0 && !conv.xmm0:
+		return "floating-point result under Go's ABIInternal", ErrResult
+	case errno && !l.Errno.Known:
+		return "", ErrErrno
+	}
+	return "", nil
 }
 
 func checkValue(u *bpf.Unit, v *value, conv *convention, l Layout) error {

@@ -178,6 +178,11 @@ func (x *trial) interpret(mem targetMemory) (bpf.Result, error) {
 // expected is how the call must end when the interpreter says want.
 func (x *trial) expected(want bpf.Result) (outcome int, after cpu) {
 	after = *x.in
+	for i, r := range conventionOf(x.s.ABI).args {
+		if want.Verdict.Rewrites()&(1<<i) != 0 {
+			after.GPR[r] = want.Words[i]
+		}
+	}
 	if want.Verdict.Kind() != bpf.VerdictReject {
 		return hasPassed, after
 	}
@@ -206,13 +211,16 @@ func (x *trial) differences(want bpf.Result) (wrong []string) {
 	results := conventionOf(x.s.ABI).results[:want.Verdict.Words()]
 	for i := range after.GPR {
 		r := amd64.Reg(i)
-		free := x.s.Free.Has(r) && (wantOutcome == hasPassed || !slices.Contains(results, r))
+		arg := slices.Index(conventionOf(x.s.ABI).args, r)
+		told := slices.Contains(results, r) || arg >= 0 && want.Verdict.Rewrites()&(1<<arg) != 0
+		free := x.s.Free.Has(r) && !told
 		check(fmt.Sprintf("%v (%#x, not %#x)", r, out.GPR[i], after.GPR[i]), free || out.GPR[i] == after.GPR[i])
 	}
 	check("ymm", out.YMM == after.YMM)
 	kept := int(x.in.GPR[amd64.RSP] - uint64(x.top))
 	check("stack above rsp", string(m.peek(x.top, len(x.above))[kept:]) == string(x.above[kept:]))
 	rejected := wantOutcome == hasReturned
+	acted := rejected || want.Verdict.Rewrites() != 0
 	if rejected && want.Verdict&bpf.VerdictErrno != 0 {
 		check("errno", binary.LittleEndian.Uint32(m.ask(cmdErrno, 0, 0)) == want.Errno)
 	}
@@ -221,7 +229,7 @@ func (x *trial) differences(want bpf.Result) (wrong []string) {
 		off  int
 		one  bool
 	}{
-		{"calls", CounterCalls, true}, {"rejects", CounterRejects, rejected}, {"faults", CounterFaults, want.Faulted},
+		{"calls", CounterCalls, true}, {"rejects", CounterRejects, acted}, {"faults", CounterFaults, want.Faulted},
 		{"fuel", CounterFuel, want.OutOfFuel}, {"logs", CounterLogs, want.Verdict.Kind() == bpf.VerdictLog},
 	} {
 		check(c.name, m.counter(x.l, c.off) == 1 == c.one)

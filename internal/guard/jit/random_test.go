@@ -65,7 +65,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 	}
 	g.body(size, 0)
 	g.leave()
-	u := &bpf.Unit{Name: "random", OnFault: len(g.insns)}
+	u := &bpf.Unit{Name: "random", OnFault: len(g.insns), Caps: bpf.CapRewrite}
 	g.landing(-77)
 	u.OnFuel = len(g.insns)
 	g.landing(-88)
@@ -102,6 +102,10 @@ func (g *generator) leave() {
 		)
 		return
 	}
+	if g.IntN(6) == 0 {
+		g.rewrite()
+		return
+	}
 	// One word mixes all registers, the other a few bytes of the stack.
 	r, s := g.reg(), g.reg()
 	for k := uint8(0); k < genRegs; k++ {
@@ -129,6 +133,26 @@ func (g *generator) leave() {
 	}
 	g.emit(
 		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(verdict)},
+		bpf.Insn{Op: bpf.OpEXIT},
+	)
+}
+
+// rewrite ends the guard with other arguments: any registers, or other arguments.
+func (g *generator) rewrite() {
+	n := len(conventionOf(g.abi).args)
+	mask := uint16(1 + g.IntN(1<<n-1))
+	for i := range n {
+		if mask&(1<<i) == 0 {
+			continue
+		}
+		r := g.reg()
+		if g.IntN(2) == 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R1, Off: int16(8 * g.IntN(n))})
+		}
+		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R1, Src: r, Off: bpf.FrameResult + 8*int16(i)})
+	}
+	g.emit(
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 0, Imm: int32(bpf.Rewrite(mask))},
 		bpf.Insn{Op: bpf.OpEXIT},
 	)
 }
