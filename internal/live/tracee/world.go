@@ -130,6 +130,14 @@ func (w *World) SetPC(tid int, pc address.Addr) error {
 	return nil
 }
 
+// Blocked returns the signals that a stopped thread blocks; ok is false when it
+// cannot be asked: it is asleep. A thread in a signal handler blocks at least that
+// signal, unless the handler was installed with SA_NODEFER.
+func (w *World) Blocked(tid int) (mask uint64, ok bool) {
+	errno := w.h.getSigMask(tid, &mask)
+	return mask, errno == 0
+}
+
 // Read fills b from the target's memory at addr.
 func (w *World) Read(b []byte, addr address.Addr) error { return w.memory.read(b, addr) }
 
