@@ -26,6 +26,10 @@ const (
 	// frameReach is how far above the stack pointer a signal frame is looked
 	// for, in bytes: an AVX-512 frame takes 3.5 KiB, the handler's own the rest.
 	frameReach = 16 << 10
+	// manyThreads is from how many threads on only the stacks of those are read
+	// that block some signal, as a thread in a handler does. Reading 1000 stacks
+	// would double the pause. A handler with SA_NODEFER escapes this.
+	manyThreads = 32
 	// frameCS is where cs is in a struct sigcontext, from rip on.
 	frameCS = 16
 	userCS  = 0x33
@@ -59,6 +63,11 @@ func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
 	}
 	threads := w.Threads()
 	for i := range threads {
+		if len(threads) > manyThreads {
+			if mask, ok := w.Blocked(threads[i].Tid); ok && mask == 0 {
+				continue
+			}
+		}
 		if f.returns(w, threads[i].SP, ranges) {
 			return true
 		}
