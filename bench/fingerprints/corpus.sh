@@ -26,12 +26,12 @@ unpack() {
 # patch NAME PACKAGE FILE: every version apt offers, oldest first.
 patch() {
 	local n=0 version
-	for version in $(apt-cache madison "$2" | awk '{print $3}' | sort -uV); do
+	for version in $(apt-cache madison "$2" | awk '/Packages/ {print $3}' | sort -uV); do
 		n=$((n + 1))
 		[ ! -e "$corpus/patch/$1/$n" ] || continue
 		unpack "$2=$version" "$corpus/debs/$2-$version"
 		mkdir -p "$corpus/patch/$1"
-		cp "$corpus/debs/$2-$version"/$3 "$corpus/patch/$1/$n"
+		find "$corpus/debs/$2-$version" -type f -name "$3" -exec cp {} "$corpus/patch/$1/$n" \;
 		rm -rf "${corpus:?}/debs/$2-$version"
 	done
 }
@@ -75,14 +75,14 @@ build_nginx() {
 	(cd "$tree" && quietly ./configure --with-http_mp4_module --with-threads --with-cc="$*" --with-cc-opt="-g -$level -w" && quietly make -j2 && cp objs/nginx "$out")
 }
 
-patch xml2 libxml2 'usr/lib/*/libxml2.so.2.*'
-patch expat libexpat1 'usr/lib/*/libexpat.so.1.*'
-patch curl libcurl4 'usr/lib/*/libcurl.so.4.*'
-patch ssl libssl3 'usr/lib/*/libssl.so.3'
-patch crypto libssl3 'usr/lib/*/libcrypto.so.3'
-patch glib libglib2.0-0 'usr/lib/*/libglib-2.0.so.0.*'
-patch gnutls libgnutls30 'usr/lib/*/libgnutls.so.30.*'
-patch postgres postgresql-15 usr/lib/postgresql/15/bin/postgres
+patch xml2 libxml2 'libxml2.so.2.*'
+patch expat libexpat1 'libexpat.so.1.*'
+patch curl libcurl4 'libcurl.so.4.*'
+patch ssl libssl3 libssl.so.3
+patch crypto libssl3 libcrypto.so.3
+patch glib libglib2.0-0 'libglib-2.0.so.0.*'
+patch gnutls libgnutls30 'libgnutls.so.30.*'
+patch postgres postgresql-15 postgres
 
 compilers
 clang=(env "LD_LIBRARY_PATH=$tools/usr/lib/x86_64-linux-gnu:$tools/usr/lib/llvm-14/lib" "$tools/usr/bin/clang-14")

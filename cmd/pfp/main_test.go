@@ -26,10 +26,17 @@ func TestScripts(t *testing.T) {
 	for name, args := range map[string][]string{
 		"small": {"-O1"}, "stripped": {"-O1", "-s"},
 	} {
-		cmd := exec.Command("gcc", append(args, "-o", filepath.Join(dir, name), source)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v (is gcc installed? scripts/setup installs it)\n%s", cmd, err, out)
-		}
+		gcc(t, append(args, "-o", filepath.Join(dir, name), source)...)
+	}
+	shop, err := filepath.Abs("../../internal/find/fingerprint/testdata/shop.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, args := range map[string][]string{
+		"shop": {"-O2"}, "shop_stripped": {"-O2", "-s", "-no-pie"}, "shop_fixed": {"-O2", "-DFIXED"}, "shop_fixed_stripped": {"-O2", "-DFIXED", "-s", "-no-pie"},
+		"shop_gone": {"-O2", "-DGONE", "-s"}, "shop_twins": {"-O2", "-fno-ipa-icf"},
+	} {
+		gcc(t, append(args, "-o", filepath.Join(dir, name), shop)...)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -39,6 +46,14 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"poke": poke},
 	})
+}
+
+func gcc(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command("gcc", args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v (is gcc installed? scripts/setup installs it)\n%s", cmd, err, out)
+	}
 }
 
 // poke FROM TO OFFSET BYTE copies a file and changes one byte of it.

@@ -21,6 +21,9 @@ const (
 	// least so many nats, and a share of the score.
 	marginLeast = 10
 	marginShare = .3
+	// longExact is how many instructions must be the same one by one to count
+	// without most of the functions around.
+	longExact = 60
 	// sizeRatio is the smaller of two functions' instructions by the larger's.
 	sizeRatio = .6
 )
@@ -80,7 +83,7 @@ func boolCompare(a, b bool) int {
 
 // lower caps the tier and says why.
 func (v *verdict) lower(to Tier, why string) {
-	if v.tier > to {
+	if v.tier >= to {
 		v.tier = to
 		v.why = append(v.why, why)
 	}
@@ -100,7 +103,7 @@ func (s *search) judge(r int) verdict {
 			exactTwins++
 		}
 	}
-	if top.exact && exactTwins == 1 && ref.Twins == 1 && ref.Target.Insns >= autoInsns && s.sameReferents(ref, top.fn) && top.score >= autoScore {
+	if top.exact && exactTwins == 1 && ref.Twins == 1 && ref.Target.Insns >= autoInsns && s.sameReferents(ref, top.fn) {
 		v.tier = Auto
 		needed = marginLeast / 2
 	}
@@ -111,7 +114,9 @@ func (s *search) judge(r int) verdict {
 		v.lower(Confirm, fmt.Sprintf("a function of %d instructions is never taken without asking", ref.Target.Insns))
 	}
 	switch {
-	case v.margin < needed/2:
+	case v.margin < 0:
+		v.lower(None, "another function fits better")
+	case v.margin < needed/2, v.margin < needed && top.similarity < autoSimilarity:
 		v.lower(Hint, "another function fits about as well")
 	case v.margin < needed:
 		v.lower(Confirm, "another function fits nearly as well")
@@ -130,7 +135,7 @@ func tierOf(m *match) Tier {
 		return Auto
 	case m.similarity >= confirmSimilarity && m.score >= confirmScore:
 		return Confirm
-	case m.similarity >= hintSimilarity && m.score >= hintScore:
+	case m.similarity >= hintSimilarity && m.score >= hintScore, m.exact:
 		return Hint
 	}
 	return None
@@ -189,10 +194,33 @@ func (s *search) gates(v *verdict, ref *Reference) {
 	if !b.whole {
 		v.lower(Hint, "not all of its code could be decoded")
 	}
-	if n := v.top.found + v.top.missed; n >= 2 && 2*v.top.found < n {
-		v.lower(Confirm, fmt.Sprintf("only %d of %d functions around it are like those around the reference", v.top.found, n))
+	n := v.top.found + v.top.missed
+	// The same code, and much of it, needs less from around it: when other
+	// options of the compiler changed the functions around, it stayed.
+	long := v.top.exact && b.insns >= longExact && v.top.found > 0
+	if n > 0 && 2*v.top.found < n && !long {
+		to := Hint
+		if v.top.similarity >= autoSimilarity {
+			to = Confirm
+		}
+		v.lower(to, fmt.Sprintf("only %d of %d functions around it are like those around the reference", v.top.found, n))
 	}
+	s.calledAlike(v, ref)
 	s.absorbed(v, ref)
+}
+
+// calledAlike compares who calls. A caller with the target inlined can be as
+// good as equal to the target, and gives itself away by its own callers.
+func (s *search) calledAlike(v *verdict, ref *Reference) {
+	called := len(s.m.called[v.top.fn])
+	switch {
+	case called == 0 && len(ref.Callers) > 0:
+		v.lower(Confirm, "nothing calls it, and the reference is called")
+	case called > 0 && len(ref.Callers) == 0:
+		v.lower(Confirm, "it is called, and nothing calls the reference")
+	case called > 0 && v.top.callers == 0 && !v.top.exact:
+		v.lower(Confirm, "none of its callers is like one of the reference's")
+	}
 }
 
 // absorbed refuses a function that looks like a caller of the target with the

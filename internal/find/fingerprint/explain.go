@@ -56,6 +56,9 @@ func (s *search) finding(v *verdict) Finding {
 		o := &s.m.funcs[r.fn]
 		f.Rivals = append(f.Rivals, Rival{o.at, o.names, r.similarity, r.score})
 	}
+	if f.Tier == Hint && len(f.Why) == 0 {
+		f.Why = append(f.Why, fmt.Sprintf("the evidence is %.0f nats for code %.0f %% alike, and %d for %.0f %% are needed", f.Score, 100*f.Similarity, confirmScore, 100*confirmSimilarity))
+	}
 	if f.Tier == Confirm && len(f.Why) == 0 {
 		f.Why = append(f.Why, fmt.Sprintf("its code is %.0f %% like the reference, and %.0f %% is needed to go without asking", 100*f.Similarity, 100*autoSimilarity))
 	}

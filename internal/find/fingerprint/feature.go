@@ -92,3 +92,8 @@ func magnitude(n int) uint64 {
 	}
 	return 1 + uint64(math.Log(float64(n))/math.Log(1.5))
 }
+
+func (k Kind) String() string {
+	names := [...]string{"none", "text", "reference", "constant", "number", "field", "operations", "shape", "callee's text", "callee's reference", "caller's text", "caller's reference"}
+	return names[k%kindEnd]
+}

@@ -68,6 +68,7 @@ type match struct {
 	similarity, score float64
 	exact             bool
 	found, missed     int // of the functions around
+	callers           int // of found
 }
 
 const (
@@ -218,7 +219,7 @@ func (s *search) score(c *match) {
 	c.score = s.against(&ref.Target, c.fn, context)
 	found, missed := s.agreement(ref.Callees, s.m.calls[c.fn])
 	more, less := s.agreement(ref.Callers, s.m.called[c.fn])
-	c.found, c.missed = found+more, missed+less
+	c.found, c.missed, c.callers = found+more, missed+less, more
 	c.score += min(2*float64(c.found), 16) - min(float64(c.missed), 8)
 }
 

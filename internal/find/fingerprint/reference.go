@@ -130,7 +130,7 @@ func (m *Module) samples(which []int32) []Sample {
 
 func (m *Module) sample(i int, context bool) Sample {
 	b := m.body(i)
-	s := Sample{Size: m.funcs[i].size, Insns: b.insns, Exact: b.exact, Features: m.rate(b.features)}
+	s := Sample{Size: min(m.funcs[i].size, maxFunctionSize), Insns: b.insns, Exact: b.exact, Features: m.rate(b.features)}
 	if len(m.funcs[i].names) > 0 {
 		s.Name = m.funcs[i].names[0]
 	}
@@ -207,5 +207,17 @@ func (w *whole) alike(m *Module, i, n int) []int {
 	for _, a := range all[:min(n, len(all))] {
 		out = append(out, a.j)
 	}
+	return out
+}
+
+// TextsOf returns the texts of one kind that the targets refer to, sorted.
+func (fp *Fingerprint) TextsOf(k Kind) []string {
+	var out []string
+	for f, s := range fp.Texts {
+		if f.Kind() == k {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
 	return out
 }
