@@ -11,6 +11,8 @@
 //   - On reject, Site.Undo brings rsp and the callee-saved registers back to
 //     the function's entry, results are set and the block returns to the caller.
 //     Registers other than results and Site.Free are as at the block's entry.
+//   - On rewrite, the argument registers that the verdict names change, and
+//     otherwise what is said of pass holds.
 //   - Nothing is kept outside registers and the thread's own stack, so that the
 //     block may be re-entered by a signal handler or recursion at any instruction.
 //   - rsp never changes between the prologue and the epilogue where a read can

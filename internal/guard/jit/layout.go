@@ -16,7 +16,8 @@ const (
 	// ControlTrialEnd is a u64 TSC value at which a trial ends; 0 for no trial.
 	ControlTrialEnd = 8
 	// ControlMaxReject is a u32: rejects per 65,536 calls above which a trial
-	// trips; 0 for no limit.
+	// trips; 0 for no limit. The counters are shared: a hostile process among
+	// those that share them can make a trial trip early, never last longer.
 	ControlMaxReject = 16
 	// ControlCalls0 and ControlRejects0 are u64 sums when the
 	// trial began: the share is of what came since.
