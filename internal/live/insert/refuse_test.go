@@ -176,12 +176,12 @@ func TestGoneProcess(t *testing.T) {
 // when it stays there nothing is changed.
 func TestSignalFrameInSite(t *testing.T) {
 	tests := []struct {
-		hold string // ms
-		busy bool
-	}{{"300", false}, {"60000", true}}
+		hold, idle string // ms, threads
+		busy       bool
+	}{{"300", "0", false}, {"60000", "0", true}, {"60000", "64", true}}
 	for _, tt := range tests {
-		t.Run(tt.hold, func(t *testing.T) {
-			v := startVictim(t, "1", "0", "0", "0", "2", tt.hold)
+		t.Run(tt.hold+" ms among "+tt.idle, func(t *testing.T) {
+			v := startVictim(t, "1", "0", "0", tt.idle, "2", tt.hold)
 			time.Sleep(50 * time.Millisecond) // the handler has begun
 			tr := newTracer(t)
 			start := time.Now()
