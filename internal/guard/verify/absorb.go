@@ -5,11 +5,12 @@ import (
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
 )
 
 // maxTaken is how many states a loop head takes as they are; then it widens also
 // when each new one replaces the one before, as the rounds of a loop can.
-const maxTaken = 64
+const maxTaken = 32
 
 // absorb adds a state to what is known at p, unless it is implied already.
 func (a *analysis) absorb(p *point, s *state) {
@@ -27,8 +28,9 @@ func (a *analysis) absorb(p *point, s *state) {
 	old := p.states[at]
 	p.states = slices.Delete(p.states, at, at+1)
 	a.kept -= old.size()
-	p.merges++
-	a.keep(p, a.joinStates(old, s, a.combinerAt(p)))
+	joined := a.joinStates(old, s, a.combiner(p, old))
+	joined.merges = old.merges + 1
+	a.keep(p, joined)
 }
 
 // keep adds a state and drops those that it implies.
@@ -44,18 +46,24 @@ func (a *analysis) keep(p *point, s *state) {
 	a.kept += s.size()
 }
 
-// Widening at a loop head goes in steps: first to the next threshold; when that
-// has not settled, what moves can be anything.
-const maxWidenings = 24
+// Widening a state at a loop head goes in steps. At first what moves goes on to
+// the next threshold; then a bound that moves is given up, and last the number
+// whose bound it is.
+const (
+	maxToThreshold = 8
+	maxToInfinity  = 12
+)
 
-// combinerAt chooses how numbers are combined at p. Only loop heads need to
-// widen for the analysis to end.
-func (a *analysis) combinerAt(p *point) combiner {
+// combiner chooses how numbers of old are combined with others at p. Only loop
+// heads need to widen for the analysis to end.
+func (a *analysis) combiner(p *point, old *state) combiner {
 	switch {
-	case !a.order.isHead(p.pc) && p.merges < maxWidenings:
+	case !a.order.isHead(p.pc):
 		return value.join
-	case p.merges < maxWidenings:
+	case old.merges < maxToThreshold:
 		return func(v, w value) value { return v.widen(w, &a.thresholds) }
+	case old.merges < maxToInfinity:
+		return func(v, w value) value { return v.widen(w, &scalar.Thresholds{}) }
 	}
 	return value.surrender
 }

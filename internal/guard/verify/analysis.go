@@ -37,7 +37,6 @@ type point struct {
 	states []*state // what was found so far, none implied by another
 	queue  []*state // what arrived since
 	taken  int      // how many states arrived that were not implied
-	merges int      // how often states were combined
 	order  []int    // ranks of the calls around it, and its own
 }
 

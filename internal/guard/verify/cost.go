@@ -26,7 +26,7 @@ const (
 // that pay, and inside, where it multiplies.
 const (
 	nsFree       = 20_000.0
-	nsFreeInside = 100.0
+	nsFreeInside = 5.0
 )
 
 // A price is the worst case of a piece of code without the rounds that fuel

@@ -26,6 +26,7 @@ type state struct {
 	saved  [][4]value
 	words  *[frameWords]value // nil: nothing known yet; shared, replaced when it changes
 	stored uint16             // what the frame was given: bits storedXMM0, …
+	merges int                // how often it was combined with others to be what it is
 }
 
 // Bits of state.stored; bit n is result word n.
@@ -47,7 +48,7 @@ func (s *state) depth() int { return len(s.stacks) - 1 }
 
 func (s *state) clone() *state {
 	c := *s
-	s.owned, c.owned = 0, 0
+	s.owned, c.owned, c.merges = 0, 0, 0
 	c.stacks = slices.Clone(s.stacks)
 	c.saved = slices.Clone(s.saved)
 	return &c
