@@ -114,16 +114,6 @@ func (s *server) alive() bool {
 	}
 }
 
-// waitDeath reports whether the server ends within d.
-func (s *server) waitDeath(d time.Duration) bool {
-	select {
-	case <-s.done:
-		return true
-	case <-time.After(d):
-		return false
-	}
-}
-
 // family is the server's process and its children, sorted.
 func (s *server) family() []int {
 	pids := []int{s.pid()}
