@@ -48,8 +48,11 @@ type Options struct {
 	Trial     time.Duration // the guard stops rejecting after it; 0 for no trial
 	MaxReject float64       // share of calls, 0–1, above which a trial ends; 0 for none
 	Partial   bool          // guard although some copies of the function stay uncovered
-	Build     string        // of pie, recorded in the process
-	Progress  func(string)  // told what is being done; may be nil
+	// AcceptMatch guards a function that a fingerprint found without being sure:
+	// somebody has looked at the evidence.
+	AcceptMatch bool
+	Build       string       // of pie, recorded in the process
+	Progress    func(string) // told what is being done; may be nil
 }
 
 // ProcessState says what a verb found or left in one process.

@@ -69,7 +69,7 @@ func resolve(p *process, w *tracee.Process, pp *Prepatch, o Options, space *aren
 // add resolves guard i and appends it, once for each place its function is at.
 func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, o Options) error {
 	g, prog := pp.compiled.Guards[i], pp.programs[i]
-	found, err := r.images.Find(locate.Query{Exe: g.Exe, Lib: g.Lib, Func: g.Func})
+	found, err := r.find(pp, g.Guard, o)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/guard/compile"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
@@ -22,8 +23,9 @@ type Prepatch struct {
 	Refs    []string
 	Guards  []GuardInfo
 
-	compiled *compile.Prepatch
-	programs []*verify.Program // by guard
+	compiled     *compile.Prepatch
+	programs     []*verify.Program                   // by guard
+	fingerprints map[string]*fingerprint.Fingerprint // by the name guards give them
 }
 
 // GuardInfo is what the operator is shown of one guard.

@@ -26,6 +26,8 @@ const (
 	CodeCopies       Code = "function_copies"   // copies of the function would stay unguarded
 	CodeSeccomp      Code = "seccomp"           // a filter may kill the program for what the guard does
 	CodeMirror       Code = "struct_differs"    // debug information lays a struct out otherwise than the guard
+	CodeNoMatch      Code = "match_missing"     // the fingerprint finds nothing that could be answered for
+	CodeUnsure       Code = "match_unconfirmed" // the fingerprint finds one that a person has to look at
 	CodeFixed        Code = "already_fixed"     // the build has the vendor's fix
 	CodeCompile      Code = "prepatch_compile"  // the prepatch is not in the guard subset
 	CodeVerify       Code = "prepatch_unproven" // the verifier could not prove the guard safe

@@ -25,6 +25,7 @@ type insertFlags struct {
 	maxReject   string
 	partial     bool
 	fingerprint string
+	acceptMatch bool
 	line        oneLine
 }
 
@@ -35,11 +36,12 @@ func (f *insertFlags) register(c *cobra.Command) {
 	c.Flags().DurationVar(&f.trial, "trial", -1, "stop rejecting after this `TIME` unless kept; 0 for no trial (default 10m on a terminal)")
 	c.Flags().StringVar(&f.maxReject, "max-reject", "", "end the trial when more than this `SHARE` of calls is rejected, such as 1%")
 	c.Flags().BoolVar(&f.partial, "partial", false, "guard although some copies of the function stay uncovered")
-	c.Flags().StringVar(&f.fingerprint, "fingerprint", "", "find the function by this fingerprint `FILE`")
+	c.Flags().StringVar(&f.fingerprint, "fingerprint", "", "find the function by this fingerprint `FILE`, where it has no name")
+	c.Flags().BoolVar(&f.acceptMatch, "accept-match", false, "guard what a fingerprint found without being sure; look at pie plan first")
 }
 
 func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
-	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, Trial: f.trial, Build: version, Progress: a.progress.Step}
+	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, AcceptMatch: f.acceptMatch, Trial: f.trial, Build: version, Progress: a.progress.Step}
 	if f.audit {
 		o.Mode = pie.ModeAudit
 	}
@@ -58,10 +60,6 @@ func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
 	}
 	if o.MaxReject = share; share > 0 && o.Trial == 0 {
 		return o, usage(c, "--max-reject ends a trial, and there is none: add --trial 10m")
-	}
-	if f.fingerprint != "" {
-		return o, &pie.Refusal{Code: pie.CodeUnsupported, Msg: "this version of pie finds functions by symbol, not by fingerprint",
-			Instead: "leave --fingerprint out; pie plan tells whether the function is found"}
 	}
 	return o, nil
 }
@@ -90,6 +88,9 @@ func parseShare(s string) (float64, error) {
 func (f *insertFlags) resolve(a *app, c *cobra.Command, args []string) (*pie.Prepatch, pie.Select, error) {
 	p, ref, err := f.load(a, c, args)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.useFingerprints(p, ref); err != nil {
 		return nil, nil, err
 	}
 	sel, err := a.selectForInsert(c, &f.target, p, ref)

@@ -221,3 +221,8 @@ func (fp *Fingerprint) TextsOf(k Kind) []string {
 	slices.Sort(out)
 	return out
 }
+
+// KnowsFix tells whether one of the builds has the vendor's fix.
+func (fp *Fingerprint) KnowsFix() bool {
+	return slices.ContainsFunc(fp.References, func(r Reference) bool { return r.Fixed })
+}
