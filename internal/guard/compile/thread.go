@@ -35,19 +35,8 @@ func threadJumps(blocks []*block) {
 // skipBranch lets b, which jumps to at, go on where the branch that at leads to
 // will go, and reports whether it could tell.
 func skipBranch(b, at *block) bool {
-	var moves []insn
-	for range maxMoves { // of empty blocks there may be a ring
-		for _, i := range at.insns {
-			if moves = append(moves, i); i.op != opMov || len(moves) > maxMoves {
-				return false
-			}
-		}
-		if at.end != endJump {
-			break
-		}
-		at = at.to[0]
-	}
-	if at.end != endBranch || !at.b.isConst() {
+	moves, at := movesToBranch(at)
+	if at == nil || !at.b.isConst() {
 		return false
 	}
 	value, known := movedTo(at.a, moves, b.insns)
@@ -59,6 +48,28 @@ func skipBranch(b, at *block) bool {
 		b.to[0] = at.to[0]
 	}
 	return true
+}
+
+// movesToBranch follows at to the first block that branches, and returns that
+// and all moves up to its branch; no block if there is anything else on the way.
+func movesToBranch(at *block) ([]insn, *block) {
+	var moves []insn
+	for range 2 * maxMoves { // of empty blocks there may be a ring
+		for _, i := range at.insns {
+			if moves = append(moves, i); i.op != opMov || len(moves) > maxMoves {
+				return nil, nil
+			}
+		}
+		switch at.end {
+		case endBranch:
+			return moves, at
+		case endJump:
+			at = at.to[0]
+		default:
+			return nil, nil
+		}
+	}
+	return nil, nil
 }
 
 // movedTo returns what o holds after the instructions of earlier and then of

@@ -251,3 +251,25 @@ func Panics(c *libpie.Call, a int32) libpie.Verdict {
 	}
 	return libpie.Reject(a)
 }
+
+func pick(cond bool, x, y uint32) uint32 {
+	if cond {
+		return x
+	}
+	return y
+}
+
+// Threaded computes between a condition and its use: a jump that knows the
+// condition must not miss that.
+//
+//pie:guard exe=x func=f onfault=reject:-77 onfuel=reject:-78
+func Threaded(c *libpie.Call, a uint32, b, d int8, e int64) libpie.Verdict {
+	x := a
+	for range 3 {
+		x = pick(x < x>>(a&63) || b <= b && e >= int64(d), -x, x)
+		if x == 44 {
+			break
+		}
+	}
+	return libpie.Reject(x)
+}
