@@ -97,6 +97,9 @@ func statusOf(pid int) (ProcessStatus, error) {
 	for _, in := range found {
 		out.Prepatches = append(out.Prepatches, describePrepatch(in))
 	}
+	if st, err := p.read.Status(); err == nil && out.Problem == "" {
+		out.Problem = observe.TableProblem(st, found)
+	}
 	return out, nil
 }
 

@@ -223,3 +223,27 @@ func FuzzProcess(f *testing.F) {
 		Events(m, Cursor{})
 	})
 }
+
+func TestTableProblem(t *testing.T) {
+	const segv, bus = 1 << 10, 1 << 6
+	in := func(m jit.FaultMode, s SiteState) []Prepatch {
+		return []Prepatch{{Guards: []Guard{{FaultMode: m, SiteState: s}}}}
+	}
+	tests := []struct {
+		name  string
+		st    proc.Status
+		found []Prepatch
+		bad   bool
+	}{
+		{"caught", proc.Status{SigCgt: segv | bus}, in(jit.Table, SiteIn), false},
+		{"given up", proc.Status{SigCgt: bus}, in(jit.Table, SiteIn), true},
+		{"blocked", proc.Status{SigCgt: segv | bus, SigBlk: bus}, in(jit.Table, SiteIn), true},
+		{"another mode", proc.Status{}, in(jit.Copy, SiteIn), false},
+		{"out", proc.Status{}, in(jit.Table, SiteOut), false},
+	}
+	for _, tt := range tests {
+		if got := TableProblem(tt.st, tt.found); (got != "") != tt.bad {
+			t.Errorf("%s: %q", tt.name, got)
+		}
+	}
+}
