@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -75,9 +74,8 @@ func (a *app) printFollowed(events []pie.Event, lost uint64) error {
 	if !a.json {
 		return a.printEvents(events, lost)
 	}
-	enc := json.NewEncoder(a.out)
 	for _, e := range events {
-		if err := enc.Encode(e); err != nil {
+		if err := a.printJSONLine(e); err != nil {
 			return err
 		}
 	}

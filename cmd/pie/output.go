@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/term"
@@ -107,12 +110,38 @@ func (a *app) printFailure(word string, err error) {
 	fmt.Fprintf(a.err, "%s %s\n", style.Bad(word+":"), term.Escape(err.Error()))
 }
 
-// printJSON writes one JSON value and a newline. encoding/json escapes control
-// characters, and escapeLine the C1 ones and bidirectional marks it leaves.
-func (a *app) printJSON(v any) error { return writeJSON(a.out, v) }
+// printJSON writes one JSON value, indented, and a newline.
+func (a *app) printJSON(v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return writeJSON(a.out, b, err)
+}
 
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+// printJSONLine writes one JSON value on one line.
+func (a *app) printJSONLine(v any) error {
+	b, err := json.Marshal(v)
+	return writeJSON(a.out, b, err)
+}
+
+// writeJSON writes encoded JSON. encoding/json escapes what ASCII has of control
+// characters; here the rest of what a terminal may act on becomes \uXXXX too,
+// which only strings can contain.
+func writeJSON(w io.Writer, encoded []byte, err error) error {
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	for _, r := range string(encoded) {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, "\\u%04x\\u%04x", high, low)
+		default:
+			fmt.Fprintf(&b, "\\u%04x", r)
+		}
+	}
+	b.WriteByte('\n')
+	_, err = io.WriteString(w, b.String())
+	return err
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/patch-integration-engine/pie"
 )
@@ -67,5 +70,24 @@ func TestRefusalsCannotBeForged(t *testing.T) {
 `
 	if errs.String() != want || out.Len() > 0 {
 		t.Errorf("got\n%swant\n%s", errs.String(), want)
+	}
+}
+
+// JSON says the same as before, and nothing a terminal acts on.
+func TestJSONIsHarmless(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{out: &out}
+	want := "a\x1b[2J \u009b31m \u202e \U000e0001 größe \n <&>"
+	if err := a.printJSONLine(map[string]string{"exe": want}); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range strings.TrimSuffix(out.String(), "\n") {
+		if !unicode.IsPrint(r) {
+			t.Errorf("%U reaches the terminal", r)
+		}
+	}
+	var back map[string]string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back["exe"] != want {
+		t.Errorf("%q, %v; want %q", back["exe"], err, want)
 	}
 }
