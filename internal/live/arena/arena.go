@@ -214,6 +214,28 @@ func (a *Arena) Release(i int, clean bool) {
 	a.Slots[g.Dispatcher].State = state
 }
 
+// Quarantined reports whether some slot waits for threads to leave it.
+func (a *Arena) Quarantined() bool {
+	for _, s := range a.Slots {
+		if s.State == SlotQuarantined || s.State == SlotReused {
+			return true
+		}
+	}
+	return false
+}
+
+// EndQuarantine notes that no thread is in the arena's code.
+func (a *Arena) EndQuarantine() {
+	for i := range a.Slots {
+		switch s := &a.Slots[i]; s.State {
+		case SlotQuarantined:
+			s.State = SlotFree
+		case SlotReused:
+			s.State = SlotUsed
+		}
+	}
+}
+
 // Abandon frees what a pie that died while preparing has left: guard i's
 // record, which no site ever led to.
 func (a *Arena) Abandon(i int) {

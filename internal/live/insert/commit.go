@@ -66,18 +66,39 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 		c.quiet = append(c.quiet, a.SlotRange(a.Handler.Slot))
 	}
 	in.setState(arena.In)
-	c.done = changes(in.arenas)
-	c.doneSeen = c.done
+	c.doneSeen = changes(in.arenas)
+	c.done = changes(endQuarantines(in.arenas))
+	for _, a := range in.arenas {
+		if a.Quarantined() {
+			c.watch = append(c.watch, a.Code())
+		}
+	}
 	stop, err := c.run(ctx, in.t, in.p)
 	if err != nil {
 		in.setState(arena.Prepared)
 		return stop, err
+	}
+	if !c.seen {
+		for _, a := range in.arenas {
+			a.EndQuarantine()
+		}
 	}
 	wrote(in.arenas)
 	if c.recorded != nil {
 		return stop, fmt.Errorf("pid %d: guarded, but not recorded so: %w: %w", in.p.Pid(), ErrUnproven, c.recorded)
 	}
 	return stop, nil
+}
+
+// endQuarantines returns models of the arenas as they are when no thread is in
+// their code.
+func endQuarantines(arenas []*arena.Arena) []*arena.Arena {
+	out := make([]*arena.Arena, len(arenas))
+	for i, a := range arenas {
+		out[i] = a.Clone()
+		out[i].EndQuarantine()
+	}
+	return out
 }
 
 // setState sets the state of the insertion's records in the model.

@@ -82,6 +82,34 @@ func TestSeveralOnOneSite(t *testing.T) {
 	}
 }
 
+// Ever new programs come and go on a busy function. Threads are in the removed
+// ones now and then, and still the arena does not fill up.
+func TestManyPrograms(t *testing.T) {
+	v := startVictim(t, "3", "0", "200")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	busy := 0
+	for i := range 150 {
+		pp, err := tryMade(v.p, "Q-1", kind{byte(i), rejectNegative}, v.exe)
+		if err != nil {
+			t.Fatalf("program %d, %d were busy: %v", i, busy, err)
+		}
+		if _, err := insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeEnforce}); err != nil {
+			t.Fatalf("program %d: %v", i, err)
+		}
+		r, err := Remove(ctx, tr, v.p, "Q-1", nil)
+		if err != nil {
+			t.Fatalf("program %d: %v", i, err)
+		}
+		if r.Busy {
+			busy++
+		}
+	}
+	v.quiet(t)
+	textEqualsFile(t, v.p)
+	t.Logf("%d of 150 were busy", busy)
+}
+
 // An arena that other programs have filled says so and stays whole.
 func TestFullArena(t *testing.T) {
 	v := startVictim(t, "1")

@@ -307,6 +307,9 @@ func (r *removal) freed(clean bool) []*arena.Arena {
 				out[k].Prepatches[pp].State = arena.Free
 			}
 		}
+		if clean {
+			out[k].EndQuarantine()
+		}
 	}
 	return out
 }
