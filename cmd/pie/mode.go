@@ -13,6 +13,9 @@ import (
 type idFlags struct {
 	target targetFlags
 	every  bool
+	// idless is set for off: without an ID it stops everything, because who needs
+	// it is in a hurry.
+	idless bool
 }
 
 func (f *idFlags) register(c *cobra.Command) {
@@ -29,6 +32,8 @@ func (f *idFlags) id(c *cobra.Command, args []string) (string, error) {
 		return "", usage(c, "--every-prepatch needs a TARGET, such as --pid N or --host")
 	case f.every:
 		return pie.AnyID, nil
+	case len(args) == 0 && f.idless:
+		return pie.AnyID, nil
 	case len(args) == 0:
 		return "", usage(c, "give the ID of a prepatch, or --every-prepatch and a TARGET; pie status lists what is in")
 	}
@@ -38,7 +43,7 @@ func (f *idFlags) id(c *cobra.Command, args []string) (string, error) {
 // changeCommand is a command that does one thing to prepatches that are in.
 func (a *app) changeCommand(c *cobra.Command, w reportWords, args func(*cobra.Command, []string) ([]string, error),
 	do func(ctx context.Context, id string, rest []string, sel pie.Select) (*pie.Report, error)) *cobra.Command {
-	var f idFlags
+	f := idFlags{idless: c.Name() == "off"}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, words []string) error {
 		rest, err := args(c, words)
@@ -104,13 +109,18 @@ func (a *app) keepCommand() *cobra.Command {
 
 func (a *app) offCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "off ID [TARGET]",
+		Use:   "off [ID] [TARGET]",
 		Short: "Stop rejecting now: one word in each process, no thread is stopped",
-		Args:  atMost(1, "an ID"),
+		Long: `Stop rejecting now. One word is written in each process and no thread is stopped.
+Without ID every prepatch is meant, without TARGET every process.`,
+		Args: atMost(1, "an ID"),
 	}
 	w := reportWords{done: "off", undone: "not off", want: stillIn,
 		next: func(r *pie.Report) string {
-			return fmt.Sprintf("again: pie mode %s enforce   take out: pie remove %s", displayID(r.ID), displayID(r.ID))
+			if r.ID == pie.AnyID {
+				return "pie status lists them; again: pie mode ID enforce   take out: pie remove ID"
+			}
+			return fmt.Sprintf("again: pie mode %s enforce   take out: pie remove %s", r.ID, r.ID)
 		}}
 	return a.changeCommand(c, w, noRest, func(ctx context.Context, id string, _ []string, sel pie.Select) (*pie.Report, error) {
 		return pie.SetMode(ctx, id, pie.ModeOff, sel)
