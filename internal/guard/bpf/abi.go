@@ -220,7 +220,8 @@ type Unit struct {
 	// OnFault and OnFuel are instruction indices of ordinary bytecode that runs,
 	// with only r1 and r10 initialised, when a read faults or fuel ends.
 	OnFault, OnFuel int
-	// Fuel is the fuel of one call; 0 means FuelDefault.
+	// Fuel is the fuel of one call. 0 means FuelDefault, or less where verify
+	// finds the rounds of a loop dear: Program.Unit has the number.
 	Fuel uint32
 	// Caps is what the guard's author asked for.
 	Caps Caps

@@ -128,3 +128,22 @@ func TestAcceptsRightGuards(t *testing.T) {
 		})
 	}
 }
+
+// TestFuelKeepsTheCap: a guard that names no fuel gets as much as ends its
+// slowest run after about 100 µs; one that does keeps its own.
+func TestFuelKeepsTheCap(t *testing.T) {
+	for _, s := range samples(t, "testdata/accepted_*.txtar") {
+		u := unit(t, s.text)
+		if p, err := Verify(u); err != nil || p.Unit().Fuel != u.Fuel {
+			t.Errorf("%s: fuel %d, %v; want %d", s.name, p.Unit().Fuel, err, u.Fuel)
+		}
+		u.Fuel = 0
+		p, err := Verify(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := p.Unit().Fuel; f < minFuel || f > bpf.FuelDefault || p.Cost().Ns > 1.1*nsCap {
+			t.Errorf("%s: fuel %d, %v ns", s.name, f, p.Cost().Ns)
+		}
+	}
+}

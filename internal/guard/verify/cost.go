@@ -16,10 +16,10 @@ const (
 	nsLoad   = 1.0
 	nsDivide = 6.0
 	nsAtomic = 6.0
-	nsHelper = 8.0
+	nsHelper = 12.0
 	nsTid    = 120.0
 	nsNow    = 15.0
-	nsBlock  = 4.0 // FuelBytes bytes in a helper
+	nsBlock  = 2.0 // FuelBytes bytes in a helper
 )
 
 // Loops of at most this much time need not pay fuel: outside of other loops

@@ -29,7 +29,9 @@ type fact struct {
 	values    [bpf.NumRegs]uint64
 }
 
-// Unit returns a copy of what was verified; its slices belong to the caller.
+// Unit returns a copy of what was verified; its slices belong to the caller. Its
+// Fuel is never 0: what the author asked for, or as much as keeps the slowest run
+// within about 100 µs.
 func (p *Program) Unit() *bpf.Unit { return cloneUnit(p.unit) }
 
 // cloneUnit copies a unit with its slices, so that nobody can change verified

@@ -66,6 +66,7 @@ func (a *analysis) stackOf(ctx *context) int {
 func (r *result) program() *Program {
 	prices, total := r.settle()
 	r.chargeLoops()
+	r.unit.Fuel = r.fuel(prices, total)
 	p := &Program{unit: r.unit, facts: make([]fact, len(r.unit.Insns))}
 	for pc := range p.facts {
 		if r.flow.owner[pc] != noOwner {
@@ -149,13 +150,26 @@ func (r *result) freeRound(l *loop) bool {
 	return false
 }
 
+// nsCap is the time that a guard without a fuel of its own may take at worst.
+// minFuel leaves also a guard with dear rounds enough to search 256 KiB.
+const (
+	nsCap   = 100_000.0
+	minFuel = 4096
+)
+
+// fuel is what the unit asks for, or the most that ends the dearest run in nsCap.
+func (r *result) fuel(p *pricing, total price) uint32 {
+	if r.unit.Fuel != 0 {
+		return r.unit.Fuel
+	}
+	each := max(p.unit.ns, nsBlock)
+	return uint32(min(max((nsCap-total.ns)/each, minFuel), bpf.FuelDefault))
+}
+
 // cost is the worst case: the dearest way through, and all the fuel in the
 // dearest rounds.
 func (r *result) cost(p *pricing, total price) Cost {
 	fuel := float64(r.unit.Fuel)
-	if fuel == 0 {
-		fuel = bpf.FuelDefault
-	}
 	units := total.units
 	for _, l := range r.order.loops {
 		if r.fueled[l] {
