@@ -26,13 +26,15 @@ type ScanResult struct {
 	State   ScanState `json:"state"`
 	Reason  Code      `json:"reason,omitempty"`
 	Message string    `json:"message,omitempty"`
+	FixedIn string    `json:"fixed_in,omitempty"` // the first version with the vendor's fix, to compare with the one that runs
 }
 
 // Scan compares processes with prepatches. Processes that no prepatch is about
 // give no result: those that run another executable or map no such library.
 //
-// Whether a build is fixed cannot be told from the outside in general: a
-// ScanGuardable process has the function the prepatch is for.
+// Whether a build has the fix is told by a fingerprint that knows it. Without
+// one it cannot be told from the outside: a ScanGuardable process has the function
+// the prepatch is for, and FixedIn is for the operator to compare.
 func Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult, error) {
 	pids, err := selected(ctx, sel)
 	if err != nil {
@@ -98,16 +100,23 @@ func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
 		r.State = ScanGuarded
 		return r, true
 	}
-	for _, g := range pp.Guards {
+	at := resolved{images: images}
+	for _, g := range pp.compiled.Guards {
 		if err == nil {
-			_, err = images.Find(locate.Query{Exe: g.Exe, Lib: g.Lib, Func: g.Func})
+			_, err = at.find(pp, g.Guard, Options{})
 		}
 	}
 	var library *locate.NoLibrary
 	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) {
 		return r, false
 	}
-	if err = explain(err, p.String()); err != nil {
+	err = explain(err, p.String())
+	switch {
+	case err == nil:
+		r.FixedIn = pp.Fixed
+	case ReasonOf(err) == CodeFixed:
+		r.State = ScanFixed
+	default:
 		r.State, r.Reason, r.Message = ScanRefused, ReasonOf(err), err.Error()
 	}
 	return r, true

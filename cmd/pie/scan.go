@@ -81,6 +81,9 @@ func (a *app) printScan(results []pie.ScanResult) error {
 		detail := r.Message
 		if r.State == pie.ScanGuardable {
 			detail = fmt.Sprintf("pie insert %s --pid %d", r.ID, r.Pid)
+			if r.FixedIn != "" {
+				detail += "   # unless it is " + r.FixedIn + " or newer"
+			}
 		}
 		t.Row(r.ID, fmt.Sprint(r.Pid), baseName(r.Exe), string(r.State), detail)
 	}
