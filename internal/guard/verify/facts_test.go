@@ -7,9 +7,8 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 )
 
-// TestFacts: what is said about each instruction of a small guard.
-func TestFacts(t *testing.T) {
-	u := unit(t, `
+// factsGuard has one of everything that facts are about.
+const factsGuard = `
 		ldxdw %r2, [%r1+8]
 		mov %r6, 7
 		stxdw [%r10-16], %r2
@@ -27,11 +26,21 @@ func TestFacts(t *testing.T) {
 		exit
 	dead:
 		mov %r0, 0
-		exit`)
+		exit`
+
+func verified(t *testing.T, text string) (*bpf.Unit, *Program) {
+	t.Helper()
+	u := unit(t, text)
 	p, err := Verify(u)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return u, p
+}
+
+// TestFacts: what is said about each instruction.
+func TestFacts(t *testing.T) {
+	u, p := verified(t, factsGuard)
 	want := map[int]Access{
 		0:  {RegionFrame, 8, true},
 		2:  {RegionStack, -16, true},
@@ -65,6 +74,11 @@ func TestFacts(t *testing.T) {
 	if got, want := p.Live(4), uint16(1<<bpf.R1|1<<bpf.R2|1<<bpf.R10); got != want {
 		t.Errorf("live at 4: %#b, want %#b", got, want)
 	}
+}
+
+// TestFactsOfTheWhole: what is said about the guard.
+func TestFactsOfTheWhole(t *testing.T) {
+	_, p := verified(t, factsGuard)
 	if p.Stack() != 16 || p.StackOf(0) != 16 {
 		t.Errorf("stack %d, of the function %d; want 16", p.Stack(), p.StackOf(0))
 	}
@@ -79,11 +93,7 @@ func TestFacts(t *testing.T) {
 
 // TestUnitIsCopied: what was verified cannot be changed afterwards.
 func TestUnitIsCopied(t *testing.T) {
-	u := unit(t, "mov %r0, 0\nexit\n")
-	p, err := Verify(u)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u, p := verified(t, "mov %r0, 0\nexit\n")
 	u.Insns[0].Imm = 77
 	p.Unit().Insns[0].Imm = 88
 	if got := p.Unit().Insns[0].Imm; got != 0 {
