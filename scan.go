@@ -22,6 +22,7 @@ const (
 type ScanResult struct {
 	ID      string    `json:"id"`
 	Pid     int       `json:"pid"`
+	Parent  int       `json:"parent"` // pid of the parent process
 	Exe     string    `json:"exe"`
 	State   ScanState `json:"state"`
 	Reason  Code      `json:"reason,omitempty"`
@@ -94,7 +95,7 @@ func (p *Prepatch) about(proc *process) bool {
 }
 
 func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
-	r := ScanResult{ID: pp.ID, Pid: p.pid, Exe: p.exe, State: ScanGuardable}
+	r := ScanResult{ID: pp.ID, Pid: p.pid, Parent: parentOf(p.pid), Exe: p.exe, State: ScanGuardable}
 	in, err := alreadyIn(p, pp)
 	if in {
 		r.State = ScanGuarded

@@ -76,16 +76,46 @@ func (a *app) printScan(results []pie.ScanResult) error {
 		return nil
 	}
 	t := (&term.Table{}).Right(1)
-	t.Row("PREPATCH", "PID", "EXE", "STATE", "")
-	for _, r := range results {
-		detail := r.Message
-		if r.State == pie.ScanGuardable {
-			detail = fmt.Sprintf("pie insert %s --pid %d", r.ID, r.Pid)
-			if r.FixedIn != "" {
-				detail += "   # unless it is " + r.FixedIn + " or newer"
-			}
+	t.Row("PREPATCH", "PID", "EXE", "FIXED IN", "STATE", "")
+	for _, f := range fold(results) {
+		detail := f.Message
+		if f.State == pie.ScanGuardable {
+			detail = fmt.Sprintf("pie insert %s --pid %d", f.ID, f.Pid)
 		}
-		t.Row(r.ID, fmt.Sprint(r.Pid), baseName(r.Exe), string(r.State), detail)
+		state := string(f.State)
+		if f.children > 0 {
+			state += fmt.Sprintf(", with %s", plural(f.children, "child", "children"))
+		}
+		t.Row(f.ID, fmt.Sprint(f.Pid), baseName(f.Exe), f.FixedIn, state, detail)
 	}
 	return t.Write(a.out, "")
+}
+
+// folded is a process and how many of its descendants have the same result:
+// they are guarded with it.
+type folded struct {
+	pie.ScanResult
+	children int
+}
+
+func fold(results []pie.ScanResult) []*folded {
+	type key struct {
+		id    string
+		state pie.ScanState
+		exe   string
+		pid   int
+	}
+	var rows []*folded
+	top := map[key]*folded{}
+	for _, r := range results { // parents come first
+		if f := top[key{r.ID, r.State, r.Exe, r.Parent}]; f != nil {
+			f.children++
+			top[key{r.ID, r.State, r.Exe, r.Pid}] = f
+			continue
+		}
+		f := &folded{ScanResult: r}
+		top[key{r.ID, r.State, r.Exe, r.Pid}] = f
+		rows = append(rows, f)
+	}
+	return rows
 }
