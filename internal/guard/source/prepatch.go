@@ -96,7 +96,6 @@ func ParseFiles(files map[string][]byte) (*Prepatch, error) {
 type reader struct {
 	fset    *token.FileSet
 	p       Prepatch
-	seen    map[string]bool        // file-level keys met
 	guarded map[*ast.FuncDecl]bool // functions that have a //pie:guard
 	errs    []error
 }
