@@ -99,8 +99,9 @@ func (c change) one(ctx context.Context, t *tracee.Tracer, pid int) (out Process
 	}
 	defer w.Close()
 	for _, id := range ids {
-		if err := c.do(ctx, t, p, w, id, &out); err != nil {
-			return out, true, explain(err, p.String())
+		err := patiently(ctx, func() error { return explain(c.do(ctx, t, p, w, id, &out), p.String()) })
+		if err != nil {
+			return out, true, err
 		}
 	}
 	return out, true, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
@@ -60,4 +61,27 @@ func parentOf(pid int) int {
 		return 0
 	}
 	return parent
+}
+
+// A process is busy for a moment while another pie is at work on it, or while a
+// thread of it stays where it cannot be moved: so long, so often, is waited.
+const (
+	patience   = 3 * time.Second
+	impatience = 100 * time.Millisecond
+)
+
+// patiently calls do until it says something else than that the process is busy.
+func patiently(ctx context.Context, do func() error) error {
+	end := time.Now().Add(patience)
+	for {
+		err := do()
+		if ReasonOf(err) != CodeBusy || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(impatience):
+		}
+	}
 }

@@ -67,7 +67,11 @@ func (in *inserter) round(ctx context.Context, pids []int, seen map[int]bool) bo
 			continue
 		}
 		in.step("guarding pid %d", pid)
-		r, err := in.one(ctx, pid)
+		var r ProcessReport
+		err := patiently(ctx, func() (err error) {
+			r, err = in.one(ctx, pid)
+			return err
+		})
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err() // whatever the interruption made fail
 		}

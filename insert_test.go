@@ -201,3 +201,29 @@ func TestMaxRejectEndsTrial(t *testing.T) {
 		t.Errorf("the guard is not turned off: %q", stopped)
 	}
 }
+
+// Two of pie at once on one process: both end well, and the guard is in once.
+func TestInsertAtOnce(t *testing.T) {
+	v := startVictims(t, 1)[0]
+	p := loadGuard(t)
+	errs := make(chan error)
+	for range 4 {
+		go func() {
+			r, err := pie.Insert(context.Background(), p, pie.Pids(v.pid()), pie.Options{Mode: pie.ModeEnforce})
+			if err == nil && r.Guarded() != 1 {
+				err = fmt.Errorf("report %+v", r)
+			}
+			errs <- err
+		}()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	v.want(t, 101, "-1")
+	all, err := pie.Status(context.Background(), pie.Pids(v.pid()))
+	if err != nil || len(all) != 1 || len(all[0].Prepatches) != 1 || len(all[0].Prepatches[0].Guards) != 1 {
+		t.Errorf("status %+v, %v", all, err)
+	}
+}
