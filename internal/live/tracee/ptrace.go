@@ -165,6 +165,13 @@ func (h *hand) poll(tid int) (int, unix.WaitStatus, unix.Errno) {
 	return h.reap(int(info.pid))
 }
 
+// hasChildren tells whether the calling thread has any child or tracee.
+func hasChildren() bool {
+	const options = unix.WEXITED | unix.WSTOPPED | unix.WNOWAIT | unix.WNOHANG | unix.WALL | unix.WNOTHREAD
+	_, _, errno := unix.RawSyscall6(unix.SYS_WAITID, unix.P_ALL, 0, 0, options, 0, 0)
+	return errno != unix.ECHILD
+}
+
 // reap takes the status of a tracee that has ended, which frees its id.
 func (h *hand) reap(tid int) (int, unix.WaitStatus, unix.Errno) {
 	var status uint32
@@ -208,7 +215,7 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
 // scheduler: not at all for the first turns, in which those on other CPUs get
-// to their stops, then for as long as the outstanding ones need. A thread that
+// to their stops, then for as long as the outstanding ones need. One that
 // outranks its tracees and asks too often would keep them from stopping.
 func (h *hand) rest(turn, outstanding int) {
 	const spins = 4

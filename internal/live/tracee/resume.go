@@ -56,7 +56,7 @@ func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
 		switch {
 		case errno != 0: // ECHILD: no tracee is left
 			return
-		case tid == 0 && time.Since(begin) > sweepTime:
+		case time.Since(begin) > sweepTime:
 			h.abandoned = true
 		case tid == 0:
 			h.rest(turn, 1)

@@ -60,7 +60,7 @@ func NewTracer(o Options) (*Tracer, error) {
 	}
 	t.state.allocate()
 	lockMemory()
-	go t.loop()
+	go t.loop(make(chan struct{}))
 	return t, nil
 }
 
@@ -78,23 +78,25 @@ func lockMemory() {
 	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | onFault)
 }
 
-// loop is the tracer's thread. Its end detaches every tracee that still runs,
-// without stopping it: that is how a thread in uninterruptible sleep is let go
-// of. The runtime never ends the process's first thread, so the loop moves
-// away from it.
-func (t *Tracer) loop() {
+// loop finds a thread for the tracer, tells found, and serves on it. The
+// thread's end detaches every tracee that still runs, without stopping it: that
+// is how a thread in uninterruptible sleep is let go of.
+//
+// Not every thread will do. The runtime never ends the process's first one. And
+// one that has started a program is its parent, and would be told of that
+// child's stops and end among those of the tracees, and take them from os/exec.
+// A thread that will not do is held until another is found.
+func (t *Tracer) loop(found chan<- struct{}) {
 	runtime.LockOSThread()
-	if unix.Gettid() == os.Getpid() {
-		moved := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(moved)
-			t.serve()
-		}()
-		<-moved
+	if unix.Gettid() == os.Getpid() || hasChildren() {
+		other := make(chan struct{})
+		go t.loop(other)
+		<-other
+		close(found)
 		runtime.UnlockOSThread()
 		return
 	}
+	close(found)
 	t.serve()
 }
 
@@ -106,7 +108,7 @@ func (t *Tracer) serve() {
 			close(j.done)
 			if t.hand.abandoned {
 				t.hand.abandoned = false
-				go t.loop()
+				go t.loop(make(chan struct{}))
 				return
 			}
 		case <-t.closed:
@@ -138,7 +140,7 @@ func (t *Tracer) session(h *hand, f func(*hand) error) error {
 	}
 	defer t.watchdog.end()
 	defer holdJobControl()()
-	defer hurryAll()()
+	defer hurry()()
 	return f(h)
 }
 

@@ -189,7 +189,7 @@ func watch() {
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
 	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE) // without the right to, it may wait for a page itself
-	(&priority{}).raise(0, watchdogPriority)
+	hurry()
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return
