@@ -6,7 +6,8 @@
 //
 // One question is one function of one build, looked for in another build whose
 // symbols are not looked at, asked twice: with the function there, and with it
-// taken out. The truth is the symbol's name. Every second of the answers, on
+// taken out. The truth is the symbol's name; clones of a function (.constprop, .isra)
+// are the function. Every second of the answers, on
 // average, must therefore be an abstention.
 package main
 
@@ -193,6 +194,7 @@ func there(files []string) bool {
 // program is a file with its truth.
 type program struct {
 	names  map[string][]address.Vaddr
+	clones map[string][]address.Vaddr // by the name before .constprop, .isra …
 	module *fingerprint.Module
 }
 
@@ -209,11 +211,14 @@ func open(path string) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &program{names: map[string][]address.Vaddr{}}
+	p := &program{names: map[string][]address.Vaddr{}, clones: map[string][]address.Vaddr{}}
 	for _, fn := range all {
 		for _, n := range fn.Names {
 			n, _, _ = strings.Cut(n, "@")
 			p.names[n] = append(p.names[n], fn.Start)
+			if base, _, clone := strings.Cut(n, "."); clone {
+				p.clones[base] = append(p.clones[base], fn.Start)
+			}
 		}
 	}
 	p.module, err = fingerprint.Analyze(f)
@@ -306,7 +311,7 @@ func answer(p pair, fps []*fingerprint.Fingerprint, first *program, t *tally) er
 
 // one asks for one function, with it there and with it taken out.
 func one(p pair, fp *fingerprint.Fingerprint, bin *program, t *tally, mu *sync.Mutex) {
-	truth := bin.names[fp.Function]
+	truth := slices.Concat(bin.names[fp.Function], bin.clones[fp.Function])
 	with := bin.module.Find(fp)
 	without := bin.module.FindWithout(fp, truth)
 	mu.Lock()

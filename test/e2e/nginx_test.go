@@ -63,6 +63,10 @@ func reloadNginx(t *testing.T, s *server) {
 }
 
 func startNginx(t *testing.T) *server {
+	return startNginxBinary(t, filepath.Join(installed(t, "nginx"), "sbin/nginx"))
+}
+
+func startNginxBinary(t *testing.T, binary string) *server {
 	port, dir := freePort(t), t.TempDir()
 	for name, content := range map[string][]byte{
 		"html/index.html": []byte("hi\n"),
@@ -85,7 +89,7 @@ http { access_log off; server { listen 127.0.0.1:%[2]d; root %[1]s/html; keepali
 	if err := os.MkdirAll(filepath.Join(dir, "logs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := startServer(t, port, exec.Command(filepath.Join(installed(t, "nginx"), "sbin/nginx"), "-p", dir, "-c", filepath.Join(dir, "nginx.conf")))
+	s := startServer(t, port, exec.Command(binary, "-p", dir, "-c", filepath.Join(dir, "nginx.conf")))
 	for len(s.family()) < 3 {
 		time.Sleep(10 * time.Millisecond)
 	}

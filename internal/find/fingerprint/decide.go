@@ -15,8 +15,12 @@ const (
 	autoInsns         = 20
 	confirmSimilarity = .5
 	confirmScore      = 20
-	hintSimilarity    = .12
-	hintScore         = 12
+	// Code that was scheduled or tuned otherwise is less similar, and still
+	// recognized by what it refers to when that is much.
+	loneSimilarity = .3
+	loneScore      = 80
+	hintSimilarity = .12
+	hintScore      = 12
 	// A function is only accepted when the next best is behind by a margin: at
 	// least so many nats, and a share of the score.
 	marginLeast = 10
@@ -97,6 +101,9 @@ func (s *search) judge(r int) verdict {
 	v.margin = s.marginOf(all, top, ref, &v)
 	v.tier = tierOf(top)
 	needed := max(marginLeast, marginShare*top.score)
+	if top.similarity < confirmSimilarity {
+		needed = max(4*marginLeast, .5*top.score)
+	}
 	exactTwins := 0
 	for i := range all {
 		if all[i].exact {
@@ -133,7 +140,8 @@ func tierOf(m *match) Tier {
 	switch {
 	case m.similarity >= autoSimilarity && m.score >= autoScore:
 		return Auto
-	case m.similarity >= confirmSimilarity && m.score >= confirmScore:
+	case m.similarity >= confirmSimilarity && m.score >= confirmScore,
+		m.similarity >= loneSimilarity && m.score >= loneScore && m.found > 0:
 		return Confirm
 	case m.similarity >= hintSimilarity && m.score >= hintScore, m.exact:
 		return Hint
