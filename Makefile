@@ -35,6 +35,9 @@ bench:
 fuzz:
 	scripts/fuzz
 
+man: build
+	bin/pie man bin/man
+
 install: build
 	install -D -m 755 -t $(DESTDIR)/usr/local/bin bin/pie bin/pfp
 

@@ -13,9 +13,10 @@ import (
 
 func (a *app) checkCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "check PREPATCH",
-		Short: "Compile and verify a prepatch; show its cost and where it fails open",
-		Args:  exact(1, "one PREPATCH"),
+		Use:               "check PREPATCH",
+		Short:             "Compile and verify a prepatch; show its cost and where it fails open",
+		Args:              exact(1, "one PREPATCH"),
+		ValidArgsFunction: completePrepatch,
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := a.loadPrepatch(args[0])
 			if err != nil {
@@ -64,9 +65,10 @@ func worstTime(d time.Duration) string {
 
 func (a *app) showCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "show [ID]",
-		Short: "List the catalogue, or print the source of one of its prepatches",
-		Args:  atMost(1, "at most one ID"),
+		Use:               "show [ID]",
+		Short:             "List the catalogue, or print the source of one of its prepatches",
+		Args:              atMost(1, "at most one ID"),
+		ValidArgsFunction: completePrepatch,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return a.showSource(args[0])

@@ -121,7 +121,8 @@ func (a *app) insertCommand() *cobra.Command {
 
 On a terminal the guard is on trial for 10 minutes: it stops rejecting by itself
 unless pie keep ends the trial, even when pie and your login are gone by then.`,
-		Args: atMost(1, "one PREPATCH"),
+		Args:              atMost(1, "one PREPATCH"),
+		ValidArgsFunction: completePrepatch,
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -13,9 +13,10 @@ import (
 func (a *app) planCommand() *cobra.Command {
 	var f insertFlags
 	c := &cobra.Command{
-		Use:   "plan PREPATCH TARGET",
-		Short: "Show what insert would do; change nothing",
-		Args:  atMost(1, "one PREPATCH"),
+		Use:               "plan PREPATCH TARGET",
+		Short:             "Show what insert would do; change nothing",
+		Args:              atMost(1, "one PREPATCH"),
+		ValidArgsFunction: completePrepatch,
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 )
@@ -58,6 +60,18 @@ func unknownPrepatch(arg string) error {
 	}
 	return &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("%q is no prepatch of the catalogue and no file", arg),
 		Instead: "the catalogue has: " + strings.Join(ids, ", ")}
+}
+
+// completePrepatch offers the shell the ids of the catalogue, besides files.
+func completePrepatch(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var ids []string
+	for _, e := range catalogue.All() {
+		ids = append(ids, e.ID+"\t"+e.Summary)
+	}
+	return ids, cobra.ShellCompDirectiveDefault
 }
 
 // notReadYet refuses the forms of a prepatch that other versions of pie read.
