@@ -364,14 +364,11 @@ func (e *emitter) haveRoom() {
 	if room == 0 {
 		return
 	}
-	if free := e.regs.free.Regs(); len(free) > 0 {
-		e.Lea(free[0], amd64.At(amd64.RSP, -room))
-		e.OpLoad(amd64.Cmp, 8, free[0], amd64.At(amd64.R14, 0))
-	} else { // rsp itself, for a moment: signals have a stack of their own
-		e.Lea(amd64.RSP, amd64.At(amd64.RSP, -room))
-		e.OpLoad(amd64.Cmp, 8, amd64.RSP, amd64.At(amd64.R14, 0))
-		e.Lea(amd64.RSP, amd64.At(amd64.RSP, room))
-	}
+	// rsp itself, for a moment: any other register may hold a value by now, and
+	// signals have a stack of their own.
+	e.Lea(amd64.RSP, amd64.At(amd64.RSP, -room))
+	e.OpLoad(amd64.Cmp, 8, amd64.RSP, amd64.At(amd64.R14, 0))
+	e.Lea(amd64.RSP, amd64.At(amd64.RSP, room))
 	e.cramped = true
 	e.Jcc(amd64.CondB, e.noRoom)
 }

@@ -420,3 +420,39 @@ func TestPlaceError(t *testing.T) {
 		}
 	}
 }
+
+// Values that wait in free registers for a reject survive the look at the
+// goroutine's stack on the way there.
+func TestGoroutineStackKeepsValues(t *testing.T) {
+	m := newMachine(t)
+	l := m.layout()
+	m.poke64(dataAt, 0x1111)
+	m.poke64(dataAt+8, 0x2222)
+	p := verified(t, `
+		ldxdw %r2, [%r1+0]
+		ldxdw %r3, [%r2+0]
+		ldxdw %r4, [%r2+8]
+		jeq %r3, %r4, same
+		stxdw [%r1+128], %r3
+		stxdw [%r1+136], %r4
+		mov %r0, 0x201
+		exit
+	same:
+		mov %r0, 0
+		exit`)
+	for _, free := range []amd64.RegSet{0, amd64.Set(amd64.R12), amd64.Set(amd64.R12, amd64.R13), amd64.Set(amd64.R12, amd64.R13, amd64.R15)} {
+		c, err := Compile(p, Site{ABI: GoInternal, Free: free}, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.place(c, l, ModeEnforce)
+		m.setTable(c.Faults)
+		in := filled(8)
+		in.GPR[amd64.RAX], in.GPR[amd64.R14] = uint64(dataAt), uint64(gAt)
+		m.poke64(address.Addr(in.GPR[amd64.RSP]), uint64(m.returned))
+		outcome, out := m.call(l.Code, in)
+		if outcome != hasReturned || out.GPR[amd64.RAX] != 0x1111 || out.GPR[amd64.RBX] != 0x2222 {
+			t.Errorf("free %v: outcome %d, results %#x %#x, want 0x1111 0x2222", free, outcome, out.GPR[amd64.RAX], out.GPR[amd64.RBX])
+		}
+	}
+}
