@@ -266,7 +266,7 @@ func pick(cond bool, x, y uint32) uint32 {
 func Threaded(c *libpie.Call, a uint32, b, d int8, e int64) libpie.Verdict {
 	x := a
 	for range 3 {
-		x = pick(x < x>>(a&63) || b <= b && e >= int64(d), -x, x)
+		x = pick(x < x>>(a&63) || b <= d && e >= int64(d), -x, x)
 		if x == 44 {
 			break
 		}
