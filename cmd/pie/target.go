@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -71,6 +72,9 @@ func missingPid(pids []int, err error) error {
 func (a *app) selectInserted(c *cobra.Command, t *targetFlags) (pie.Select, error) {
 	if !t.given() {
 		t.spec.Host = true
+	}
+	if t.spec.Host && os.Geteuid() != 0 && !a.json {
+		fmt.Fprintln(a.err, "note: processes of other users are not looked at; root sees them all")
 	}
 	s, err := t.selector(c)
 	if err != nil {
