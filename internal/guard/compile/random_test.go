@@ -14,12 +14,12 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
 
-// program writes random guards. They read no memory, so that another process
-// can run them; all else of the language they mix as no person would.
+// program writes random guards with a variable of each kind: v0 is of kinds[0].
+// They read no memory, so that another process can run them; all else of the
+// language they mix as no person would.
 type program struct {
 	strings.Builder
 	r      *rand.Rand
-	vars   []string // of all types, vars[i] of type kinds[i%8]
 	loops  int
 	indent string
 }
