@@ -33,8 +33,8 @@ var (
 	least   = flag.Int("min", 20, "functions of fewer instructions are left out")
 	most    = flag.Int("max", 1<<30, "so are those of more")
 	cache   = flag.String("cache", defaultCache(), "where corpus.sh put its files")
-	verbose = flag.Bool("v", false, "print every wrong answer")
-	only    = flag.String("only", "", "only sets whose name contains this")
+	verbose = flag.Bool("v", false, "print every answer that is not right and AUTO")
+	only    = flag.String("only", "", "only sets or files whose name contains this")
 )
 
 func defaultCache() string {
@@ -74,7 +74,7 @@ func run() error {
 	results := map[string]*tally{}
 	var order []string
 	for _, p := range pairs {
-		if !strings.Contains(p.set, *only) {
+		if !strings.Contains(p.set+p.bin, *only) {
 			continue
 		}
 		if results[p.set] == nil {
@@ -318,7 +318,7 @@ func one(p pair, fp *fingerprint.Fingerprint, bin *program, t *tally, mu *sync.M
 	defer mu.Unlock()
 	t.asked++
 	tell := func(what string, f *fingerprint.Finding) {
-		if *verbose && f.Tier >= fingerprint.Confirm {
+		if *verbose {
 			fmt.Printf("%s: %s: %s for %s: %v %v J %.3f score %.1f margin %.1f exact %v %v %v\n", p.set, filepath.Base(filepath.Dir(p.bin)), what, fp.Function, f.Tier, f.Names, f.Similarity, f.Score, f.Margin, f.Exact, f.Evidence, f.Why)
 		}
 	}
@@ -326,6 +326,9 @@ func one(p pair, fp *fingerprint.Fingerprint, bin *program, t *tally, mu *sync.M
 	case with.Tier == fingerprint.None:
 	case slices.Contains(truth, with.At):
 		count(&t.right, with.Tier)
+		if with.Tier < fingerprint.Auto {
+			tell("right", &with)
+		}
 	case with.Exact:
 		t.identical++
 		tell("identical", &with)

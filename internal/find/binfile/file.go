@@ -50,6 +50,11 @@ type File struct {
 	goFuncs  func() (*GoTable, error)
 	relocs   func() ([]Reloc, error)
 	sonameOf func() string
+
+	miniDebug func() (*File, error)
+	// tablesOnly is set for a file with the symbols of another: its segments are
+	// not in it.
+	tablesOnly bool
 }
 
 // Segment is a program header.
@@ -82,7 +87,10 @@ type section struct {
 // Open reads the headers of an ELF file of size bytes. It returns ErrNotELF,
 // *UnsupportedError, *FormatError, or what r returned. r stays in use.
 func Open(r io.ReaderAt, size int64) (*File, error) {
-	f := &File{r: r, size: uint64(max(size, 0))}
+	return readHeaders(&File{r: r, size: uint64(max(size, 0))})
+}
+
+func readHeaders(f *File) (*File, error) {
 	h, err := f.header()
 	if err != nil {
 		return nil, err
@@ -101,6 +109,7 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	f.frames = sync.OnceValues(f.readFrames)
 	f.goFuncs = sync.OnceValues(f.readGoTable)
 	f.relocs = sync.OnceValues(f.readRelocs)
+	f.miniDebug = sync.OnceValues(f.readMiniDebug)
 	f.sonameOf = sync.OnceValue(f.readSOName)
 	return f, nil
 }
@@ -206,6 +215,9 @@ func (f *File) readSegments(h []byte) error {
 			Vaddr:  address.Vaddr(le.Uint64(table[16:])),
 			Filesz: le.Uint64(table[32:]),
 			Memsz:  le.Uint64(table[40:]),
+		}
+		if s.Type == elf.PT_LOAD && f.tablesOnly {
+			continue
 		}
 		if s.Type == elf.PT_LOAD && (s.Filesz > s.Memsz || uint64(s.Vaddr)+s.Memsz < s.Memsz || !f.inside(uint64(s.Off), s.Filesz)) {
 			return malformed("PT_LOAD segment", uint64(s.Off), "%d bytes at %v are not in a file of %d bytes", s.Filesz, s.Vaddr, f.size)

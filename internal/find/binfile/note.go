@@ -14,7 +14,7 @@ const ntGNUBuildID = 3
 // BuildID returns the GNU build ID, or nil when the file has none.
 func (f *File) BuildID() []byte {
 	for _, s := range f.Segments {
-		if s.Type != elf.PT_NOTE || s.Filesz > maxNotes {
+		if s.Type != elf.PT_NOTE || s.Filesz > maxNotes || f.tablesOnly {
 			continue
 		}
 		b, err := f.bytes("PT_NOTE", uint64(s.Off), s.Filesz)

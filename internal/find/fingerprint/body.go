@@ -77,8 +77,20 @@ func (m *Module) readInto(i int, texts map[Feature]string) *body {
 	r.shape()
 	slices.Sort(r.b.features)
 	r.b.features = slices.Clip(slices.Compact(r.b.features))
-	r.b.exact = mix(r.hash)
+	r.b.exact = r.exact()
 	return r.b
+}
+
+// exact is the hash of the code and, in place of what the linker fills in, of
+// what that leads to: functions that differ in their texts only are not the same.
+func (r *bodyReader) exact() uint64 {
+	h := r.hash
+	for _, f := range r.b.features {
+		if f.Kind() <= KindConstant {
+			h = mix(h + uint64(f))
+		}
+	}
+	return mix(h)
 }
 
 func (r *bodyReader) read(at address.Vaddr, size uint64) {

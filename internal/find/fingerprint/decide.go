@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"slices"
 )
 
 // Gates. Each answers a false match that was seen; docs/fingerprints.md has the
@@ -24,6 +23,9 @@ const (
 	// A function is only accepted when the next best is behind by a margin: at
 	// least so many nats, and a share of the score.
 	marginLeast = 10
+	// The same code, instruction by instruction and with the same texts and
+	// imports, once on either side, needs little more.
+	marginExact = 1
 	marginShare = .3
 	// longExact is how many instructions must be the same one by one to count
 	// without most of the functions around.
@@ -100,19 +102,16 @@ func (s *search) judge(r int) verdict {
 	top := v.top
 	v.margin = s.marginOf(all, top, ref, &v)
 	v.tier = tierOf(top)
-	needed := max(marginLeast, marginShare*top.score)
-	if top.similarity < confirmSimilarity {
-		needed = max(4*marginLeast, .5*top.score)
-	}
+	needed := neededMargin(top)
 	exactTwins := 0
 	for i := range all {
 		if all[i].exact {
 			exactTwins++
 		}
 	}
-	if top.exact && exactTwins == 1 && ref.Twins == 1 && ref.Target.Insns >= autoInsns && s.sameReferents(ref, top.fn) {
+	if top.exact && exactTwins == 1 && ref.Twins == 1 && ref.Target.Insns >= autoInsns {
 		v.tier = Auto
-		needed = marginLeast / 2
+		needed = marginExact
 	}
 	if exactTwins > 1 || top.exact && ref.Twins > 1 {
 		v.lower(Hint, "several functions have exactly this code")
@@ -130,6 +129,18 @@ func (s *search) judge(r int) verdict {
 	}
 	s.gates(&v, ref)
 	return v
+}
+
+// neededMargin is how far behind the next best must be: farther, the less alike
+// the code is.
+func neededMargin(m *match) float64 {
+	switch {
+	case m.similarity < confirmSimilarity:
+		return max(4*marginLeast, .5*m.score)
+	case m.similarity < autoSimilarity:
+		return max(1.2*marginLeast, .35*m.score)
+	}
+	return max(marginLeast, marginShare*m.score)
 }
 
 // pick returns the match to judge: the one with most evidence.
@@ -173,23 +184,6 @@ func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) f
 		}
 	}
 	return min(margin, top.score)
-}
-
-// sameReferents tells whether the function names exactly the texts, imports and
-// constants that the target does.
-func (s *search) sameReferents(ref *Reference, fn int) bool {
-	var a, b []Feature
-	for _, f := range ref.Target.Features {
-		if f.Kind() <= KindConstant {
-			a = append(a, f.Feature)
-		}
-	}
-	for _, f := range s.m.body(fn).features {
-		if f.Kind() <= KindConstant {
-			b = append(b, f)
-		}
-	}
-	return slices.Equal(a, b)
 }
 
 // gates are the remaining reasons not to trust a match.

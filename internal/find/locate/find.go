@@ -41,7 +41,24 @@ func (s *Set) Find(q Query) ([]Function, error) {
 	found, err := s.findByImage(q)
 	var none *NotFound
 	if errors.As(err, &none) {
+		found, err = s.findSeparately(q, err)
+	}
+	if errors.As(err, &none) {
 		none.Near = s.near(q)
+	}
+	return found, err
+}
+
+// findSeparately looks again, with the symbols of separate debug files. They come
+// second: what a program exports is what is meant, and not a static function of
+// the same name in some library that has its debug file installed.
+func (s *Set) findSeparately(q Query, notFound error) ([]Function, error) {
+	s.separately = true
+	defer func() { s.separately = false }()
+	found, err := s.findByImage(q)
+	var none *NotFound
+	if errors.As(err, &none) {
+		return nil, notFound
 	}
 	return found, err
 }
@@ -125,7 +142,7 @@ func (s *Set) findIn(images []*Image, fn string) ([]Function, error) {
 }
 
 func (s *Set) findOne(im *Image, fn string) (*Function, error) {
-	t, err := readTables(im.File)
+	t, err := s.tables(im)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", im.Path, err)
 	}

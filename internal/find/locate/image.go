@@ -37,6 +37,10 @@ type Image struct {
 
 	file   *proc.File
 	starts func() []address.Vaddr
+	// separated tells whether debugSyms and debugPath have been looked for.
+	separated bool
+	debugSyms []binfile.Symbol
+	debugPath string
 }
 
 // Contains tells whether a lies in one of the image's mappings.
@@ -61,6 +65,8 @@ type Set struct {
 
 	p    Target
 	maps []proc.Mapping
+	// separately is set while separate debug files are looked into as well.
+	separately bool
 }
 
 // Images opens the executable and every library of a process. The executable

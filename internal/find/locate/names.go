@@ -52,6 +52,9 @@ type candidate struct {
 type tables struct {
 	dyn, sym []binfile.Symbol
 	golang   *binfile.GoTable
+	// symFrom is where sym comes from: ".symtab", ".gnu_debugdata", or the path
+	// of a separate debug file.
+	symFrom string
 }
 
 func readTables(f *binfile.File) (tables, error) {
@@ -62,6 +65,12 @@ func readTables(f *binfile.File) (tables, error) {
 	}
 	if t.sym, err = f.Symbols(); err != nil && !missing(err) {
 		return t, err
+	}
+	t.symFrom = ".symtab"
+	if mini, err := f.MiniDebug(); t.sym == nil && err == nil {
+		if t.sym, err = mini.Symbols(); err == nil {
+			t.symFrom = ".gnu_debugdata"
+		}
 	}
 	if t.golang, err = f.GoTable(); err != nil && !missing(err) {
 		return t, err
@@ -105,7 +114,7 @@ func (t *tables) exact(n name) []candidate {
 		if n.source != "" && n.source != s.Source || n.version != "" && n.version != strings.TrimPrefix(version, "@") {
 			continue
 		}
-		c := ofSymbol(s, ".symtab "+s.Name)
+		c := ofSymbol(s, t.symFrom+" "+s.Name)
 		c.version = strings.TrimPrefix(version, "@")
 		c.older = versioned && !strings.HasPrefix(version, "@")
 		out = append(out, c)
@@ -171,7 +180,7 @@ func (t *tables) demangled(n name) ([]candidate, error) {
 	for _, table := range []struct {
 		name string
 		syms []binfile.Symbol
-	}{{".dynsym", t.dyn}, {".symtab", t.sym}} {
+	}{{".dynsym", t.dyn}, {t.symFrom, t.sym}} {
 		for i := range table.syms {
 			s := &table.syms[i]
 			if !s.IsFunc() || !isMangled(s.Name) || !strings.Contains(s.Name, id) || n.source != "" && n.source != s.Source {

@@ -25,7 +25,7 @@ func (s *Set) near(q Query) []string {
 		if q.Lib != "" && im.SOName != q.Lib || q.Lib == "" && q.Exe != "" && !im.IsExe {
 			continue
 		}
-		if t, err := readTables(im.File); err == nil {
+		if t, err := s.tables(im); err == nil {
 			search.tables(&t)
 		}
 	}

@@ -87,7 +87,7 @@ func (s *Set) scope(im *Image) []*Image {
 }
 
 func (s *Set) function(im *Image, name string) (address.Addr, error) {
-	t, err := readTables(im.File)
+	t, err := s.tables(im)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", im.Path, err)
 	}
