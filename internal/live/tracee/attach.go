@@ -186,6 +186,7 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 	if a.remote.entered {
 		limit += callTime
 	}
+	begin := time.Now()
 	for turn := 0; ; turn++ {
 		got, ws, errno := a.h.poll(a.tid)
 		switch {
@@ -200,7 +201,7 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 			a.h.abandoned = true
 			return 0, a.p.stuck(a.tid)
 		}
-		a.h.rest(turn, 1)
+		a.h.rest(turn, 1, time.Since(begin))
 	}
 }
 

@@ -181,7 +181,7 @@ func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
 		if time.Since(begin) > stopTime || ctx.Err() != nil {
 			return errors.Join(ctx.Err(), w.stuck())
 		}
-		w.h.rest(turn, missing)
+		w.h.rest(turn, missing, time.Since(last))
 	}
 }
 

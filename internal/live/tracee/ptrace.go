@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"runtime"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -215,15 +216,17 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
 // scheduler: not at all for the first turns, in which those on other CPUs get
-// to their stops, then for as long as the outstanding ones need. One that
-// outranks its tracees and asks too often would keep them from stopping.
-func (h *hand) rest(turn, outstanding int) {
+// to their stops, then for as long as the outstanding ones need, and for ever
+// longer as time goes by. Asking too often would keep them from stopping: tracer
+// and tracee may share one scheduling group's part of a busy machine.
+func (h *hand) rest(turn, outstanding int, waited time.Duration) {
 	const spins = 4
 	if turn < spins {
 		return
 	}
-	const perTask, perTurn, longest = 3_000, 2_000, 250_000
-	ts := unix.Timespec{Nsec: min(int64(outstanding*perTask+turn*perTurn), longest)}
+	const perTask, longest = 1500 * time.Nanosecond, 5 * time.Millisecond
+	d := min(time.Duration(outstanding)*perTask+waited/8, longest)
+	ts := unix.Timespec{Nsec: int64(d)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
 }

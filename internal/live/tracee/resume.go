@@ -59,7 +59,7 @@ func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
 		case time.Since(begin) > sweepTime:
 			h.abandoned = true
 		case tid == 0:
-			h.rest(turn, 1)
+			h.rest(turn, 1, time.Since(begin))
 		case ws.Stopped():
 			letGo(tid, ws)
 		}

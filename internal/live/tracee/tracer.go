@@ -140,8 +140,10 @@ func (t *Tracer) session(h *hand, f func(*hand) error) error {
 	}
 	defer t.watchdog.end()
 	defer holdJobControl()()
-	defer hurry()()
-	return f(h)
+	return quietly(func() error {
+		defer hurry()()
+		return f(h)
+	})
 }
 
 // guardSession wakes the watchdog, or a new one if it has died.
@@ -159,7 +161,7 @@ func (t *Tracer) guardSession() error {
 }
 
 // quietly runs f without garbage collection, which would stop this thread in
-// the middle of a stop.
+// the middle of a stop. A collection that runs is waited for.
 func quietly(f func() error) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	return f()

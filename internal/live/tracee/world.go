@@ -83,14 +83,12 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, do
 		}
 		defer m.close()
 		w := &World{p: p, h: h, memory: m, avoid: avoid, crowd: crowd{tasks: t.state.tasks[:0]}, scratch: &t.state}
-		return quietly(func() error {
-			report, err = t.stopWorld(ctx, w, func(w *World) error {
-				reached = true
-				return do(w)
-			})
-			t.state.tasks = w.crowd.tasks
-			return err
+		report, err = t.stopWorld(ctx, w, func(w *World) error {
+			reached = true
+			return do(w)
 		})
+		t.state.tasks = w.crowd.tasks
+		return err
 	})
 	return report, reached, err
 }
