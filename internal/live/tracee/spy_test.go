@@ -25,8 +25,8 @@ import (
 
 const (
 	spyName = "pie-spy"
-	// sweepVariable set to "full" asks for every cell: state × threads × step × death.
-	sweepVariable = "PIE_SWEEP"
+	// sweepVariable, when set, asks for every cell: state × threads × step × death.
+	sweepVariable = "PIE_TEST_LONG"
 )
 
 // spyMain is the spy: OPERATION PID TID ANSWER N SIGNAL. It says "N NAME"
@@ -102,7 +102,7 @@ func (c sweepCase) String() string {
 }
 
 func sweepCases() []sweepCase {
-	full := os.Getenv(sweepVariable) == "full"
+	full := os.Getenv(sweepVariable) != ""
 	everyKill, everyStop := 1, 5
 	if full {
 		everyStop = 1
