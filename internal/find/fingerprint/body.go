@@ -67,6 +67,7 @@ func (m *Module) readInto(i int, texts map[Feature]string) *body {
 		r.b.whole = false
 		return r.b
 	}
+	r.b.features = make([]Feature, 0, f.size/3) // about what code has
 	r.read(f.at, f.size)
 	for k := 0; k < len(r.away) && len(r.b.parts) < maxParts; k++ {
 		if j := r.partOf(r.away[k]); j >= 0 && !slices.Contains(r.b.parts, int32(j)) {
@@ -76,7 +77,7 @@ func (m *Module) readInto(i int, texts map[Feature]string) *body {
 	}
 	r.shape()
 	slices.Sort(r.b.features)
-	r.b.features = slices.Clip(slices.Compact(r.b.features))
+	r.b.features = slices.Clone(slices.Compact(r.b.features))
 	r.b.exact = r.exact()
 	return r.b
 }

@@ -206,12 +206,13 @@ func (m *Module) Functions() int { return len(m.funcs) }
 // code decodes instruction by instruction, within the module's budget.
 func (m *Module) code(at address.Vaddr, size uint64, visit func(in *amd64.Inst)) (whole bool) {
 	b := m.image.bytes(at, size)
+	var in amd64.Inst // one for all: visit makes it escape
 	for off := 0; off < len(b); {
 		if m.left--; m.left < 0 {
 			return false
 		}
-		in, err := amd64.Decode(b[off:], address.Addr(at)+address.Addr(off))
-		if err != nil {
+		var err error
+		if in, err = amd64.Decode(b[off:], address.Addr(at)+address.Addr(off)); err != nil {
 			return false
 		}
 		visit(&in)
