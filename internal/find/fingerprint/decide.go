@@ -217,7 +217,11 @@ func (s *search) calledAlike(v *verdict, ref *Reference) {
 	called := len(s.m.called[v.top.fn])
 	switch {
 	case called == 0 && len(ref.Callers) > 0:
-		v.lower(Confirm, "nothing calls it, and the reference is called")
+		to := Hint
+		if v.top.exact {
+			to = Confirm
+		}
+		v.lower(to, "nothing calls it, and the reference is called")
 	case called > 0 && len(ref.Callers) == 0:
 		v.lower(Confirm, "it is called, and nothing calls the reference")
 	case called > 0 && v.top.callers == 0 && !v.top.exact:
