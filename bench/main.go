@@ -77,7 +77,7 @@ func newBench(repeat int) (*bench, error) {
 	b := &bench{dir: dir, repeat: max(repeat, 1)}
 	for _, build := range [][]string{
 		{"go", "build", "-o", b.path("pie"), "./cmd/pie"},
-		{"gcc", "-O2", "-g", "-o", b.path("target"), "bench/testdata/target.c", "-lpthread"},
+		{"gcc", "-O2", "-g", "-fno-ipa-icf", "-o", b.path("target"), "bench/testdata/target.c", "-lpthread"},
 		{"gcc", "-O2", "-o", b.path("stopper"), "bench/testdata/stopper.c"},
 	} {
 		if out, err := exec.Command(build[0], build[1:]...).CombinedOutput(); err != nil {

@@ -29,7 +29,8 @@ struct message {
 };
 
 /* A function and its twin have one body: a few operations that depend on the
- * arguments, so that a call costs what a small real one does. */
+ * arguments, so that a call costs what a small real one does. Built with
+ * -fno-ipa-icf, or the compiler would make the two one. */
 #define FUNCTION(name, parameters, body)                                             \
 	__attribute__((noinline, noclone, aligned(64))) int name parameters body     \
 	__attribute__((noinline, noclone, aligned(64))) int name##_twin parameters body
