@@ -135,7 +135,8 @@ func (c *iperf3Client) open() (net.Conn, error) {
 	for end := time.Now().Add(replyDeadline); ; time.Sleep(time.Millisecond) {
 		control, err := connect(c.addr)
 		if err != nil {
-			between := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET)
+			// A reset that arrives behind the server's FIN is EPIPE.
+			between := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 			if between && time.Now().Before(end) {
 				continue
 			}
