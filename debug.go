@@ -10,26 +10,26 @@ import (
 )
 
 // debugNotes says what debug information knows about guard g in front of f:
-// where f was inlined, so that the guard does not see the call, and which of its
-// structs could not be compared with the program's. A struct that is laid out
+// where f was inlined, so that the guard does not see the call (inlined counts
+// these places), and which of its structs could not be compared with the
+// program's. A struct that is laid out
 // otherwise than the guard believes is a *debuginfo.Mismatch: the guard would
 // read other fields than it means. guarded are the functions this prepatch
 // stands in front of; what is inlined there is seen by their guards.
-func debugNotes(f locate.Function, g compile.Guard, guarded map[string]bool) ([]string, error) {
+func debugNotes(f locate.Function, g compile.Guard, guarded map[string]bool) (notes []string, inlined int, err error) {
 	info, err := debuginfo.Open(f.Image.File)
 	if errors.Is(err, debuginfo.ErrNone) {
-		return uncheckedMirrors(g, "has no debug information"), nil
+		return uncheckedMirrors(g, "has no debug information"), 0, nil
 	}
 	if err != nil {
-		return []string{fmt.Sprintf("the debug information of %s cannot be read: %v", f.Image.Name(), err)}, nil
+		return []string{fmt.Sprintf("the debug information of %s cannot be read: %v", f.Image.Name(), err)}, 0, nil
 	}
-	var notes []string
 	for _, m := range g.Mirrors {
 		err := info.CheckMirror(f.Vaddr, m)
 		var mismatch *debuginfo.Mismatch
 		switch {
 		case errors.As(err, &mismatch):
-			return nil, err
+			return nil, 0, err
 		case err != nil:
 			notes = append(notes, fmt.Sprintf("the struct %s could not be compared with the program's: %v", m.Name, err))
 		}
@@ -40,10 +40,11 @@ func debugNotes(f locate.Function, g compile.Guard, guarded map[string]bool) ([]
 	}
 	for _, c := range copies {
 		if !guarded[c.In] {
+			inlined++
 			notes = append(notes, fmt.Sprintf("%s is also inlined in %s at %v, where this guard does not see it", f.Name, c.In, c.At))
 		}
 	}
-	return notes, nil
+	return notes, inlined, nil
 }
 
 // uncheckedMirrors notes structs whose layout rests on the prepatch alone.

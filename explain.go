@@ -25,7 +25,7 @@ func explain(err error, who string) error {
 	if err == nil || errors.As(err, &done) {
 		return err
 	}
-	for _, f := range []func(error, string) *Refusal{explainProcess, explainFunction, explainPlan} {
+	for _, f := range []func(error, string) *Refusal{explainProcess, explainFunction, explainSymbol, explainFile, explainPlan} {
 		if r := f(err, who); r != nil {
 			r.Err = err
 			return r
@@ -96,6 +96,51 @@ func explainFunction(err error, who string) *Refusal {
 			"%s maps no library %s", who, library.SOName)
 	case errors.Is(err, locate.ErrOtherExe):
 		return refuse(CodeNoImage, nil, "name a process that runs the program the prepatch is for", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrAssembly):
+		return refuse(CodeAssembly, nil, "guard the Go function that calls it", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrTooManyNames):
+		return refuse(CodeAmbiguous, nil, "give the mangled name in func=, as nm(1) prints it", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrNoSize):
+		return refuse(CodeNoSize, nil, "guard a function that calls it: without its end, nobody can tell which bytes are its own", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrNotCode):
+		return refuse(CodeNotCode, nil, "name a function in func=; this is a variable, or an address outside the program's code", "%s: %v", who, err)
+	}
+	return nil
+}
+
+// explainSymbol is about what a guard refers to besides its function.
+func explainSymbol(err error, who string) *Refusal {
+	var variable *locate.NoSymbol
+	switch {
+	case errors.As(err, &variable):
+		return refuse(CodeNoSymbol, nil, "write the guard without it, or install the program's debug symbols (package …-dbgsym), which have the name", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrThreadLocal):
+		return refuse(CodeNoSymbol, nil, "write the guard without it: each thread has one of its own", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrNoErrno):
+		return refuse(CodeNoErrno, nil, "reject with a value alone, such as reject:-1, if the callers do not look at errno", "%s: %v", who, err)
+	}
+	return nil
+}
+
+// explainFile is about the files that the process was started from.
+func explainFile(err error, who string) *Refusal {
+	var damaged *binfile.FormatError
+	var untrusted *proc.UntrustedFS
+	switch {
+	case errors.As(err, &damaged):
+		return refuse(CodeDamaged, nil, "compare it with its package (dpkg --verify, rpm -V): pie does not guess where a file contradicts itself", "%s: %v", who, err)
+	case errors.Is(err, binfile.ErrNotELF):
+		return refuse(CodeDamaged, nil, "guard the process of a program: a script's is that of its interpreter", "%s: %v", who, err)
+	case errors.As(err, &untrusted), errors.Is(err, proc.ErrSlowFile):
+		return refuse(CodeUntrusted, nil, "start the program from a file system of the kernel (ext4, xfs, overlay mounted by root …), then insert", "%s: %v", who, err)
+	case errors.Is(err, proc.ErrReplaced):
+		return refuse(CodeReplaced, nil, "run pie as root, who can read the file although an upgrade has replaced it", "%s: %v", who, err)
+	case errors.Is(err, proc.ErrNotRegular):
+		return refuse(CodeReplaced, nil, "only code that is mapped from a file can be guarded", "%s: %v", who, err)
+	case errors.Is(err, binfile.ErrGoFormat):
+		return refuse(CodeUnsupported, nil, "a newer pie may know this Go release", "%s: %v", who, err)
+	case errors.Is(err, locate.ErrNoText):
+		return refuse(CodeNoText, nil, "a packed or self-unpacking program keeps its code elsewhere: start it unpacked", "%s: %v", who, err)
 	}
 	return nil
 }
@@ -106,7 +151,10 @@ func explainPlan(err error, who string) *Refusal {
 	var refusal *plan.Refusal
 	var site *insert.SiteError
 	var room *insert.HeadroomError
+	var corrupt *arena.CorruptError
 	switch {
+	case errors.As(err, &corrupt):
+		return refuse(CodeArena, nil, "the program wrote into PIE's memory, by accident or not: restart it", "%s: %v", who, corrupt)
 	case errors.As(err, &refusal):
 		instead := refusal.Instead
 		if instead == "" {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/insert"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
@@ -124,8 +126,9 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	if err != nil {
 		return out, err
 	}
-	if already {
+	if already != nil {
 		out.State = StateGuarded
+		out.noteAlready(already)
 		return out, nil
 	}
 	w, err := p.attachable()
@@ -151,6 +154,8 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		return out, explain(err, p.String())
 	}
 	out.State, out.Changed, out.Pause = StateGuarded, true, done.Pause
+	copies := r.copies()
+	out.Copies = &copies
 	if !done.TrialEnd.IsZero() {
 		in.report.TrialEnd = &done.TrialEnd
 	}
@@ -161,6 +166,16 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		}
 	}
 	return out, nil
+}
+
+// noteAlready counts what an earlier insertion covers. How many copies it left
+// uncovered is not in the process.
+func (r *ProcessReport) noteAlready(in *observe.Prepatch) {
+	if in.Flags&arena.FlagPartial != 0 {
+		r.Notes = append(r.Notes, "it was inserted with --partial: some copies of the function are not covered")
+		return
+	}
+	r.Copies = &Copies{Guarded: len(in.Guards), All: len(in.Guards)}
 }
 
 func (in *inserter) options() insert.Options {

@@ -65,13 +65,22 @@ const (
 	StateGone      ProcessState = "gone"
 )
 
+// Copies counts the places that the code of the guarded functions has in a
+// process: each function, each clone a compiler made of it, each place it is known
+// to be inlined at, in every image that was loaded more than once.
+type Copies struct {
+	Guarded int `json:"guarded"`
+	All     int `json:"all"` // 0: not counted
+}
+
 // ProcessReport is what was done in one process.
 type ProcessReport struct {
 	Pid     int           `json:"pid"`
 	Exe     string        `json:"exe"`
 	State   ProcessState  `json:"state"`
 	Changed bool          `json:"changed"`
-	Pause   time.Duration `json:"pause_ns"` // the longest time one of its threads was stopped
+	Copies  *Copies       `json:"copies,omitempty"` // of an insertion
+	Pause   time.Duration `json:"pause_ns"`         // the longest time one of its threads was stopped
 	Reason  Code          `json:"reason,omitempty"`
 	Error   string        `json:"error,omitempty"`
 	Details []string      `json:"details,omitempty"`
@@ -98,6 +107,18 @@ func (r *Report) Guarded() int {
 		}
 	}
 	return n
+}
+
+// Copies counts the copies of the guarded functions in the process that has the
+// most of them uncovered.
+func (r *Report) Copies() Copies {
+	var worst Copies
+	for _, p := range r.Processes {
+		if p.Copies != nil && (worst.All == 0 || p.Copies.All-p.Copies.Guarded > worst.All-worst.Guarded) {
+			worst = *p.Copies
+		}
+	}
+	return worst
 }
 
 // Pause returns the longest time a thread of any process was stopped.

@@ -25,6 +25,7 @@ type GuardPlan struct {
 	Code     int      `json:"code_bytes"`
 	Copies   []string `json:"uncovered,omitempty"` // copies of the function no guard sees
 	Notes    []string `json:"notes,omitempty"`
+	Listing  string   `json:"listing"` // every instruction that stays, moves or is written, and the registers used
 }
 
 // ProcessPlan is what Insert would do in one process.
@@ -32,6 +33,7 @@ type ProcessPlan struct {
 	Pid     int         `json:"pid"`
 	Exe     string      `json:"exe"`
 	Already bool        `json:"already"` // the prepatch is in
+	Copies  Copies      `json:"copies"`  // of the guarded functions
 	Guards  []GuardPlan `json:"guards,omitempty"`
 	Refused *Refusal    `json:"refused,omitempty"`
 }
@@ -72,7 +74,8 @@ func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
 		return out, err
 	}
 	defer p.close()
-	if out.Already, err = alreadyIn(p, pp); err != nil || out.Already {
+	in, err := alreadyIn(p, pp)
+	if out.Already = in != nil; err != nil || out.Already {
 		return out, err
 	}
 	w, err := p.attachable()
@@ -92,6 +95,7 @@ func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
 	if err := insert.Check(w, r.plan); err != nil {
 		return out, explain(err, p.String())
 	}
+	out.Copies = r.copies()
 	for i, g := range r.plan.Guards() {
 		out.Guards = append(out.Guards, describePlan(r, i, g))
 	}
@@ -104,28 +108,29 @@ func describePlan(r *resolved, i int, g plan.Guard) GuardPlan {
 		Guard: g.Name, Function: f.Name, Image: f.Image.Name(), How: f.How,
 		Entry: f.Entry.String(), Site: g.Site.String(), Before: hex.EncodeToString(g.Original), After: hex.EncodeToString(g.Patch),
 		Code: len(g.Code.Bytes), Copies: f.Copies, Notes: append(slices.Clone(g.Where.Warnings), r.guards[i].notes...), Faults: r.guards[i].faults,
+		Listing: g.Describe(),
 	}
 }
 
-// alreadyIn reports whether exactly this prepatch is in the process. Another
-// content under the same id is a Refusal.
-func alreadyIn(p *process, pp *Prepatch) (bool, error) {
+// alreadyIn returns what is in the process when it is exactly this prepatch, else
+// nil. Another content under the same id is a Refusal.
+func alreadyIn(p *process, pp *Prepatch) (*observe.Prepatch, error) {
 	all, err := observe.Status(p.read)
 	if err != nil {
-		return false, explain(err, p.String())
+		return nil, explain(err, p.String())
 	}
 	for _, in := range all {
 		switch {
 		case in.ID != pp.ID || in.State == observe.StatePrepared:
 		case in.Hash != pp.Hash():
-			return false, refuse(CodeOther, nil, "take it out first: pie remove "+pp.ID,
+			return nil, refuse(CodeOther, nil, "take it out first: pie remove "+pp.ID,
 				"%s has %s already, with other content", p, pp.ID)
 		case in.State == observe.StateIn:
-			return true, nil
+			return &in, nil
 		case in.State == observe.StateAltered:
-			return false, refuse(CodeBytes, nil, "pie status --pid N shows it; the other patcher must take its bytes out first",
+			return nil, refuse(CodeBytes, nil, "pie status --pid N shows it; the other patcher must take its bytes out first",
 				"%s: somebody wrote over the guard of %s", p, pp.ID)
 		}
 	}
-	return false, nil
+	return nil, nil
 }

@@ -35,9 +35,19 @@ type resolvedGuard struct {
 	function locate.Function
 	faults   string   // how its reads survive bad addresses; empty when it reads nothing
 	notes    []string // what the operator should know, one line each
+	inlined  int      // places where a compiler inlined the function, which no guard sees
 }
 
 func (r *resolved) close() { r.images.Close() }
+
+// copies counts the places the guarded functions have in the process.
+func (r *resolved) copies() Copies {
+	c := Copies{Guarded: len(r.guards), All: len(r.guards)}
+	for _, g := range r.guards {
+		c.All += len(g.function.Copies) + g.inlined
+	}
+	return c
+}
 
 // resolve finds, checks and places every guard of pp in p. space is the
 // process's address space as the inserter or an observer sees it.
@@ -86,7 +96,7 @@ func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, 
 		}
 		in.Guards = append(in.Guards, gi)
 		rg := resolvedGuard{function: f}
-		if rg.notes, err = debugNotes(f, g, pp.guarded()); err != nil {
+		if rg.notes, rg.inlined, err = debugNotes(f, g, pp.guarded()); err != nil {
 			return err
 		}
 		if readsTarget(prog) {

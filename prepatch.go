@@ -70,6 +70,9 @@ func Load(files map[string][]byte) (*Prepatch, error) {
 	return p, nil
 }
 
+// HashOf is the Hash of the prepatch with these files, without compiling them.
+func HashOf(files map[string][]byte) [sha256.Size]byte { return compile.Hash(files) }
+
 // Hash identifies the content of the prepatch.
 func (p *Prepatch) Hash() [sha256.Size]byte { return p.compiled.Hash }
 

@@ -48,6 +48,15 @@ const (
 	CodeShadowStack  Code = "shadow_stack"      // shadow stacks forbid the frames that insertion needs
 	CodeIndirect     Code = "function_indirect" // an IFUNC whose choice could not be told
 	CodePlace        Code = "guard_unplaceable" // the guard needs what the function's ABI or the process lacks
+	CodeAssembly     Code = "function_assembly" // a Go function written in assembly
+	CodeNoSize       Code = "function_size"     // where the function ends cannot be told
+	CodeNotCode      Code = "function_not_code" // the name or address is not that of code
+	CodeNoSymbol     Code = "symbol_missing"    // a variable that the guard refers to has no known address
+	CodeNoErrno      Code = "errno_missing"     // the guard sets errno, and where it is cannot be told
+	CodeDamaged      Code = "file_malformed"    // a file of the process contradicts itself
+	CodeUntrusted    Code = "file_untrusted"    // a file lies where a program answers reads, or does not answer
+	CodeReplaced     Code = "file_replaced"     // the mapped file is no longer at its path, or no regular file
+	CodeNoText       Code = "code_unmapped"     // the executable's code is not mapped from its file
 	CodeArena        Code = "arena_damaged"     // PIE's memory in the process cannot be trusted
 )
 

@@ -97,7 +97,7 @@ func (p *Prepatch) about(proc *process) bool {
 func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
 	r := ScanResult{ID: pp.ID, Pid: p.pid, Parent: parentOf(p.pid), Exe: p.exe, State: ScanGuardable}
 	in, err := alreadyIn(p, pp)
-	if in {
+	if in != nil {
 		r.State = ScanGuarded
 		return r, true
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // GuardStatus is one guard in one process.
@@ -78,6 +79,40 @@ func Status(ctx context.Context, sel Select) ([]ProcessStatus, error) {
 		}
 	}
 	return all, nil
+}
+
+// Unguarded lists the selected processes that run the same executable as one of
+// guarded and have none of its prepatches: a second server that nobody named, or
+// a worker whose parent was not guarded.
+func Unguarded(ctx context.Context, sel Select, guarded []ProcessStatus) ([]ProcessStatus, error) {
+	pids, err := selected(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	runs := map[proc.Identity]bool{}
+	known := map[int]bool{}
+	for _, s := range guarded {
+		known[s.Pid] = true
+		if id, err := exeIdentity(s.Pid); err == nil && len(s.Prepatches) > 0 {
+			runs[id] = true
+		}
+	}
+	var out []ProcessStatus
+	for _, pid := range pids {
+		if id, err := exeIdentity(pid); err == nil && runs[id] && !known[pid] {
+			out = append(out, ProcessStatus{Pid: pid, Exe: exePath(pid)})
+		}
+	}
+	return out, nil
+}
+
+func exeIdentity(pid int) (proc.Identity, error) {
+	p, err := proc.Open(pid)
+	if err != nil {
+		return proc.Identity{}, err
+	}
+	defer p.Close()
+	return p.ExeIdentity()
 }
 
 func statusOf(pid int) (ProcessStatus, error) {

@@ -6,5 +6,5 @@ import "embed"
 
 // Files is the catalogue as pie embeds it.
 //
-//go:embed */*/*.go
+//go:embed */*/*.go */*/README.md
 var Files embed.FS

@@ -83,18 +83,34 @@ func parseShare(s string) (float64, error) {
 	return share, nil
 }
 
+// chosen is what a command line for insert or plan means.
+type chosen struct {
+	prepatch *pie.Prepatch
+	ref      string // what the prepatch was called
+	seen     string // what a rejected client sees; empty when nobody wrote it down
+	sel      pie.Select
+}
+
 // resolve loads the prepatch, from args or typed as one line, and selects the
 // processes.
-func (f *insertFlags) resolve(a *app, c *cobra.Command, args []string) (*pie.Prepatch, pie.Select, error) {
+func (f *insertFlags) resolve(a *app, c *cobra.Command, args []string) (chosen, error) {
 	p, ref, err := f.load(a, c, args)
 	if err != nil {
-		return nil, nil, err
+		return chosen{}, err
 	}
 	if err := f.useFingerprints(p, ref); err != nil {
-		return nil, nil, err
+		return chosen{}, err
 	}
 	sel, err := a.selectForInsert(c, &f.target, p, ref)
-	return p, sel, err
+	return chosen{prepatch: p, ref: ref, seen: f.seen(args), sel: sel}, err
+}
+
+// seen says what a rejected client sees.
+func (f *insertFlags) seen(args []string) string {
+	if len(args) == 0 {
+		return fmt.Sprintf("what the program makes of %s returning %s", f.line.fn, f.line.reject)
+	}
+	return seenOf(args[0])
 }
 
 // load returns the prepatch and what it was called on the command line.
@@ -130,16 +146,16 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		if err != nil {
 			return err
 		}
-		p, sel, err := f.resolve(a, c, args)
+		x, err := f.resolve(a, c, args)
 		if err != nil {
 			return err
 		}
-		report, err := pie.Insert(c.Context(), p, sel, o)
+		report, err := pie.Insert(c.Context(), x.prepatch, x.sel, o)
 		a.progress.Step("")
 		if err != nil {
 			return err
 		}
-		return a.finishReport(c, report, insertWords)
+		return a.finishReport(c, report, insertWords(x.seen))
 	}
 	return c
 }
@@ -149,19 +165,24 @@ type reportWords struct {
 	done   string                        // "3 of 3 processes guarded"
 	undone string                        // "not guarded: pid 7 …"
 	want   func(s pie.ProcessState) bool // the state the verb brings about
+	seen   string                        // what a rejected client sees; may be empty
 	next   func(r *pie.Report) string
 }
 
-var insertWords = reportWords{
-	done: "guarded", undone: "not guarded",
-	want: func(s pie.ProcessState) bool { return s == pie.StateGuarded },
-	next: func(r *pie.Report) string {
-		line := fmt.Sprintf("stop now: pie off %s", r.ID)
-		if r.TrialEnd != nil {
-			line = fmt.Sprintf("keep: pie keep %s   %s", r.ID, line)
-		}
-		return line
-	},
+func insertWords(seen string) reportWords {
+	return reportWords{
+		done: "guarded", undone: "not guarded", seen: seen,
+		want: func(s pie.ProcessState) bool { return s == pie.StateGuarded },
+		next: nextAfterInsert,
+	}
+}
+
+func nextAfterInsert(r *pie.Report) string {
+	line := fmt.Sprintf("stop now: pie off %s", r.ID)
+	if r.TrialEnd != nil {
+		line = fmt.Sprintf("keep: pie keep %s   %s", r.ID, line)
+	}
+	return line
 }
 
 // finishReport prints a report and turns it into the exit code.
@@ -218,12 +239,18 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 	} else {
 		count = style.Warn(count)
 	}
+	if copies := r.Copies(); copies.All > 0 {
+		count += " · " + copiesWords(copies)
+	}
 	if !r.Changed {
 		count += " · already so"
 	} else if pause := r.Pause(); pause > 0 {
 		count += " · longest pause " + milliseconds(pause)
 	}
 	fmt.Fprintf(a.out, "  %s\n", count)
+	if w.seen != "" && done > 0 {
+		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(r.Mode), term.Escape(w.seen))
+	}
 	for _, p := range r.Processes {
 		a.printProcessNotes(p, w, style)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,30 +13,35 @@ import (
 
 func (a *app) planCommand() *cobra.Command {
 	var f insertFlags
+	var verbose bool
 	c := &cobra.Command{
-		Use:               "plan PREPATCH TARGET",
-		Short:             "Show what insert would do; change nothing",
+		Use:   "plan PREPATCH TARGET",
+		Short: "Show what insert would do; change nothing",
+		Long: `Show what insert would do: which function, how it was found, which bytes become
+what. Nothing is changed and no thread is stopped. With -v every instruction is
+listed that stays, moves or is written, and the registers the guard uses.`,
 		Args:              atMost(1, "one PREPATCH"),
 		ValidArgsFunction: completePrepatch,
 	}
 	f.register(c)
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "list the instructions that stay, move or are written")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o, err := f.options(a, c)
 		if err != nil {
 			return err
 		}
-		p, sel, err := f.resolve(a, c, args)
+		x, err := f.resolve(a, c, args)
 		if err != nil {
 			return err
 		}
-		plans, err := pie.Plan(c.Context(), p, sel, o)
+		plans, err := pie.Plan(c.Context(), x.prepatch, x.sel, o)
 		if err != nil {
 			return err
 		}
 		if a.json {
 			err = a.printJSON(plans)
 		} else {
-			a.printPlans(p, plans)
+			a.printPlans(x, plans, verbose)
 		}
 		if err != nil {
 			return err
@@ -64,10 +70,10 @@ func planExit(plans []pie.ProcessPlan) error {
 	return nil
 }
 
-func (a *app) printPlans(p *pie.Prepatch, plans []pie.ProcessPlan) {
+func (a *app) printPlans(x chosen, plans []pie.ProcessPlan, verbose bool) {
 	style := term.StyleFor(a.out, a.getenv)
 	for _, pp := range plans {
-		fmt.Fprintf(a.out, "%s  pid %d (%s)\n", style.Bold(term.Escape(p.ID)), pp.Pid, term.Escape(baseName(pp.Exe)))
+		fmt.Fprintf(a.out, "%s  pid %d (%s)\n", style.Bold(term.Escape(x.prepatch.ID)), pp.Pid, term.Escape(baseName(pp.Exe)))
 		switch {
 		case pp.Refused != nil:
 			fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad("would be refused:"), term.Escape(pp.Refused.Msg), pp.Refused.Code)
@@ -78,13 +84,19 @@ func (a *app) printPlans(p *pie.Prepatch, plans []pie.ProcessPlan) {
 			fmt.Fprintf(a.out, "  %s\n", style.Good("guarded already; insert would change nothing"))
 		}
 		for _, g := range pp.Guards {
-			a.printGuardPlan(g, style)
+			a.printGuardPlan(g, style, verbose)
 		}
+		if pp.Copies.All > 0 {
+			fmt.Fprintf(a.out, "  would guard %s\n", copiesWords(pp.Copies))
+		}
+	}
+	if x.seen != "" {
+		fmt.Fprintf(a.out, "%s %s\n", seenLabel(pie.ModeAudit), term.Escape(x.seen))
 	}
 	fmt.Fprintln(a.out, style.Dim("nothing was changed"))
 }
 
-func (a *app) printGuardPlan(g pie.GuardPlan, style term.Style) {
+func (a *app) printGuardPlan(g pie.GuardPlan, style term.Style, verbose bool) {
 	fmt.Fprintf(a.out, "  %s in %s\n", term.Escape(g.Function), term.Escape(g.Image))
 	var t term.Table
 	t.Row("found by", g.How)
@@ -100,5 +112,10 @@ func (a *app) printGuardPlan(g pie.GuardPlan, style term.Style) {
 	}
 	for _, n := range g.Notes {
 		fmt.Fprintf(a.out, "    %s %s\n", style.Warn("note:"), term.Escape(n))
+	}
+	if verbose {
+		for line := range strings.Lines(g.Listing) {
+			fmt.Fprintf(a.out, "    %s\n", term.Escape(strings.TrimSuffix(line, "\n")))
+		}
 	}
 }

@@ -53,6 +53,20 @@ func catalogueFiles(id string) (map[string][]byte, error) {
 	return e.Files, nil
 }
 
+// seenOf returns what the README.md of a prepatch says a rejected client sees;
+// empty when there is none.
+func seenOf(arg string) string {
+	if st, err := os.Stat(arg); err == nil && st.IsDir() {
+		readme, err := readFiles(filepath.Join(arg, "README.md"))
+		if err != nil {
+			return ""
+		}
+		return catalogue.Seen(readme[filepath.Join(arg, "README.md")])
+	}
+	e, _ := catalogue.Lookup(arg)
+	return e.Seen
+}
+
 func unknownPrepatch(arg string) error {
 	var ids []string
 	for _, e := range catalogue.All() {

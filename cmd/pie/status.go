@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -35,7 +38,7 @@ func (a *app) statusCommand() *cobra.Command {
 		if a.json {
 			err = a.printJSON(orEmpty(all))
 		} else {
-			err = a.printStatus(all)
+			err = a.printStatus(c.Context(), sel, all)
 		}
 		if err == nil && check && !allWell(all, time.Now()) {
 			return exitWith{exitFailed}
@@ -73,7 +76,7 @@ func allWell(all []pie.ProcessStatus, now time.Time) bool {
 	return len(all) > 0
 }
 
-func (a *app) printStatus(all []pie.ProcessStatus) error {
+func (a *app) printStatus(ctx context.Context, sel pie.Select, all []pie.ProcessStatus) error {
 	style := term.StyleFor(a.out, a.getenv)
 	if len(all) == 0 {
 		fmt.Fprintln(a.out, "no prepatch is in any of these processes")
@@ -83,6 +86,13 @@ func (a *app) printStatus(all []pie.ProcessStatus) error {
 		if err := a.printPrepatchStatus(id, all, style); err != nil {
 			return err
 		}
+	}
+	open, err := pie.Unguarded(ctx, sel, all)
+	if err != nil {
+		return err
+	}
+	for _, s := range open {
+		fmt.Fprintf(a.out, "%s pid %d (%s) runs the same program and has no guard\n", style.Warn("note:"), s.Pid, term.Escape(baseName(s.Exe)))
 	}
 	for _, s := range all {
 		if s.Problem != "" {
@@ -138,8 +148,55 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 		}
 	}
 	fmt.Fprintf(a.out, "%s  %s  %s\n", style.Bold(term.Escape(id)), term.Escape(strings.Join(exes, ", ")), strings.Join(modes, "; "))
-	fmt.Fprintf(a.out, "  in %s\n", plural(n, "process", "processes"))
+	fmt.Fprintf(a.out, "  in %s%s\n", plural(n, "process", "processes"), copiesOf(id, all))
+	if seen := seenIn(id, all); seen != "" {
+		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(pie.ModeEnforce), term.Escape(seen))
+	}
 	return writeStatusRows(a.out, rows)
+}
+
+// copiesOf is " · 2 of 2 copies": the copies of the function that are guarded, of
+// those the records announce, in the process that has the fewest.
+func copiesOf(id string, all []pie.ProcessStatus) string {
+	var worst pie.Copies
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			if p.ID != id {
+				continue
+			}
+			c := pie.Copies{All: len(p.Guards)}
+			for _, g := range p.Guards {
+				if g.Intact {
+					c.Guarded++
+				}
+			}
+			if worst.All == 0 || c.Guarded < worst.Guarded {
+				worst = c
+			}
+			if p.Partial {
+				return " · not all copies: inserted with --partial"
+			}
+		}
+	}
+	return " · " + copiesWords(worst)
+}
+
+// seenIn is what a client sees that prepatch id rejects: as the catalogue says
+// of it, if what is in these processes is what the catalogue has.
+func seenIn(id string, all []pie.ProcessStatus) string {
+	e, ok := catalogue.Lookup(id)
+	if !ok {
+		return ""
+	}
+	hash := pie.HashOf(e.Files)
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			if p.ID == id && p.Hash != hex.EncodeToString(hash[:]) {
+				return ""
+			}
+		}
+	}
+	return e.Seen
 }
 
 func writeStatusRows(w io.Writer, rows []*statusRow) error {

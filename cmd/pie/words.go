@@ -29,6 +29,19 @@ func clock(t, now time.Time) string {
 	return t.Format("2006-01-02 15:04")
 }
 
+// copiesWords is "2 of 2 copies".
+func copiesWords(c pie.Copies) string {
+	return fmt.Sprintf("%d of %s", c.Guarded, plural(c.All, "copy", "copies"))
+}
+
+// seenLabel introduces what a rejected client sees.
+func seenLabel(m pie.Mode) string {
+	if m == pie.ModeEnforce {
+		return "rejected clients see:"
+	}
+	return "rejected clients would see:"
+}
+
 // milliseconds is "0.4 ms", "12 ms".
 func milliseconds(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"go/token"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ import (
 // compiled guard holds its own.
 type Prepatch struct {
 	*source.Prepatch
-	Hash   [32]byte // SHA-256 over the names and contents of the files
+	Hash   [32]byte // what Hash says of the files
 	Guards []Guard
 }
 
@@ -78,7 +79,7 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 		return nil, join(errs)
 	}
 	errs = notYet(p)
-	out := &Prepatch{Prepatch: p, Hash: hash(files)}
+	out := &Prepatch{Prepatch: p, Hash: Hash(files)}
 	for _, g := range p.Guards {
 		c, err := m.guard(p, g)
 		if err != nil {
@@ -124,11 +125,17 @@ func join(errs []*Error) error {
 	return errors.Join(all...)
 }
 
-// hash is independent of the order and of what separates names from contents.
-func hash(files map[string][]byte) [32]byte {
+// Hash identifies the content of a prepatch: SHA-256 over the base names and
+// contents of its files, wherever they lie, so that what was inserted from one
+// place is known again from another.
+func Hash(files map[string][]byte) [32]byte {
 	h := sha256.New()
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		fmt.Fprintf(h, "%d:%s%d:", len(name), name, len(files[name]))
+	byBase := func(a, b string) int {
+		return cmp.Or(strings.Compare(path.Base(a), path.Base(b)), strings.Compare(a, b))
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(files), byBase) {
+		base := path.Base(name)
+		fmt.Fprintf(h, "%d:%s%d:", len(base), base, len(files[name]))
 		h.Write(files[name])
 	}
 	return [32]byte(h.Sum(nil))

@@ -5,6 +5,7 @@ package catalogue
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -25,6 +26,7 @@ type Entry struct {
 	Product string            `json:"product"`
 	Fixed   string            `json:"fixed,omitempty"` // first version with the vendor's fix
 	Summary string            `json:"summary"`         // the first sentence of its package comment
+	Seen    string            `json:"seen,omitempty"`  // what a rejected client sees
 	Guards  []source.Guard    `json:"-"`
 	Files   map[string][]byte `json:"-"` // its Go files but tests, by path in the catalogue
 }
@@ -96,8 +98,28 @@ func readEntry(fsys fs.FS, dir string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
+	readme, err := fs.ReadFile(fsys, dir+"/README.md")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Entry{}, err
+	}
 	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(files[dir+"/guard.go"]),
-		Guards: p.Guards, Files: files}, nil
+		Seen: Seen(readme), Guards: p.Guards, Files: files}, nil
+}
+
+// seenRow begins the row of a prepatch's README.md that says what happens to
+// whoever sent what is rejected.
+const seenRow = "| a rejected client sees |"
+
+// Seen returns what a prepatch's README.md says a rejected client sees, as plain
+// text; empty when it does not say.
+func Seen(readme []byte) string {
+	for line := range strings.Lines(string(readme)) {
+		if cell, ok := strings.CutPrefix(line, seenRow); ok {
+			cell = strings.TrimSuffix(strings.TrimSpace(cell), "|")
+			return strings.TrimSpace(strings.ReplaceAll(cell, "`", ""))
+		}
+	}
+	return ""
 }
 
 // summary is the first sentence of a package comment, after "Package prepatch".

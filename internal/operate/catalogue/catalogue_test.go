@@ -17,6 +17,9 @@ func TestEveryFolderIsAPrepatch(t *testing.T) {
 		if e.ID == "" || e.Summary == "" || len(e.Guards) == 0 {
 			t.Errorf("%s: no id, no package comment or no guard: %+v", e.Product, e)
 		}
+		if e.Seen == "" {
+			t.Errorf("%s: README.md does not say what a rejected client sees", e.ID)
+		}
 		if seen[e.ID] {
 			t.Errorf("two prepatches have the id %s", e.ID)
 		}
@@ -34,6 +37,19 @@ func TestLookup(t *testing.T) {
 	}
 	if _, ok := Lookup("CVE-1999-0001"); ok {
 		t.Error("found a prepatch that does not exist")
+	}
+}
+
+func TestSeen(t *testing.T) {
+	for _, tt := range []struct{ readme, want string }{
+		{"| where | `f` |\n| a rejected client sees | `-ERR syntax`, as from the fixed server |\n", "-ERR syntax, as from the fixed server"},
+		{"| a rejected client sees |", ""},
+		{"# a page without the table\n", ""},
+		{"", ""},
+	} {
+		if got := Seen([]byte(tt.readme)); got != tt.want {
+			t.Errorf("Seen(%q) = %q, want %q", tt.readme, got, tt.want)
+		}
 	}
 }
 
