@@ -173,8 +173,8 @@ func explainPlan(err error, who string) *Refusal {
 		return refuse(CodeNotIn, nil, "pie status lists what is in", "%s: %v", who, insert.ErrNotIn)
 	case errors.Is(err, insert.ErrBusySite):
 		return refuse(CodeBusy, nil, "try again; a thread stays in these bytes for as long as it waits there", "%s: %v", who, insert.ErrBusySite)
-	case errors.Is(err, insert.ErrStale):
-		return refuse(CodeStale, nil, "try again", "%s: %v", who, insert.ErrStale)
+	case errors.Is(err, insert.ErrStale), errors.Is(err, proc.ErrChanged):
+		return refuse(CodeStale, nil, "try again", "%s: %v", who, err)
 	case errors.As(err, &place):
 		return refuse(CodePlace, nil, "the guard does not fit the function's calling convention or the process; pie plan shows both", "%s: %v", who, place)
 	case errors.Is(err, arena.ErrNoGap):

@@ -64,18 +64,20 @@ func parentOf(pid int) int {
 }
 
 // A process is busy for a moment while another pie is at work on it, or while a
-// thread of it stays where it cannot be moved: so long, so often, is waited.
+// thread of it stays where it cannot be moved; and it may have mapped or unmapped
+// memory since it was planned for: so long, so often, it is tried again.
 const (
 	patience   = 3 * time.Second
 	impatience = 100 * time.Millisecond
 )
 
-// patiently calls do until it says something else than that the process is busy.
+// patiently calls do until it says something else than that the process is busy
+// or has changed.
 func patiently(ctx context.Context, do func() error) error {
 	end := time.Now().Add(patience)
 	for {
 		err := do()
-		if ReasonOf(err) != CodeBusy || time.Now().After(end) {
+		if r := ReasonOf(err); r != CodeBusy && r != CodeStale || time.Now().After(end) {
 			return err
 		}
 		select {

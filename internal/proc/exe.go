@@ -48,7 +48,7 @@ func (p *Process) ExeIdentity() (Identity, error) {
 // readlink says ENOENT of both.
 func (p *Process) exeErr(err error) error {
 	if !errors.Is(err, unix.ENOENT) {
-		return goneOr(err)
+		return p.goneOr(err)
 	}
 	if _, statErr := p.readSmall("stat"); statErr != nil {
 		return statErr

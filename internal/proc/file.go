@@ -136,7 +136,7 @@ func (p *Process) openFile(name string) (*File, error) {
 	}
 	f, err := p.openRegular(name, func() (int, error) { return unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0) }, func() { unix.Close(dir) })
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, goneOr(err))
+		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
 	}
 	return f, nil
 }

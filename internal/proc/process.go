@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,10 @@ import (
 
 // ErrGone says that the process has ended, or that no process has this pid.
 var ErrGone = errors.New("no such process")
+
+// ErrChanged says that what was asked for is no longer there, but the process
+// is: it mapped or unmapped memory meanwhile.
+var ErrChanged = errors.New("the process changed meanwhile")
 
 // Bounds of the pseudo files read whole, in bytes.
 const (
@@ -41,8 +46,11 @@ type Process struct {
 func Open(pid int) (*Process, error) {
 	path := filepath.Join("/proc", strconv.Itoa(pid))
 	dir, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if isNoEntry(err) {
+		err = fmt.Errorf("%w (%w)", ErrGone, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: %w", pid, goneOr(err))
+		return nil, fmt.Errorf("pid %d: %w", pid, err)
 	}
 	p := &Process{pid: pid, dir: dir, timeout: FileTimeout}
 	stat, err := p.readSmall("stat")
@@ -130,7 +138,7 @@ func (p *Process) ReadAt(b []byte, a address.Addr) (int, error) {
 		if errors.Is(err, io.EOF) { // the mm is gone
 			err = ErrGone
 		}
-		return n, fmt.Errorf("pid %d: reading %d bytes at %v: %w", p.pid, len(b), a, goneOr(err))
+		return n, fmt.Errorf("pid %d: reading %d bytes at %v: %w", p.pid, len(b), a, p.goneOr(err))
 	}
 	return n, nil
 }
@@ -146,7 +154,7 @@ func (p *Process) read(name string, limit int64) ([]byte, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: reading %s: %w", p.pid, name, goneOr(err))
+		return nil, fmt.Errorf("pid %d: reading %s: %w", p.pid, name, p.goneOr(err))
 	}
 	if int64(len(text)) > limit {
 		return nil, fmt.Errorf("pid %d: %s is longer than %d bytes", p.pid, name, limit)
@@ -158,15 +166,38 @@ func (p *Process) read(name string, limit int64) ([]byte, error) {
 func (p *Process) open(name string, flags int) (*os.File, error) {
 	fd, err := unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, goneOr(err))
+		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
 	}
 	return os.NewFile(uintptr(fd), filepath.Join(p.dir.Name(), name)), nil
 }
 
-// goneOr turns what /proc answers for an ended process into ErrGone.
-func goneOr(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("%w (%w)", ErrGone, err)
+// goneOr says what ENOENT and ESRCH mean, with which /proc answers that the
+// process has ended, but also that a file or a mapping of it is there no longer:
+// ErrGone, or ErrChanged for a process that lives.
+func (p *Process) goneOr(err error) error {
+	switch {
+	case !isNoEntry(err):
+		return err
+	case p.lives():
+		return fmt.Errorf("%w (%w)", ErrChanged, err)
 	}
-	return err
+	return fmt.Errorf("%w (%w)", ErrGone, err)
+}
+
+func isNoEntry(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
+
+// lives tells whether the process has not ended: a zombie has no memory left.
+func (p *Process) lives() bool {
+	fd, err := unix.Openat(int(p.dir.Fd()), "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return !isNoEntry(err)
+	}
+	defer unix.Close(fd)
+	b := make([]byte, 256)
+	n, err := unix.Read(fd, b)
+	if err != nil {
+		return !isNoEntry(err)
+	}
+	i := bytes.LastIndex(b[:n], []byte(") "))
+	return i < 0 || i+2 >= n || (b[i+2] != 'Z' && b[i+2] != 'X')
 }

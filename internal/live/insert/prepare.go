@@ -40,7 +40,11 @@ func (in *insertion) prepare(ctx context.Context) error {
 		time.Sleep(prepareWait) // the thread may still be on its way out of a dead pie's call
 	}
 	if err != nil {
-		return fmt.Errorf("pid %d: preparing the arena: %w", in.p.Pid(), err)
+		err = fmt.Errorf("pid %d: preparing the arena: %w", in.p.Pid(), err)
+		if errors.Is(err, tracee.ErrBusy) && in.began() {
+			return errors.Join(err, in.undo(ctx)) // the thread ended half-way; another one takes it back
+		}
+		return err
 	}
 	in.note(steps)
 	return nil
@@ -145,7 +149,13 @@ func (in *insertion) do(at *tracee.Attached, s *step) error {
 		return in.installHandler(at)
 	}
 	if s.region.Is == 0 {
-		return at.Write(s.write.at, s.write.bytes)
+		if err := at.Write(s.write.at, s.write.bytes); err != nil {
+			return err
+		}
+		if a := in.arenas[s.arena]; s.record {
+			a.Wrote(arena.Record{Off: int(s.write.at - a.State().Start), Bytes: s.write.bytes})
+		}
+		return nil
 	}
 	got, err := at.Syscall(unix.SYS_MMAP, mapArgs(s.region)...)
 	if errors.Is(err, unix.EEXIST) {
@@ -207,7 +217,9 @@ func (in *insertion) takeBackArena(at *tracee.Attached, k int) error {
 			errs = errors.Join(errs, err)
 		}
 	}
-	in.mapped[k] = 0
+	if errs == nil {
+		in.mapped[k] = 0
+	}
 	return errs
 }
 
@@ -230,16 +242,21 @@ func (in *insertion) undo(ctx context.Context) error {
 	return nil
 }
 
-// note remembers what the process has now.
+// began reports whether something that was mapped has not been taken back.
+func (in *insertion) began() bool {
+	for k := range in.mapped {
+		if in.mapped[k] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// note remembers which pages the process is charged for.
 func (in *insertion) note(steps []step) {
 	for _, s := range steps {
-		a := in.arenas[s.arena]
-		if s.region.Is != 0 || s.install {
-			continue
-		}
-		in.dirty(s.write)
-		if s.record {
-			a.Wrote(arena.Record{Off: int(s.write.at - a.State().Start), Bytes: s.write.bytes})
+		if s.region.Is == 0 && !s.install {
+			in.dirty(s.write)
 		}
 	}
 }

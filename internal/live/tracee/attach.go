@@ -111,14 +111,14 @@ func (a *Attached) stop(ctx context.Context, tid int) error {
 	}
 	a.tid, a.memory.tid = tid, tid
 	if errno := a.h.interrupt(tid); errno != 0 {
-		return fmt.Errorf("pid %d: interrupting thread %d: %w", a.p.Pid(), tid, goneOr(errno))
+		return a.lost("interrupting it", errno)
 	}
 	if err := a.awaitEvent(ctx); err != nil {
 		return err
 	}
 	if !a.p.alive() || !a.p.hasTask(tid) {
 		_ = a.h.detach(tid, 0)
-		return fmt.Errorf("pid %d: thread %d: %w", a.p.Pid(), tid, ErrGone)
+		return a.lost("looking whose it is", unix.ESRCH)
 	}
 	return a.save()
 }
@@ -148,13 +148,19 @@ func (p *Process) seizeError(tid int, errno unix.Errno) error {
 		return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, ErrGone)
 	case err != nil || st.State == 'Z' || st.State == 'X':
 		return fmt.Errorf("pid %d: thread %d has ended: %w", p.Pid(), tid, ErrBusy)
+	case errno == unix.EPERM && isOwnThread(st.Tracer):
+		return fmt.Errorf("pid %d: thread %d is still held by an attempt of ours that is ending: %w", p.Pid(), tid, ErrBusy)
 	case errno == unix.EPERM && st.Tracer != 0:
 		return p.traced(st.Tracer)
 	case errno == unix.EPERM:
 		return p.permission(fmt.Sprintf("seizing thread %d", tid), errno)
 	}
-	return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, goneOr(errno))
+	return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, p.goneOr(errno))
 }
+
+// isOwnThread tells whether a tracer is one of this process's threads. One that
+// gave an attempt up lets go of its tracees only when it ends.
+func isOwnThread(tid int) bool { return tid != 0 && isTask(unix.Getpid(), tid) }
 
 func (p *Process) hasTask(tid int) bool {
 	return unix.Faccessat(int(p.dir.Fd()), fmt.Sprintf("task/%d", tid), unix.F_OK, 0) == nil
@@ -191,7 +197,7 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 		got, ws, errno := a.h.poll(a.tid)
 		switch {
 		case errno != 0:
-			return 0, fmt.Errorf("pid %d: waiting for thread %d: %w", a.p.Pid(), a.tid, ErrGone)
+			return 0, a.lost("waiting for it", errno)
 		case got != 0 && ws.Stopped():
 			return ws, nil
 		case got != 0:
@@ -232,7 +238,7 @@ func (a *Attached) release() error {
 		return err
 	}
 	if errno := a.h.detach(a.tid, 0); errno != 0 && a.p.alive() {
-		return errors.Join(err, fmt.Errorf("pid %d: letting go of thread %d: %w", a.p.Pid(), a.tid, goneOr(errno)))
+		return errors.Join(err, a.lost("letting go of it", errno))
 	}
 	return err
 }

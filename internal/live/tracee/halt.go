@@ -56,7 +56,7 @@ func (w *World) gatherGroup(group int) error {
 	for fresh := true; fresh; {
 		tids, errno := listNumbers(path.set(group, 0, ""), w.scratch.dents, w.scratch.tids[:0])
 		if errno != 0 && group == w.p.Pid() {
-			return fmt.Errorf("pid %d: listing its threads: %w", group, goneOr(errno))
+			return fmt.Errorf("pid %d: listing its threads: %w", group, w.p.goneOr(errno))
 		}
 		w.scratch.tids, fresh = tids, false
 		for _, tid := range tids {
@@ -139,7 +139,7 @@ func (w *World) recount(ctx context.Context, begin time.Time) error {
 			return err
 		}
 		if len(w.crowd.tasks) == before {
-			return nil
+			return w.disputed()
 		}
 		for i := before; i < len(w.crowd.tasks); i++ {
 			if t := &w.crowd.tasks[i]; t.state == taskSeized {
@@ -150,6 +150,27 @@ func (w *World) recount(ctx context.Context, begin time.Time) error {
 			return err
 		}
 	}
+}
+
+// disputed looks at the threads that are listed although a request for them was
+// answered as if they had ended. Those that are neither dead nor stopped could
+// run into what is to be written.
+func (w *World) disputed() error {
+	var path procPath
+	tids, errno := listNumbers(path.set(w.p.Pid(), 0, ""), w.scratch.dents, w.scratch.tids[:0])
+	if errno != 0 {
+		return fmt.Errorf("pid %d: listing its threads: %w", w.p.Pid(), w.p.goneOr(errno))
+	}
+	w.scratch.tids = tids
+	for _, tid := range tids {
+		if t := w.crowd.find(tid); t == nil || t.state != taskGone {
+			continue
+		}
+		if st, err := taskStatus(w.p.Pid(), tid); err == nil && st.State != 'Z' && st.State != 'X' {
+			return fmt.Errorf("pid %d: thread %d lives and does not answer: %w", w.p.Pid(), tid, ErrBusy)
+		}
+	}
+	return nil
 }
 
 // Threads that do not stop are looked at after patience, in time without

@@ -20,8 +20,8 @@ type Range struct{ Start, End address.Addr }
 // memory is an open /proc/PID/mem: the address space the process had when it
 // was opened, so that nothing meant for it reaches a program started by exec.
 type memory struct {
-	pid int
-	fd  int
+	p  *Process
+	fd int
 	// tid is a thread stopped by this tracer, for the POKEDATA fallback; 0: none.
 	tid int
 }
@@ -33,9 +33,9 @@ func (p *Process) openMemory() (memory, error) {
 		return memory{}, p.permission("writing its memory", err)
 	}
 	if err != nil {
-		return memory{}, fmt.Errorf("pid %d: opening its memory: %w", p.Pid(), goneOr(err))
+		return memory{}, fmt.Errorf("pid %d: opening its memory: %w", p.Pid(), p.goneOr(err))
 	}
-	return memory{pid: p.Pid(), fd: fd}, nil
+	return memory{p: p, fd: fd}, nil
 }
 
 func (m memory) close() { _ = unix.Close(m.fd) }
@@ -51,11 +51,11 @@ func (m memory) read(b []byte, addr address.Addr) error {
 		n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(m.fd), uintptr(unsafe.Pointer(&b[done])),
 			uintptr(len(b)-done), uintptr(addr)+uintptr(done), 0, 0)
 		runtime.KeepAlive(b)
-		if errno == 0 && n == 0 {
-			errno = unix.ESRCH // the address space is gone
+		if errno == 0 && n == 0 { // the address space is gone: the process has ended, or runs another program
+			return fmt.Errorf("pid %d: reading %d bytes at %v: %w", m.p.Pid(), len(b)-done, addr.Add(int64(done)), ErrGone)
 		}
 		if errno != 0 {
-			return fmt.Errorf("pid %d: reading %d bytes at %v: %w", m.pid, len(b)-done, addr.Add(int64(done)), goneOr(errno))
+			return fmt.Errorf("pid %d: reading %d bytes at %v: %w", m.p.Pid(), len(b)-done, addr.Add(int64(done)), m.p.goneOr(errno))
 		}
 		done += int(n)
 	}
@@ -85,12 +85,12 @@ func (m memory) writeInPage(h *hand, addr address.Addr, b []byte) error {
 		return nil
 	}
 	if errno == 0 && n == 0 {
-		return fmt.Errorf("pid %d: writing %d bytes at %v: %w", m.pid, len(b), addr, ErrGone)
+		return fmt.Errorf("pid %d: writing %d bytes at %v: %w", m.p.Pid(), len(b), addr, ErrGone)
 	}
 	if m.tid != 0 && (errno == unix.EIO || errno == unix.EACCES || errno == unix.EPERM) {
 		return m.poke(h, addr, b)
 	}
-	return fmt.Errorf("pid %d: writing %d bytes at %v: %d written: %w", m.pid, len(b), addr, int(n), goneOr(errno))
+	return fmt.Errorf("pid %d: writing %d bytes at %v: %d written: %w", m.p.Pid(), len(b), addr, int(n), m.p.goneOr(errno))
 }
 
 // poke writes b as 8-byte words. The last word overlaps the one before, or
@@ -109,7 +109,7 @@ func (m memory) poke(h *hand, addr address.Addr, b []byte) error {
 		skip := int(addr.Add(int64(off)) - at)
 		copy(word[skip:], b[off:])
 		if errno := h.pokeData(m.tid, uintptr(at), uintptr(binary.LittleEndian.Uint64(word[:]))); errno != 0 {
-			return fmt.Errorf("pid %d: writing 8 bytes at %v: %w", m.pid, at, goneOr(errno))
+			return fmt.Errorf("pid %d: writing 8 bytes at %v: %w", m.p.Pid(), at, m.p.goneOr(errno))
 		}
 	}
 	return nil

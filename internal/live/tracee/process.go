@@ -68,7 +68,7 @@ func (p *Process) pin(pid int) (err error) {
 		return err
 	}
 	if p.dir, err = os.Open(filepath.Join("/proc", strconv.Itoa(pid))); err != nil {
-		return fmt.Errorf("pid %d: %w", pid, goneOr(err))
+		return fmt.Errorf("pid %d: %w", pid, p.goneOr(err))
 	}
 	st, err := p.Status()
 	if err != nil {
@@ -160,9 +160,8 @@ func (p *Process) Check() error {
 func (p *Process) alive() bool {
 	fds := []unix.PollFd{{Fd: int32(p.pidfd.Fd()), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, 0)
-		if err != unix.EINTR {
-			return err == nil && n == 0
+		if _, err := unix.Poll(fds, 0); err != unix.EINTR {
+			return err != nil || fds[0].Revents&unix.POLLIN == 0
 		}
 	}
 }
@@ -182,7 +181,7 @@ func (p *Process) hold() (release func(), err error) {
 			return nil, fmt.Errorf("pid %d: another pie is at work on it: %w", p.Pid(), ErrBusy)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("pid %d: locking: %w", p.Pid(), goneOr(err))
+			return nil, fmt.Errorf("pid %d: locking: %w", p.Pid(), p.goneOr(err))
 		}
 	}
 	p.holders++
@@ -197,10 +196,25 @@ func (p *Process) unhold() {
 	}
 }
 
-// goneOr turns what /proc and ptrace answer for an ended process into ErrGone.
-func goneOr(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("%w (%w)", ErrGone, err)
+// goneOr says what ENOENT and ESRCH mean, with which /proc and ptrace answer
+// that the process has ended, but also that only a thread has, or that one does
+// not stand still. The pidfd tells: ErrGone, or ErrBusy for a process that lives.
+func (p *Process) goneOr(err error) error {
+	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ESRCH) {
+		return err
 	}
-	return err
+	if p.alive() {
+		return fmt.Errorf("%w (%w)", ErrBusy, err)
+	}
+	return fmt.Errorf("%w (%w)", ErrGone, err)
+}
+
+// threadLost explains a request that was refused for a thread that should be
+// ours: the thread has ended, or is about to (EIO), and perhaps the process.
+func (p *Process) threadLost(tid int, doing string, errno unix.Errno) error {
+	err := error(errno)
+	if errno == unix.EIO || errno == unix.ECHILD {
+		err = fmt.Errorf("%w (%w)", unix.ESRCH, errno)
+	}
+	return fmt.Errorf("pid %d: thread %d: %s: %w", p.Pid(), tid, doing, p.goneOr(err))
 }

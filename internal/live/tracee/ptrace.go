@@ -30,6 +30,8 @@ const (
 type hand struct {
 	onStep func(Step)
 	n      int
+	// refuse, when set, answers for the kernel where it returns an errno.
+	refuse func(name string, tid int) unix.Errno
 	// abandoned is set when a tracee could not be stopped and so not be
 	// detached: only the end of the thread lets go of it.
 	abandoned bool
@@ -44,6 +46,9 @@ func (h *hand) step(name string) {
 }
 
 func (h *hand) request(name string, req uintptr, tid int, addr, data uintptr) unix.Errno {
+	if errno := h.refused(name, tid); errno != 0 {
+		return errno
+	}
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, req, uintptr(tid), addr, data, 0, 0)
 	h.step(name)
 	return errno
@@ -52,9 +57,19 @@ func (h *hand) request(name string, req uintptr, tid int, addr, data uintptr) un
 // requestAt is request with a pointer. It is converted for the system call
 // itself and not before: a stack that grows in between moves what lies on it.
 func (h *hand) requestAt(name string, req uintptr, tid int, addr uintptr, data unsafe.Pointer) unix.Errno {
+	if errno := h.refused(name, tid); errno != 0 {
+		return errno
+	}
 	_, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, req, uintptr(tid), addr, uintptr(data), 0, 0)
 	h.step(name)
 	return errno
+}
+
+func (h *hand) refused(name string, tid int) unix.Errno {
+	if h.refuse == nil {
+		return 0
+	}
+	return h.refuse(name, tid)
 }
 
 // Requests on a running thread.

@@ -113,6 +113,9 @@ func (a *Attached) enter() error {
 		return err
 	}
 	n, errno := a.h.getXState(a.tid, r.xstate)
+	if errno == unix.ESRCH {
+		return a.lost("reading its vector state", errno)
+	}
 	if errno != 0 || n >= len(r.xstate) {
 		return fmt.Errorf("pid %d: vector state of %d bytes: %w (%v)", a.p.Pid(), n, ErrNoRemoteSyscall, errno)
 	}
@@ -254,7 +257,7 @@ func (a *Attached) restore() error {
 // lost explains a request that failed on a thread that should stand still: it
 // was killed.
 func (a *Attached) lost(doing string, errno unix.Errno) error {
-	return fmt.Errorf("pid %d: thread %d: %s: %w", a.p.Pid(), a.tid, doing, goneOr(errno))
+	return a.p.threadLost(a.tid, doing, errno)
 }
 
 // Where frames lie: slots of frameMax bytes from the low end of main's stack,

@@ -21,8 +21,11 @@ const maxProcText = 1 << 20
 func (p *Process) Tasks() ([]int, error) {
 	var path procPath
 	tids, errno := listNumbers(path.set(p.Pid(), 0, ""), make([]byte, direntsSize), nil)
-	if errno != 0 || !p.alive() {
-		return nil, fmt.Errorf("pid %d: listing its threads: %w", p.Pid(), ErrGone)
+	if errno == 0 && !p.alive() {
+		errno = unix.ESRCH // whoever has the number now
+	}
+	if errno != 0 {
+		return nil, fmt.Errorf("pid %d: listing its threads: %w", p.Pid(), p.goneOr(errno))
 	}
 	return tids, nil
 }
@@ -142,7 +145,7 @@ func inside(pc address.Addr, ranges []Range) bool {
 func (p *Process) openat(name string, flags int) (*os.File, error) {
 	fd, err := unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.Pid(), p.Pid(), name, goneOr(err))
+		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.Pid(), p.Pid(), name, p.goneOr(err))
 	}
 	return os.NewFile(uintptr(fd), name), nil
 }
@@ -156,7 +159,7 @@ func (p *Process) readat(name string) ([]byte, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxProcText))
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: reading %s: %w", p.Pid(), name, goneOr(err))
+		return nil, fmt.Errorf("pid %d: reading %s: %w", p.Pid(), name, p.goneOr(err))
 	}
 	return text, nil
 }

@@ -122,7 +122,7 @@ func (w *World) SetPC(tid int, pc address.Addr) error {
 		rip += syscallInsnSize
 	}
 	if errno := w.h.pokeUser(tid, userRIP, uintptr(rip)); errno != 0 {
-		return fmt.Errorf("pid %d: moving thread %d: %w", w.p.Pid(), tid, goneOr(errno))
+		return w.p.threadLost(tid, "moving it", errno)
 	}
 	t.regs.Rip = rip
 	return nil
