@@ -23,6 +23,7 @@ import (
 // resolved is a prepatch resolved against one process: nothing is attached.
 type resolved struct {
 	images *locate.Set
+	read   *proc.Process
 	plan   *plan.Plan
 	guards []resolvedGuard // in the order of the plan's
 	// tableRisk says why reads must not rely on signals; empty when they may. It
@@ -60,7 +61,7 @@ func resolve(p *process, w *tracee.Process, pp *Prepatch, o Options, space *aren
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	r := &resolved{images: images}
+	r := &resolved{images: images, read: p.read}
 	r.tableRisk = sync.OnceValues(func() (string, error) { return insert.TableRisk(w) })
 	in := plan.Input{ID: pp.ID, Hash: pp.Hash(), Build: o.Build, Space: space}
 	for i := range pp.compiled.Guards {
@@ -150,6 +151,12 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 			return gi, fmt.Errorf("the guard %s sets errno: %w", g.Name, err)
 		}
 		gi.Errno = jit.ErrnoSlot{Known: true, Offset: off}
+	}
+	if asksThread(prog) {
+		if gi.StackEnd, err = r.stackEnd(); err != nil {
+			return gi, err
+		}
+		gi.Pointer = hasThreadPointer(r.images.Exe())
 	}
 	gi.Faults, err = r.faultMode(f, prog, status)
 	return gi, err

@@ -18,10 +18,13 @@ type Environment interface {
 	Word(i int) uint64      // argument word i
 	SetArg(i int, v uint64) // what it becomes when the call is rewritten
 	ReturnAddr() Addr       // where the call returns to
-	Tid() int32             // the calling thread
-	Now() int64             // CLOCK_MONOTONIC, ns
-	Spend(bytes int)        // a reader looked at so many bytes
-	Fault(reason string)    // ends the guard: does not return
+	StackUsed() int         // bytes of the thread's stack in use; may end the guard
+	Global(name string) Addr
+	Function(name string) (start, end Addr)
+	Tid() int32          // the calling thread
+	Now() int64          // CLOCK_MONOTONIC, ns
+	Spend(bytes int)     // a reader looked at so many bytes
+	Fault(reason string) // ends the guard: does not return
 }
 
 // NewCall returns a call as e describes it, for running a guard natively.
@@ -75,6 +78,31 @@ func (c *Call) CStr(a Addr, max int) (s Mem, terminated bool) {
 
 // ReturnAddr returns the address the call returns to.
 func (c *Call) ReturnAddr() Addr { return c.env.ReturnAddr() }
+
+// CalledFrom reports whether the call returns into function fn of the program or
+// one of its libraries. fn is a constant, written as func= in a directive is. What
+// the compiler has inlined elsewhere, or split off into a part of its own, is not
+// in fn; a tail call returns into the function before.
+func (c *Call) CalledFrom(fn string) bool {
+	start, end := c.env.Function(fn)
+	r := c.env.ReturnAddr()
+	return r > start && r <= end // a call that never returns is the last of its function
+}
+
+// Global returns the address of the global variable with this name, a constant:
+// of the image that the guarded function is in, else of the executable or a
+// library. file.c:name means a static one. A name that the target does not have is
+// an error at insertion.
+func (c *Call) Global(name string) Addr { return c.env.Global(name) }
+
+// GlobalOf returns Global as a pointer to a T, for reading fields.
+func GlobalOf[T any](c *Call, name string) *T { return At[T](c.env.Global(name)) }
+
+// StackUsed returns how many bytes of the thread's stack are in use at the
+// call: what grows when a function recurses. It is a fault on a stack that pie does
+// not know the end of: one of a signal handler, or of a coroutine that is no
+// goroutine.
+func (c *Call) StackUsed() int { return c.env.StackUsed() }
 
 // Tid returns the id of the calling thread, as gettid(2) does; 0 where the
 // target's seccomp filter does not let pie ask.

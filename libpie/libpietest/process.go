@@ -20,11 +20,18 @@ type Process struct {
 	now      int64
 	ret      libpie.Addr
 	unmapped libpie.Addr
+
+	stackUsed int
+	globals   map[string]libpie.Addr
+	functions map[string][2]libpie.Addr
 }
 
 // New returns a process whose memory lives as long as the test.
 func New(tb testing.TB) *Process {
-	return &Process{tb: tb, tid: 4242, now: 1e9, ret: 0x401000}
+	return &Process{
+		tb: tb, tid: 4242, now: 1e9, ret: 0x401000, stackUsed: 4096,
+		globals: map[string]libpie.Addr{}, functions: map[string][2]libpie.Addr{},
+	}
 }
 
 // SetTid sets what the guard's Tid returns.
@@ -38,6 +45,19 @@ func (p *Process) Now() int64 { return p.now }
 
 // SetReturnAddr sets what the guard's ReturnAddr returns.
 func (p *Process) SetReturnAddr(a libpie.Addr) { p.ret = a }
+
+// SetStackUsed sets what the guard's StackUsed returns, in bytes; below 0 it is a
+// fault, as on a stack whose end is not known.
+func (p *Process) SetStackUsed(n int) { p.stackUsed = n }
+
+// SetGlobal sets where the guard's Global finds a variable.
+func (p *Process) SetGlobal(name string, a libpie.Addr) { p.globals[name] = a }
+
+// SetFunction says that a function of the process is from start up to end, for
+// the guard's CalledFrom.
+func (p *Process) SetFunction(name string, start, end libpie.Addr) {
+	p.functions[name] = [2]libpie.Addr{start, end}
+}
 
 // Bytes puts b into the process. The byte behind its last cannot be read.
 func (p *Process) Bytes(b []byte) libpie.Addr {

@@ -207,8 +207,34 @@ func (e *environment) SetArg(i int, v uint64) {
 
 func (e *environment) ReturnAddr() libpie.Addr { return e.p.ret }
 func (e *environment) Tid() int32              { return e.p.tid }
-func (e *environment) Now() int64              { return e.p.now }
-func (e *environment) Fault(reason string)     { panic(faultPanic(reason)) }
+
+func (e *environment) StackUsed() int {
+	if e.p.stackUsed < 0 {
+		e.Fault("a stack whose end is not known")
+	}
+	return e.p.stackUsed
+}
+
+func (e *environment) Global(name string) libpie.Addr {
+	a, ok := e.p.globals[name]
+	if !ok {
+		e.p.tb.Errorf("libpietest: the guard asks for the variable %s; SetGlobal gives it an address", name)
+		e.Fault("no variable " + name)
+	}
+	return a
+}
+
+func (e *environment) Function(name string) (start, end libpie.Addr) {
+	f, ok := e.p.functions[name]
+	if !ok {
+		e.p.tb.Errorf("libpietest: the guard asks for the function %s; SetFunction says where it is", name)
+		e.Fault("no function " + name)
+	}
+	return f[0], f[1]
+}
+
+func (e *environment) Now() int64          { return e.p.now }
+func (e *environment) Fault(reason string) { panic(faultPanic(reason)) }
 
 func (e *environment) Spend(bytes int) {
 	if e.spent += (bytes + fuelBytes - 1) / fuelBytes; e.spent > fuel {

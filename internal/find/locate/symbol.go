@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -50,7 +51,9 @@ func (s *Set) Symbol(im *Image, sym bpf.Symbol) (address.Addr, error) {
 		var err error
 		switch sym.Kind {
 		case bpf.SymbolFunc:
-			a, err = s.function(in, sym.Name)
+			a, err = s.function(in, sym.Name, false)
+		case bpf.SymbolFuncEnd:
+			a, err = s.function(in, sym.Name, true)
 		case bpf.SymbolData:
 			a, err = s.data(in, sym.Name)
 		case bpf.SymbolGoError:
@@ -86,7 +89,8 @@ func (s *Set) scope(im *Image) []*Image {
 	return out
 }
 
-func (s *Set) function(im *Image, name string) (address.Addr, error) {
+// function finds a function's first byte, or the one behind its last.
+func (s *Set) function(im *Image, name string, end bool) (address.Addr, error) {
 	t, err := s.tables(im)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", im.Path, err)
@@ -95,7 +99,14 @@ func (s *Set) function(im *Image, name string) (address.Addr, error) {
 	if err != nil {
 		return 0, err
 	}
-	return c.vaddr.Addr(im.Bias), nil
+	at := c.vaddr.Addr(im.Bias)
+	if !end {
+		return at, nil
+	}
+	if c.size == 0 || c.size > math.MaxInt32 {
+		return 0, &NoSymbol{name, fmt.Sprintf("its symbol in %s does not say how long it is", im.Path)}
+	}
+	return at.Add(int64(c.size)), nil
 }
 
 // data finds a variable. A variable of a library that a fixed-address

@@ -156,6 +156,10 @@ const (
 	HelperTid Helper = 6
 	// HelperNow () is nanoseconds of CLOCK_MONOTONIC, derived from the TSC.
 	HelperNow Helper = 7
+	// HelperStackUsed () is how many bytes of its stack the thread uses, from
+	// the stack's end to FrameSP; a fault where the stack is not one that PIE
+	// knows the end of.
+	HelperStackUsed Helper = 8
 )
 
 // Bounds of the addresses that a guard reads from the target: what is below
@@ -174,6 +178,10 @@ func InTarget(addr, n uint64) bool {
 // MaxLength is the longest memory a helper reads, in bytes. A length above it,
 // or a negative one, is a fault.
 const MaxLength = 1 << 24
+
+// MaxStack is the largest stack that HelperStackUsed measures, in bytes: what is
+// further from the end of a stack is not on it.
+const MaxStack = 1 << 30
 
 // FuelDefault is how much fuel a call has. A back-edge (a jump to its own index
 // or below) costs one unit when it is taken, unless verify proved that it need
@@ -202,6 +210,7 @@ const (
 	SymbolData    SymbolKind = iota // a global variable
 	SymbolFunc                      // a function
 	SymbolGoError                   // a Go variable of type error: two words, itab and data
+	SymbolFuncEnd                   // the address behind the last byte of a function
 )
 
 // Symbol is a name in the target that the bytecode refers to.

@@ -8,7 +8,7 @@ import (
 // helperNames are the assembler's names, by number.
 var helperNames = [...]string{
 	HelperCount: "count", HelperIndex: "index", HelperStrLen: "strlen", HelperFind: "find",
-	HelperEqual: "equal", HelperTid: "tid", HelperNow: "now",
+	HelperEqual: "equal", HelperTid: "tid", HelperNow: "now", HelperStackUsed: "stackused",
 }
 
 // Known reports whether h is a helper of this contract.
@@ -71,8 +71,20 @@ func (m *machine) callHelper(i Insn) (uint64, error) {
 		return uint64(m.in.Tid), nil
 	case HelperNow:
 		return m.in.Now, nil
+	case HelperStackUsed:
+		return m.stackUsed()
 	}
 	return 0, fmt.Errorf("calls helper %d, which does not exist", i.Imm)
+}
+
+// stackUsed is HelperStackUsed: a stack pointer that is not on the stack is on
+// one that nobody knows.
+func (m *machine) stackUsed() (uint64, error) {
+	used := m.in.StackEnd - m.frame.SP
+	if m.in.StackEnd == 0 || used > MaxStack {
+		return 0, errFault
+	}
+	return used, nil
 }
 
 // callPlain calls the caller's function with whatever r1–r5 hold.

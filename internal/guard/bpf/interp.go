@@ -53,6 +53,8 @@ type Interp struct {
 	Symbols []uint64 // addresses of Unit.Symbols in the target
 	Tid     uint32   // what HelperTid answers
 	Now     uint64   // what HelperNow answers
+	// StackEnd is where the thread's stack ends, for HelperStackUsed; 0: not known.
+	StackEnd uint64
 	// Charged says which back-edges cost a unit of fuel; nil charges each. With
 	// verify's NeedsFuel the interpreter counts as the machine code does.
 	Charged func(pc int) bool

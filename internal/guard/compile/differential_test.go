@@ -75,12 +75,14 @@ func (ourMemory) Read(addr uint64, p []byte) bool {
 
 // bench is memory and words to run guards on.
 type bench struct {
-	p       *libpietest.Process
-	r       *rand.Rand
-	places  []uint64            // interesting addresses
-	stack   uint64              // what FrameSP points to
-	vars    map[string][]uint64 // Go variables: their two words
-	symbols map[string]uint64   // their addresses
+	p      *libpietest.Process
+	r      *rand.Rand
+	places []uint64 // interesting addresses
+	stack  uint64   // what FrameSP points to
+	// stackEnd is where the stack ends; 0: not known
+	stackEnd uint64
+	vars     map[string][]uint64 // Go variables: their two words
+	symbols  map[string]uint64   // their addresses
 }
 
 func newBench(t testing.TB, seed uint64) *bench {
@@ -117,6 +119,15 @@ func newBench(t testing.TB, seed uint64) *bench {
 		binary.LittleEndian.PutUint64(raw[8:], words[1])
 		b.symbols[name] = uint64(b.p.Bytes(raw[:]))
 	}
+	b.symbols["current"], b.symbols["table"] = list+8, text
+	for _, name := range []string{"current", "table"} {
+		b.p.SetGlobal(name, libpie.Addr(b.symbols[name]))
+	}
+	b.symbols["parse"], b.symbols["parse end"] = 0x401000-16, 0x401000
+	b.symbols["lib.c:emit"], b.symbols["lib.c:emit end"] = 0x401000, 0x402000
+	for _, name := range []string{"parse", "lib.c:emit"} {
+		b.p.SetFunction(name, libpie.Addr(b.symbols[name]), libpie.Addr(b.symbols[name+" end"]))
+	}
 	b.stack = uint64(b.p.Bytes(make([]byte, 8*(1+maxWord)))) // return address and stack arguments
 	return b
 }
@@ -147,7 +158,7 @@ func (b *bench) input(abi source.ABI) (bpf.Frame, []uint64) {
 	for i := range words {
 		words[i] = b.word()
 	}
-	f := bpf.Frame{Args: [bpf.FrameArgs]uint64(words), SP: b.stack, Return: 0x401000}
+	f := bpf.Frame{Args: [bpf.FrameArgs]uint64(words), SP: b.stack, Return: 0x401000 + uint64(b.r.IntN(3)-1)*0x800}
 	if abi == source.SysV {
 		for i := range words[6:] {
 			*libpie.At[uint64](libpie.Addr(b.stack) + 8 + libpie.Addr(8*i)) = words[6+i]
@@ -267,6 +278,13 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 	t.Helper()
 	f, words := b.input(g.ABI)
 	b.p.SetNow(int64(b.word()))
+	if b.stackEnd = 0; b.r.IntN(4) > 0 {
+		b.stackEnd = b.stack + b.r.Uint64N(1<<18)
+	}
+	if b.p.SetStackUsed(-1); b.stackEnd != 0 {
+		b.p.SetStackUsed(int(b.stackEnd - b.stack))
+	}
+	b.p.SetReturnAddr(libpie.Addr(f.Return))
 	if b.outOfFuel(g, f) {
 		outcomes["fuel"]++ // a loop that does not end natively either
 		return
@@ -282,8 +300,11 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 
 // interp runs the bytecode in this process's memory.
 func (b *bench) interp(g *Guard, f bpf.Frame) (bpf.Result, error) {
-	in := bpf.Interp{Unit: g.Unit, Memory: ourMemory{}, Tid: 4242, Now: uint64(b.p.Now())}
+	in := bpf.Interp{Unit: g.Unit, Memory: ourMemory{}, Tid: 4242, Now: uint64(b.p.Now()), StackEnd: b.stackEnd}
 	for _, s := range g.Unit.Symbols {
+		if s.Kind == bpf.SymbolFuncEnd {
+			s.Name += " end"
+		}
 		in.Symbols = append(in.Symbols, b.symbols[s.Name])
 	}
 	return in.Run(f)

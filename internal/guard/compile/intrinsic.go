@@ -67,6 +67,11 @@ func init() {
 		"Arg":              argument,
 		"Verdict.WithCode": withCode,
 
+		"Call.CalledFrom": calledFrom,
+		"Call.Global":     func(s *site) value { return one(s.global(1)) },
+		"GlobalOf":        globalOf,
+		"Call.StackUsed":  func(s *site) value { return one(s.bound(s.helper(bpf.HelperStackUsed), bpf.MaxStack)) },
+
 		"Call.SetArg":     setArg,
 		"Call.Bytes":      bytesAt,
 		"Call.CStr":       cStr,

@@ -147,10 +147,7 @@ var laterNames = map[string]string{
 	"Counter": "libpie has no state across calls yet; calls, rejects and events are counted without it",
 	"Invoke":  "a guard cannot call functions of the target yet: look at the memory the function would look at",
 	"Put":     noWrite, "Put8": noWrite, "Put16": noWrite, "Put32": noWrite, "Put64": noWrite, "Zero": noWrite,
-	"Exit":       "a guard cannot end the target: reject the call instead",
-	"Global":     "a guard cannot name a global variable of the target yet: read it through a pointer the function is given",
-	"CalledFrom": "a guard cannot name its caller yet: compare c.ReturnAddr()",
-	"StackUsed":  "a guard cannot see how deep the stack is yet: bound what makes the function recurse",
+	"Exit": "a guard cannot end the target: reject the call instead",
 }
 
 func newInfo() *types.Info {

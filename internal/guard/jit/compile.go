@@ -122,6 +122,8 @@ func checkValue(u *bpf.Unit, v *value, conv *convention, l Layout) error {
 		return placeError(u, v.insn, "", ErrArgument)
 	case v.op == opSymbol && int(v.imm) >= len(l.Symbols):
 		return placeError(u, v.insn, "", ErrSymbol)
+	case v.op == opStackUsed && conv != &goInternal && !l.Pointer:
+		return placeError(u, v.insn, "", ErrThread)
 	case v.faults && l.Faults == Probe && !l.Gettid:
 		return placeError(u, v.insn, "rt_sigprocmask", ErrSyscall)
 	}

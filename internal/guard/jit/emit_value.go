@@ -56,6 +56,8 @@ func (e *emitter) value(v *value) {
 		e.atomic(v)
 	case opHelper:
 		e.helper(v)
+	case opStackUsed:
+		e.stackUsed(v)
 	case opFuel:
 		e.burn(1)
 		return

@@ -18,6 +18,9 @@ var (
 	ErrResult = errors.New("result word is not in a register under this calling convention")
 	// ErrErrno: the guard sets errno and the target has none that was found.
 	ErrErrno = errors.New("where the target keeps errno is not known")
+	// ErrThread: the guard asks about the thread, and the target has no C library
+	// that gives its threads a thread pointer.
+	ErrThread = errors.New("the target's threads have no thread pointer")
 	// ErrSymbol: the layout gives no address for a symbol.
 	ErrSymbol = errors.New("symbol has no address in the target")
 	// ErrSyscall: the fault mode needs a system call that the target's seccomp

@@ -86,7 +86,9 @@ type Layout struct {
 	Guard    uint32         // index written into events
 	Symbols  []address.Addr // by Unit.Symbols
 	Errno    ErrnoSlot
-	Gettid   bool // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
+	StackEnd address.Addr // where the main thread's stack ends; 0: not known
+	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)
+	Gettid   bool         // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
 	Faults   FaultMode
 }
 

@@ -32,6 +32,8 @@ func demandOf(v *value) demand {
 		return demand{early: v.faults}
 	case opAtomic:
 		return demand{early: true}
+	case opStackUsed:
+		return demand{early: true, temps: make([]amd64.RegSet, 1)}
 	case opHelper:
 		return helperDemand(bpf.Helper(v.imm))
 	}

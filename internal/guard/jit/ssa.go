@@ -42,11 +42,12 @@ const (
 	opSext // low size bytes of args[0], to width bytes
 	opSwap // low size bytes of args[0] reversed, the rest 0
 
-	opLoad   // size bytes at args[0]+imm; sext: sign-extended; faults: of the target
-	opStore  // args[1] to size bytes at args[0]+imm
-	opAtomic // imm2 on size bytes at args[0]+imm with args[1]; args[2] is r0 of cmpxchg
-	opHelper // helper imm on args
-	opFuel   // one unit of fuel
+	opLoad      // size bytes at args[0]+imm; sext: sign-extended; faults: of the target
+	opStore     // args[1] to size bytes at args[0]+imm
+	opAtomic    // imm2 on size bytes at args[0]+imm with args[1]; args[2] is r0 of cmpxchg
+	opHelper    // helper imm on args; faults: reads memory
+	opStackUsed // bytes of stack in use, bpf.HelperStackUsed
+	opFuel      // one unit of fuel
 )
 
 // value is one SSA value, or an effect without a result.
@@ -153,7 +154,7 @@ func (v *value) effect() bool {
 		return true
 	case opHelper:
 		return v.faults
-	case opLoad:
+	case opLoad, opStackUsed:
 		return v.faults
 	}
 	return false

@@ -206,6 +206,10 @@ var helperArgs = map[bpf.Helper]int{
 }
 
 func (lo *lowerer) helper(fr *frame, b *block, in bpf.Insn, i int) error {
+	if bpf.Helper(in.Imm) == bpf.HelperStackUsed {
+		lo.out[b][fr.regs+bpf.R0] = lo.emit(b, &value{op: opStackUsed, width: 8, insn: i, faults: true})
+		return nil
+	}
 	n, ok := helperArgs[bpf.Helper(in.Imm)]
 	if !ok {
 		return placeError(lo.u, i, "helper", ErrUnsupported)

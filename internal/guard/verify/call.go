@@ -130,6 +130,10 @@ func (a *analysis) callHelper(ctx *context, pc int, s *state, h bpf.Helper) (sca
 	if ctx.landing {
 		return scalar.Set{}, refuse(pc, ReasonLandingFaults, "calls %v in an onfault or onfuel action, where a fault has nowhere to go", h)
 	}
+	if h == bpf.HelperStackUsed {
+		a.seen[pc].faults, a.seen[pc].passes = true, true
+		return scalar.Between(0, bpf.MaxStack), nil
+	}
 	n, err := a.memory(ctx, pc, s, bpf.R1, bpf.R2)
 	if err != nil {
 		return scalar.Set{}, err

@@ -250,6 +250,8 @@ func (p *pricing) helper(pc int, h bpf.Helper) price {
 		out.ns = nsTid
 	case bpf.HelperNow:
 		out.ns = nsNow
+	case bpf.HelperStackUsed:
+		out.ns = nsLoad
 	case bpf.HelperFind:
 		n := float64(min(p.seen[pc].regs[bpf.R2].asNumber().num.R.UMax, bpf.MaxLength))
 		out.units = blocks(bpf.R2) + n*blocks(bpf.R4)

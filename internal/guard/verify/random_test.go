@@ -136,7 +136,7 @@ func (g *generator) helper() {
 	mov := func(dst, src uint8) bpf.Insn {
 		return bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: dst, Src: src}
 	}
-	h := bpf.Helper(1 + g.r.IntN(7))
+	h := bpf.Helper(1 + g.r.IntN(8))
 	g.emit(mov(bpf.R9, bpf.R1))
 	for r := uint8(bpf.R1); int(r) < bpf.R1+h.Args(); r++ {
 		switch g.r.IntN(4) {

@@ -75,7 +75,7 @@ var wrongInsns = []struct {
 	{"64-bit immediate without its half", bpf.Insn{Op: bpf.OpLDDW}, ReasonLDDW},
 	{"64-bit immediate with an offset", bpf.Insn{Op: bpf.OpLDDW, Off: 1}, ReasonLDDW},
 	{"helper 0", bpf.Insn{Op: bpf.OpCALL}, ReasonHelper},
-	{"helper 8", bpf.Insn{Op: bpf.OpCALL, Imm: 8}, ReasonHelper},
+	{"helper 200", bpf.Insn{Op: bpf.OpCALL, Imm: 200}, ReasonHelper},
 	{"helper -1", bpf.Insn{Op: bpf.OpCALL, Imm: -1}, ReasonHelper},
 	{"helper by BTF", bpf.Insn{Op: bpf.OpCALL, Src: 2, Imm: 1}, ReasonPseudo},
 	{"call of a register", bpf.Insn{Op: bpf.OpCALLX, Dst: 2}, ReasonCallRegister},

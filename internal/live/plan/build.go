@@ -83,7 +83,7 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 
 // variant is all that a guard's code depends on but its program and place.
 func variant(in *Input, g GuardInput, s Site) string {
-	return fmt.Sprintf("%s %v %v %v %v %+v", in.Build, g.Symbols, g.Errno, g.Gettid, g.Faults, s.JIT())
+	return fmt.Sprintf("%s %v %v %v %v %v %v %+v", in.Build, g.Symbols, g.Errno, g.StackEnd, g.Pointer, g.Gettid, g.Faults, s.JIT())
 }
 
 func noRoom(g GuardInput, err error) error {
@@ -122,7 +122,7 @@ func overlap(s Site, why string) error {
 func layout(g GuardInput, p arena.Place) jit.Layout {
 	return jit.Layout{
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events, Next: p.Next,
-		Guard: uint32(p.Index), Symbols: g.Symbols, Errno: g.Errno, Gettid: g.Gettid, Faults: g.Faults,
+		Guard: uint32(p.Index), Symbols: g.Symbols, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer, Gettid: g.Gettid, Faults: g.Faults,
 	}
 }
 

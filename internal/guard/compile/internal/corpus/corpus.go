@@ -13,7 +13,7 @@ var Source embed.FS
 // Guards are the guards by name.
 var Guards = map[string]any{
 	"Arithmetic8": Arithmetic8, "Arithmetic16": Arithmetic16, "Arithmetic32": Arithmetic32, "Arithmetic64": Arithmetic64,
-	"Rewriting": Rewriting,
+	"Rewriting": Rewriting, "Callers": Callers, "Globals": Globals, "Recursion": Recursion,
 	"Unsigned8": Unsigned8, "Unsigned16": Unsigned16, "Unsigned32": Unsigned32, "Unsigned64": Unsigned64,
 	"Division": Division, "DivisionNarrow": DivisionNarrow, "ShiftLeft": ShiftLeft, "ShiftRight": ShiftRight, "ShiftConstant": ShiftConstant, "ShiftSigned": ShiftSigned,
 	"Conversions": Conversions, "Comparisons": Comparisons, "Booleans": Booleans, "BoolArgs": BoolArgs, "Constants": Constants, "MinMax": MinMax,

@@ -1,0 +1,118 @@
+// A program whose functions are guarded by language_test.go. It reads a command
+// and a number a line, and answers with a number a line.
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define GUARDED __attribute__((noinline, noclone, noipa))
+
+long limit = 40;
+
+// descend returns how deep it came: the guard ends it with 0.
+GUARDED long descend(long left)
+{
+	volatile char frame[200];
+	frame[left & 127] = 1;
+	return left == 0 ? 1 : 1 + descend(left - 1) + (frame[0] & 0);
+}
+
+GUARDED long lookup(long key) { return key + 1; }
+
+// Callers that do something after the call: it is no tail call.
+GUARDED long from_trusted(long key) { volatile long r = lookup(key); return r; }
+GUARDED long from_other(long key) { volatile long r = lookup(key); return r; }
+
+static void *in_thread(void *n) { return (void *)descend((long)n); }
+
+static long on_thread(long n)
+{
+	pthread_t t;
+	void *r = 0;
+	pthread_create(&t, 0, in_thread, (void *)n);
+	pthread_join(t, &r);
+	return (long)r;
+}
+
+static ucontext_t home, away;
+static char stack[1 << 20];
+static long away_result;
+
+static void on_context(int n) { away_result = descend(n); }
+
+static long on_coroutine(long n)
+{
+	getcontext(&away);
+	away.uc_stack.ss_sp = stack;
+	away.uc_stack.ss_size = sizeof stack;
+	away.uc_link = &home;
+	makecontext(&away, (void (*)(void))on_context, 1, (int)n);
+	swapcontext(&home, &away);
+	return away_result;
+}
+
+static long in_child(long n)
+{
+	int p[2];
+	long r = -1;
+	if (pipe(p))
+		return -1;
+	if (fork() == 0) {
+		r = lookup(n);
+		_exit(write(p[1], &r, sizeof r) != sizeof r);
+	}
+	if (read(p[0], &r, sizeof r) != sizeof r)
+		r = -1;
+	wait(0);
+	close(p[0]);
+	close(p[1]);
+	return r;
+}
+
+static void *hammer(void *n)
+{
+	long ok = 0;
+	for (long i = 0; i < (long)n; i++)
+		ok += lookup(7) == 8;
+	return (void *)ok;
+}
+
+// storm calls lookup n times in each of four threads, and returns how many calls
+// came through.
+static long storm(long n)
+{
+	pthread_t t[4];
+	long sum = 0;
+	for (int i = 0; i < 4; i++)
+		pthread_create(&t[i], 0, hammer, (void *)n);
+	for (int i = 0; i < 4; i++) {
+		void *r = 0;
+		pthread_join(t[i], &r);
+		sum += (long)r;
+	}
+	return sum;
+}
+
+int main(void)
+{
+	char cmd[32];
+	long n;
+	setvbuf(stdout, 0, _IOLBF, 0);
+	while (scanf("%31s %ld", cmd, &n) == 2) {
+		long r = -99;
+		if (!strcmp(cmd, "main")) r = descend(n);
+		if (!strcmp(cmd, "thread")) r = on_thread(n);
+		if (!strcmp(cmd, "coroutine")) r = on_coroutine(n);
+		if (!strcmp(cmd, "lookup")) r = lookup(n);
+		if (!strcmp(cmd, "trusted")) r = from_trusted(n);
+		if (!strcmp(cmd, "other")) r = from_other(n);
+		if (!strcmp(cmd, "child")) r = in_child(n);
+		if (!strcmp(cmd, "storm")) r = storm(n);
+		if (!strcmp(cmd, "limit")) r = limit = n;
+		printf("%ld\n", r);
+	}
+	return 0;
+}
