@@ -34,7 +34,8 @@ func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, e
 		return nil, fmt.Errorf("preparing to stop threads: %w", err)
 	}
 	defer t.Close()
-	in := inserter{p: p, o: o, tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
+	in := inserter{p: p, o: o, resolver: newResolver(p, o), tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
+	defer in.resolver.close()
 	seen := map[int]bool{}
 	for range maxRounds {
 		if !in.round(ctx, pids, seen) {
@@ -49,11 +50,12 @@ func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, e
 
 // inserter is one call of Insert.
 type inserter struct {
-	p      *Prepatch
-	o      Options
-	tracer *tracee.Tracer
-	report *Report
-	errs   []error
+	p        *Prepatch
+	o        Options
+	resolver *resolver
+	tracer   *tracee.Tracer
+	report   *Report
+	errs     []error
 }
 
 // round inserts into the processes not seen before; false when there is none.
@@ -140,11 +142,10 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	if err != nil {
 		return out, explain(err, p.String())
 	}
-	r, err := resolve(p, w, in.p, in.o, space)
+	r, err := in.resolver.resolve(p, w, space)
 	if err != nil {
 		return out, err
 	}
-	defer r.close()
 	done, err := insert.Insert(ctx, in.tracer, w, r.plan, in.options())
 	if insert.IsIn(err) {
 		out.State = StateGuarded

@@ -45,12 +45,14 @@ func Plan(ctx context.Context, p *Prepatch, sel Select, o Options) ([]ProcessPla
 	if err != nil {
 		return nil, err
 	}
+	rs := newResolver(p, o)
+	defer rs.close()
 	var plans []ProcessPlan
 	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		pp, err := planOne(pid, p, o)
+		pp, err := planOne(pid, rs)
 		var r *Refusal
 		switch {
 		case errors.As(err, &r) && r.Code == CodeNoProcess && len(pids) > 1:
@@ -67,14 +69,14 @@ func Plan(ctx context.Context, p *Prepatch, sel Select, o Options) ([]ProcessPla
 	return plans, nil
 }
 
-func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
+func planOne(pid int, rs *resolver) (ProcessPlan, error) {
 	out := ProcessPlan{Pid: pid, Exe: exePath(pid)}
 	p, err := openProcess(pid)
 	if err != nil {
 		return out, err
 	}
 	defer p.close()
-	in, err := alreadyIn(p, pp)
+	in, err := alreadyIn(p, rs.p)
 	if out.Already = in != nil; err != nil || out.Already {
 		return out, err
 	}
@@ -83,15 +85,14 @@ func planOne(pid int, pp *Prepatch, o Options) (ProcessPlan, error) {
 		return out, err
 	}
 	defer w.Close()
-	space, err := insert.Space(w, o.Build)
+	space, err := insert.Space(w, rs.o.Build)
 	if err != nil {
 		return out, explain(err, p.String())
 	}
-	r, err := resolve(p, w, pp, o, space)
+	r, err := rs.resolve(p, w, space)
 	if err != nil {
 		return out, err
 	}
-	defer r.close()
 	if err := insert.Check(w, r.plan); err != nil {
 		return out, explain(err, p.String())
 	}

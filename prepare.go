@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -19,6 +20,47 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
+
+// resolver resolves one prepatch against processes, one after another. Those of
+// a family map the same files, and share what was read of them.
+type resolver struct {
+	p     *Prepatch
+	o     Options
+	files *locate.Files
+	notes map[noted]notes
+}
+
+// noted is what debug information was asked about: guard i in front of a
+// function of a file.
+type noted struct {
+	file  *binfile.File
+	at    address.Vaddr
+	guard int
+}
+
+// notes is the answer.
+type notes struct {
+	lines   []string
+	inlined int // places where the function was inlined
+	err     error
+}
+
+func newResolver(p *Prepatch, o Options) *resolver {
+	return &resolver{p: p, o: o, files: locate.NewFiles(), notes: map[noted]notes{}}
+}
+
+func (rs *resolver) close() { rs.files.Close() }
+
+// debugNotes is debugNotes, asked once.
+func (rs *resolver) debugNotes(f locate.Function, guard int) (lines []string, inlined int, err error) {
+	about := noted{f.Image.File, f.Vaddr, guard}
+	n, ok := rs.notes[about]
+	if !ok {
+		n.lines, n.inlined, n.err = debugNotes(f, rs.p.compiled.Guards[guard], rs.p.guarded())
+		rs.notes[about] = n
+	}
+	return n.lines, n.inlined, n.err
+}
 
 // resolved is a prepatch resolved against one process: nothing is attached.
 type resolved struct {
@@ -39,8 +81,6 @@ type resolvedGuard struct {
 	inlined  int      // places where a compiler inlined the function, which no guard sees
 }
 
-func (r *resolved) close() { r.images.Close() }
-
 // copies counts the places the guarded functions have in the process.
 func (r *resolved) copies() Copies {
 	c := Copies{Guarded: len(r.guards), All: len(r.guards)}
@@ -50,37 +90,36 @@ func (r *resolved) copies() Copies {
 	return c
 }
 
-// resolve finds, checks and places every guard of pp in p. space is the
-// process's address space as the inserter or an observer sees it.
-func resolve(p *process, w *tracee.Process, pp *Prepatch, o Options, space *arena.Space) (*resolved, error) {
+// resolve finds, checks and places every guard in p. space is the process's
+// address space as the inserter or an observer sees it. What comes back is good
+// until rs is closed.
+func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (*resolved, error) {
 	status, err := p.read.Status()
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	images, err := locate.Images(p.read)
+	images, err := rs.files.Images(p.read)
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
 	r := &resolved{images: images, read: p.read}
 	r.tableRisk = sync.OnceValues(func() (string, error) { return insert.TableRisk(w) })
-	in := plan.Input{ID: pp.ID, Hash: pp.Hash(), Build: o.Build, Space: space}
-	for i := range pp.compiled.Guards {
-		if err := r.add(&in, pp, i, status, o); err != nil {
-			r.close()
+	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space}
+	for i := range rs.p.compiled.Guards {
+		if err := r.add(&in, rs, i, status); err != nil {
 			return nil, explain(err, p.String())
 		}
 	}
 	if r.plan, err = plan.Build(in); err != nil {
-		r.close()
 		return nil, explain(err, p.String())
 	}
 	return r, nil
 }
 
 // add resolves guard i and appends it, once for each place its function is at.
-func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, o Options) error {
-	g, prog := pp.compiled.Guards[i], pp.programs[i]
-	found, err := r.find(pp, g.Guard, o)
+func (r *resolved) add(in *plan.Input, rs *resolver, i int, status proc.Status) error {
+	g, prog := rs.p.compiled.Guards[i], rs.p.programs[i]
+	found, err := r.find(rs.p, g.Guard, rs.o)
 	if err != nil {
 		return err
 	}
@@ -88,7 +127,7 @@ func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, 
 		if f.Go != (g.ABI == source.GoInternal) {
 			return refuseABI(f, g.ABI)
 		}
-		if len(f.Copies) > 0 && !o.Partial {
+		if len(f.Copies) > 0 && !rs.o.Partial {
 			return refuseCopies(f)
 		}
 		gi, err := r.input(f, g.Guard, prog, status)
@@ -97,7 +136,7 @@ func (r *resolved) add(in *plan.Input, pp *Prepatch, i int, status proc.Status, 
 		}
 		in.Guards = append(in.Guards, gi)
 		rg := resolvedGuard{function: f}
-		if rg.notes, rg.inlined, err = debugNotes(f, g, pp.guarded()); err != nil {
+		if rg.notes, rg.inlined, err = rs.debugNotes(f, i); err != nil {
 			return err
 		}
 		if readsTarget(prog) {

@@ -37,6 +37,9 @@ type File struct {
 	Size    int64 // bytes, when it was opened
 	// Dev and Inode are as stat(2) gives them.
 	Dev, Inode uint64
+	// Changed is the time of the last change of the file or of what is known of
+	// it (st_ctim), in nanoseconds since the epoch, when it was opened.
+	Changed int64
 }
 
 // Close closes the file.
@@ -191,7 +194,7 @@ func (p *Process) reopen(name string, find func() (int, error), done func()) (*F
 		f.Close()
 		return nil, err
 	}
-	return &File{f: f, local: isLocal(fstype), timeout: p.timeout, Size: now.Size, Dev: now.Dev, Inode: now.Ino}, nil
+	return &File{f: f, local: isLocal(fstype), timeout: p.timeout, Size: now.Size, Dev: now.Dev, Inode: now.Ino, Changed: now.Ctim.Nano()}, nil
 }
 
 // within runs f and waits at most d for it. A call that is late goes on in

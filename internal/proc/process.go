@@ -7,7 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,28 +34,36 @@ const (
 // Process is a pinned process: all methods speak of the process that had the
 // pid when Open was called, or say ErrGone. It is safe for concurrent use.
 type Process struct {
-	pid int
-	dir *os.File // /proc/PID
-	mem *os.File // /proc/PID/mem, read only; nil without permission
-	// memErr is why mem is nil.
-	memErr error
-	start  uint64
+	pid   int
+	dir   *os.File // /proc/PID
+	start uint64
+	// mem is /proc/PID/mem, read only, opened when it is first needed: a pass over
+	// all processes of a machine reads the memory of few.
+	mem memory
 	// timeout is how long its files may take to open or to read: FileTimeout.
 	timeout time.Duration
+}
+
+// memory is a descriptor that is opened once, if at all.
+type memory struct {
+	sync.Mutex
+	file   *os.File
+	err    error // why it could not be opened
+	closed bool
 }
 
 // Open pins the process pid of the caller's pid namespace. Neither the right
 // to read its memory nor to see its executable is needed yet.
 func Open(pid int) (*Process, error) {
 	path := filepath.Join("/proc", strconv.Itoa(pid))
-	dir, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if isNoEntry(err) {
 		err = fmt.Errorf("%w (%w)", ErrGone, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", pid, err)
 	}
-	p := &Process{pid: pid, dir: dir, timeout: FileTimeout}
+	p := &Process{pid: pid, dir: os.NewFile(uintptr(dir), path), timeout: FileTimeout}
 	stat, err := p.readSmall("stat")
 	if err == nil {
 		_, p.start, err = ParseStat(stat)
@@ -61,14 +72,16 @@ func Open(pid int) (*Process, error) {
 		p.Close()
 		return nil, fmt.Errorf("pid %d: %w", pid, err)
 	}
-	p.mem, p.memErr = p.open("mem", unix.O_RDONLY)
 	return p, nil
 }
 
 // Close releases the descriptors.
 func (p *Process) Close() error {
-	if p.mem != nil {
-		_ = p.mem.Close()
+	p.mem.Lock()
+	defer p.mem.Unlock()
+	p.mem.closed = true
+	if p.mem.file != nil {
+		_ = p.mem.file.Close()
 	}
 	return p.dir.Close()
 }
@@ -107,6 +120,28 @@ func (p *Process) Status() (Status, error) {
 	return s, nil
 }
 
+// Stat returns the parent's pid and the start time of whatever process has the
+// pid now, as Parent and Start would. Nothing is pinned: it is for a pass over
+// all processes.
+func Stat(pid int) (parent int, start uint64, err error) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		if isNoEntry(err) {
+			err = fmt.Errorf("%w (%w)", ErrGone, err)
+		}
+		return 0, 0, fmt.Errorf("pid %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	text, err := readWhole(fd, maxSmallText)
+	if isNoEntry(err) {
+		err = fmt.Errorf("%w (%w)", ErrGone, err)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("pid %d: reading stat: %w", pid, err)
+	}
+	return ParseStat(text)
+}
+
 // Parent returns the pid of the parent process.
 func (p *Process) Parent() (int, error) {
 	text, err := p.readSmall("stat")
@@ -127,13 +162,14 @@ func (p *Process) Cgroup() (string, error) {
 // a debugger does. It returns how much was read before the first unmapped
 // page, with an error when that is less than len(b).
 func (p *Process) ReadAt(b []byte, a address.Addr) (int, error) {
-	if p.mem == nil {
-		return 0, fmt.Errorf("pid %d: reading memory: %w", p.pid, p.memErr)
+	mem, err := p.memory()
+	if err != nil {
+		return 0, fmt.Errorf("pid %d: reading memory: %w", p.pid, err)
 	}
 	if int64(a) < 0 { // kernel half; pread takes it for a negative offset
 		return 0, fmt.Errorf("pid %d: reading %d bytes at %v: %w", p.pid, len(b), a, unix.EFAULT)
 	}
-	n, err := p.mem.ReadAt(b, int64(a))
+	n, err := mem.ReadAt(b, int64(a))
 	if err != nil && n < len(b) {
 		if errors.Is(err, io.EOF) { // the mm is gone
 			err = ErrGone
@@ -143,32 +179,74 @@ func (p *Process) ReadAt(b []byte, a address.Addr) (int, error) {
 	return n, nil
 }
 
+// memory opens /proc/PID/mem, the first time.
+func (p *Process) memory() (*os.File, error) {
+	p.mem.Lock()
+	defer p.mem.Unlock()
+	if p.mem.file == nil && p.mem.err == nil && !p.mem.closed {
+		p.mem.file, p.mem.err = p.open("mem", unix.O_RDONLY)
+	}
+	if p.mem.closed {
+		return nil, os.ErrClosed
+	}
+	return p.mem.file, p.mem.err
+}
+
 func (p *Process) readSmall(name string) ([]byte, error) { return p.read(name, maxSmallText) }
 
 // read reads the whole of a pseudo file, at most limit bytes of it.
 func (p *Process) read(name string, limit int64) ([]byte, error) {
-	f, err := p.open(name, unix.O_RDONLY)
+	fd, err := p.openat(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	defer unix.Close(fd)
+	text, err := readWhole(fd, limit)
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: reading %s: %w", p.pid, name, p.goneOr(err))
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("pid %d: %s is longer than %d bytes", p.pid, name, limit)
 	}
 	return text, nil
 }
 
+// readWhole reads a pseudo file to its end.
+func readWhole(fd int, limit int64) ([]byte, error) {
+	text := make([]byte, 0, 1024)
+	for {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return nil, err
+		case n <= 0:
+			return text, nil
+		}
+		text = text[:len(text)+n]
+		if int64(len(text)) > limit {
+			return nil, fmt.Errorf("longer than %d bytes", limit)
+		}
+		if len(text) == cap(text) {
+			text = slices.Grow(text, len(text))
+		}
+	}
+}
+
 // open opens a file of /proc/PID.
 func (p *Process) open(name string, flags int) (*os.File, error) {
-	fd, err := unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+	fd, err := p.openat(name, flags)
 	if err != nil {
-		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), filepath.Join(p.dir.Name(), name)), nil
+}
+
+func (p *Process) openat(name string, flags int) (int, error) {
+	fd, err := unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
+	}
+	runtime.KeepAlive(p.dir)
+	return fd, nil
 }
 
 // goneOr says what ENOENT and ESRCH mean, with which /proc answers that the

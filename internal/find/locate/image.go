@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -35,7 +34,6 @@ type Image struct {
 	// Mappings are the process's mappings of this file under this bias.
 	Mappings []proc.Mapping
 
-	file   *proc.File
 	starts func() []address.Vaddr
 	// separated tells whether debugSyms and debugPath have been looked for.
 	separated bool
@@ -65,6 +63,8 @@ type Set struct {
 
 	p    Target
 	maps []proc.Mapping
+	// own are the files when no other set shares them.
+	own *Files
 	// separately is set while separate debug files are looked into as well.
 	separately bool
 }
@@ -75,13 +75,26 @@ type Set struct {
 // file and is no image. The caller closes the set when done with it and with
 // every Function found in it.
 func Images(p Target) (*Set, error) {
+	own := NewFiles()
+	set, err := own.Images(p)
+	if err != nil {
+		own.Close()
+		return nil, err
+	}
+	set.own = own
+	return set, nil
+}
+
+// Images is Images with the files shared between sets; they stay open until
+// fs is closed.
+func (fs *Files) Images(p Target) (*Set, error) {
 	maps, err := p.Maps()
 	if err != nil {
 		return nil, err
 	}
 	set := &Set{p: p, maps: maps}
 	groups := byFile(maps)
-	exe, err := set.addExe(p, groups)
+	exe, err := set.addExe(fs, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -93,17 +106,17 @@ func Images(p Target) (*Set, error) {
 			set.Skipped = append(set.Skipped, fmt.Errorf("more than %d mapped files", maxImages))
 			break
 		}
-		if err := set.addLibrary(p, group); err != nil {
+		if err := set.addLibrary(fs, group); err != nil {
 			set.Skipped = append(set.Skipped, fmt.Errorf("%s: %w", group[0].Path, err))
 		}
 	}
 	return set, nil
 }
 
-// Close closes the files of all images.
+// Close closes the files of all images, unless they are shared.
 func (s *Set) Close() {
-	for _, im := range s.Images {
-		im.file.Close()
+	if s.own != nil {
+		s.own.Close()
 	}
 }
 
@@ -112,29 +125,28 @@ func (s *Set) Close() {
 func (s *Set) Exe() *Image { return s.Images[0] }
 
 // addExe returns the identity the executable has in maps.
-func (s *Set) addExe(p Target, groups [][]proc.Mapping) (proc.FileID, error) {
+func (s *Set) addExe(fs *Files, groups [][]proc.Mapping) (proc.FileID, error) {
+	p := s.p
 	file, err := p.OpenExe()
 	if err != nil {
 		return proc.FileID{}, err
 	}
-	elf, err := binfile.Open(file, file.Size)
+	elf, err := fs.open(file)
 	if err != nil {
-		file.Close()
 		return proc.FileID{}, fmt.Errorf("pid %d: its executable: %w", p.Pid(), err)
 	}
 	for _, group := range groups {
-		if !sameFile(p, file, group[0]) {
+		if !sameFile(p, elf.file, group[0]) {
 			continue
 		}
 		s.Images = place(elf, group)
 		for _, im := range s.Images {
-			im.IsExe, im.file = true, file
+			im.IsExe = true
 		}
 		if len(s.Images) > 0 {
 			return group[0].File, nil
 		}
 	}
-	file.Close()
 	return proc.FileID{}, fmt.Errorf("pid %d: %w", p.Pid(), ErrNoText)
 }
 
@@ -155,27 +167,22 @@ func sameFile(p Target, file *proc.File, m proc.Mapping) bool {
 	return mapped.Dev == file.Dev && mapped.Inode == file.Inode
 }
 
-func (s *Set) addLibrary(p Target, group []proc.Mapping) error {
+func (s *Set) addLibrary(fs *Files, group []proc.Mapping) error {
 	i := slices.IndexFunc(group, isCode)
 	if i < 0 {
 		return nil
 	}
-	file, err := p.OpenMapped(group[i])
+	file, err := s.p.OpenMapped(group[i])
 	if err != nil {
 		return err
 	}
-	elf, err := binfile.Open(file, file.Size)
+	elf, err := fs.open(file)
 	if err != nil {
-		file.Close()
 		return err
 	}
 	images := place(elf, group)
 	if len(images) == 0 {
-		file.Close()
 		return errors.New("no executable mapping matches a segment of the file")
-	}
-	for _, im := range images {
-		im.file = file
 	}
 	s.Images = append(s.Images, images...)
 	return nil
@@ -184,7 +191,8 @@ func (s *Set) addLibrary(p Target, group []proc.Mapping) error {
 // place computes under which biases the mappings of one file map its segments.
 // Each executable mapping of an executable segment gives one; the same library
 // loaded twice gives two images.
-func place(f *binfile.File, maps []proc.Mapping) []*Image {
+func place(opened *elfFile, maps []proc.Mapping) []*Image {
+	f := opened.File
 	var out []*Image
 	for _, m := range maps {
 		if !isCode(m) {
@@ -194,8 +202,7 @@ func place(f *binfile.File, maps []proc.Mapping) []*Image {
 		if !ok || slices.ContainsFunc(out, func(im *Image) bool { return im.Bias == bias }) {
 			continue
 		}
-		im := &Image{Path: m.Path, SOName: f.SOName(), Deleted: m.Deleted, File: f, Bias: bias}
-		im.starts = sync.OnceValue(func() []address.Vaddr { return starts(f) })
+		im := &Image{Path: m.Path, SOName: f.SOName(), Deleted: m.Deleted, File: f, Bias: bias, starts: opened.starts}
 		for _, o := range maps {
 			if mapsUnder(f, o, bias) {
 				im.Mappings = append(im.Mappings, o)

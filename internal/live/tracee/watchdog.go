@@ -188,7 +188,7 @@ func monotonic() int64 {
 func watch() {
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE) // without the right to, it may wait for a page itself
+	lockMemory() // without the right to, it may wait for a page itself
 	hurry()
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
@@ -204,11 +204,27 @@ func watch() {
 		if b[0] != 'b' {
 			continue
 		}
+		rehearse(page)
 		if n, _ := unix.Write(watchdogAnswers, b[:]); n != 1 {
 			return
 		}
 		watchSession(page)
 	}
+}
+
+// rehearse does once what a session may need, so that every page of it is
+// resident and locked before anything is stopped.
+func rehearse(page []byte) {
+	var none []unix.PollFd
+	_, _ = unix.Poll(none, 0)
+	_ = overdue(page)
+	_ = unix.PidfdSendSignal(watchdogTracer, 0, nil, 0)
+}
+
+// overdue tells whether a stop has lasted longer than stopLimit.
+func overdue(page []byte) bool {
+	d := atomic.LoadInt64(deadlineOf(page))
+	return d != 0 && monotonic() > d
 }
 
 // watchSession looks at the deadline until the next command or the death of
@@ -220,7 +236,7 @@ func watchSession(page []byte) {
 		if err == nil && n > 0 {
 			return
 		}
-		if d := atomic.LoadInt64(deadlineOf(page)); d != 0 && monotonic() > d {
+		if overdue(page) {
 			_ = unix.PidfdSendSignal(watchdogTracer, unix.SIGKILL, nil, 0)
 			return
 		}

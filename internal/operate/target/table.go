@@ -15,16 +15,17 @@ import (
 // after another, so a chain may even be a ring.
 const maxDepth = 256
 
-// entry is what is known of a process that has an executable.
+// entry is one process. Exe and id are known only once identify has looked.
 type entry struct {
 	Process
-	id proc.Identity
+	id     proc.Identity
+	looked bool
+	err    error // of looking
 }
 
-// table is all processes of the machine that run an executable, by pid; kernel
-// threads and zombies have none. Processes whose executable may not be looked
-// at are in it with an empty identity, since they have children.
-type table map[int]entry
+// table is all processes of the machine by pid, kernel threads and zombies
+// among them.
+type table map[int]*entry
 
 func readTable(ctx context.Context) (table, error) {
 	dir, err := os.Open("/proc")
@@ -45,36 +46,57 @@ func readTable(ctx context.Context) (table, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		e, err := readEntry(pid)
+		parent, start, err := proc.Stat(pid)
 		if err != nil {
 			if gone(err) != nil {
 				return nil, err
 			}
 			continue
 		}
-		t[pid] = e
+		t[pid] = &entry{Process: Process{Pid: pid, Parent: parent, Start: start}}
 	}
 	return t, nil
 }
 
-func readEntry(pid int) (entry, error) {
-	p, err := proc.Open(pid)
+// identify looks at the executable of a process of the table. It is done for
+// the few that may match: it costs several times as much as reading the table.
+// A process whose executable may not be looked at has an empty identity.
+func (t table) identify(pid int) (*entry, error) {
+	e := t[pid]
+	if !e.looked {
+		e.looked = true
+		e.err = e.look()
+	}
+	return e, e.err
+}
+
+func (e *entry) look() error {
+	p, err := proc.Open(e.Pid)
 	if err != nil {
-		return entry{}, err
+		return err
 	}
 	defer p.Close()
-	e := entry{Process: Process{Pid: pid, Start: p.Start()}}
-	if e.Parent, err = p.Parent(); err != nil {
-		return entry{}, err
+	if p.Start() != e.Start {
+		return fmt.Errorf("pid %d: %w", e.Pid, proc.ErrGone)
 	}
 	if e.Exe, _, err = p.ExePath(); err != nil {
 		if errors.Is(err, os.ErrPermission) {
-			return e, nil
+			return nil
 		}
-		return entry{}, err
+		return err
 	}
 	e.id, err = p.ExeIdentity()
-	return e, err
+	return err
+}
+
+// runSame tells whether two processes of the table run the same executable.
+func (t table) runSame(a, b int) bool {
+	x, err := t.identify(a)
+	if err != nil {
+		return false
+	}
+	y, err := t.identify(b)
+	return err == nil && x.id == y.id && x.id != (proc.Identity{})
 }
 
 // ancestors yields a process and its ancestors, nearest first.
@@ -103,7 +125,7 @@ func (t table) depth(pid int) int {
 func (t table) addDescendants(chosen map[int]bool) {
 	for pid := range t {
 		for a := range t.ancestors(pid) {
-			if chosen[a] && t[a].id == t[pid].id && pid != os.Getpid() {
+			if chosen[a] && pid != os.Getpid() && t.runSame(a, pid) {
 				chosen[pid] = true
 				break
 			}

@@ -1,10 +1,11 @@
 // Package target turns what an operator says about processes (TARGET on the
 // command line) into a list of them, grouped by descent.
 //
-// One pass over /proc makes a table of all processes: parent, start time,
-// identity of the executable. Conditions are then tested on it. Names never
-// identify: an executable is compared by inode, a unit or container by cgroup.
-// A pid stands for the process that had it when the Selector was made.
+// One pass over /proc makes a table of all processes: parent, start time, and
+// for those that may match, the identity of the executable. Conditions are then
+// tested on it. Names never identify: an executable is compared by inode, a unit
+// or container by cgroup. A pid stands for the process that had it when the
+// Selector was made.
 //
 // The table is a picture of a moving thing. Who must miss no process asks
 // again until nothing new appears; a process that ended meanwhile is dropped.
@@ -137,9 +138,12 @@ func (s *Selector) Groups(ctx context.Context) ([]Group, error) {
 
 // matches tests one process against every condition.
 func (s *Selector) matches(t table, pid int) (bool, error) {
-	e := t[pid]
 	if pid == os.Getpid() || len(s.spec.Pids) > 0 && !s.underRoot(t, pid) {
 		return false, nil
+	}
+	e, err := t.identify(pid)
+	if err != nil {
+		return false, gone(err)
 	}
 	if s.spec.Unit == "" && s.spec.Container == "" && s.spec.Exe == "" && len(s.spec.Runs) == 0 {
 		return true, nil
@@ -182,7 +186,7 @@ func (s *Selector) underRoot(t table, pid int) bool {
 		if !named || t[root].Start != start {
 			continue
 		}
-		if root == pid || !s.spec.NoChildren && t[pid].id == t[root].id {
+		if root == pid || !s.spec.NoChildren && t.runSame(pid, root) {
 			return true
 		}
 	}

@@ -1,0 +1,72 @@
+package locate
+
+import (
+	"sync"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// maxShared bounds how many files a Files keeps open.
+const maxShared = 512
+
+// Files keeps the files of images open while several processes are looked at,
+// so that the processes of a family, which map the same files, share what was
+// read of them. A file is the same when its inode, size and time of change
+// (st_ctim, which no program can set) are. It is not safe for concurrent use,
+// and what was found in its sets is good until Close.
+type Files struct {
+	shared map[identity]*elfFile
+	others []*elfFile // beyond maxShared
+}
+
+// identity is a file and what it holds.
+type identity struct {
+	dev, inode uint64
+	size       int64
+	changed    int64 // ns since the epoch
+}
+
+// elfFile is an open file and what was read of it.
+type elfFile struct {
+	*binfile.File
+	file   *proc.File
+	starts func() []address.Vaddr
+}
+
+// NewFiles returns a Files without any file.
+func NewFiles() *Files { return &Files{shared: map[identity]*elfFile{}} }
+
+// Close closes every file.
+func (fs *Files) Close() {
+	for _, f := range fs.shared {
+		f.file.Close()
+	}
+	for _, f := range fs.others {
+		f.file.Close()
+	}
+	fs.shared, fs.others = map[identity]*elfFile{}, nil
+}
+
+// open reads file's headers, or returns what was made of the same file before.
+// It takes file over, also when there is an error.
+func (fs *Files) open(file *proc.File) (*elfFile, error) {
+	id := identity{dev: file.Dev, inode: file.Inode, size: file.Size, changed: file.Changed}
+	if known := fs.shared[id]; known != nil {
+		file.Close()
+		return known, nil
+	}
+	f, err := binfile.Open(file, file.Size)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	own := &elfFile{File: f, file: file, starts: sync.OnceValue(func() []address.Vaddr { return starts(f) })}
+	if len(fs.shared) < maxShared {
+		fs.shared[id] = own
+	} else {
+		fs.others = append(fs.others, own)
+	}
+	return own, nil
+}
