@@ -45,13 +45,19 @@ type job struct {
 	done chan struct{}
 }
 
-// NewTracer starts the watchdog process and the thread. The first operation
-// waits until the watchdog answers, some milliseconds after this call.
+// NewTracer starts the watchdog process and the thread. It waits until the
+// watchdog answers, some milliseconds: starting it beside other work would take
+// two processors at once, on a small machine those of the program to be guarded.
 func NewTracer(o Options) (*Tracer, error) {
 	w, err := startWatchdog()
 	if err != nil {
 		return nil, err
 	}
+	if err := w.begin(); err != nil {
+		w.close()
+		return nil, err
+	}
+	w.end()
 	t := &Tracer{
 		jobs:     make(chan job),
 		closed:   make(chan struct{}),

@@ -24,7 +24,7 @@ import (
 // fork of this process: the child of a fork of a Go program has one thread, no
 // scheduler and a stack that must not grow, and shares every page of the
 // tracer copy-on-write, which would put page faults into the stop. It costs
-// some milliseconds, before anything is stopped and while other work goes on.
+// some milliseconds, before anything is stopped.
 //
 // Tracer and watchdog share one page that holds a deadline, so that arming and
 // disarming inside the stop are one store each. Between sessions the watchdog
