@@ -150,6 +150,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		if err != nil {
 			return err
 		}
+		onOneProcessor()
 		report, err := pie.Insert(c.Context(), x.prepatch, x.sel, o)
 		a.progress.Step("")
 		if err != nil {

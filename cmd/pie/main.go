@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -29,6 +30,11 @@ func run() int {
 	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv}
 	return a.execute(ctx, os.Args[1:])
 }
+
+// onOneProcessor is for the commands that stop threads. What they prepare takes
+// some tens of milliseconds either way; on more processors it would keep a busy
+// thread of the program to be guarded off the CPU for longer than the stop.
+func onOneProcessor() { runtime.GOMAXPROCS(1) }
 
 // app is one run of the command.
 type app struct {

@@ -62,11 +62,15 @@ func (fs *Files) open(file *proc.File) (*elfFile, error) {
 		file.Close()
 		return nil, err
 	}
-	own := &elfFile{File: f, file: file, starts: sync.OnceValue(func() []address.Vaddr { return starts(f) })}
+	own := newELFFile(f, file)
 	if len(fs.shared) < maxShared {
 		fs.shared[id] = own
 	} else {
 		fs.others = append(fs.others, own)
 	}
 	return own, nil
+}
+
+func newELFFile(f *binfile.File, file *proc.File) *elfFile {
+	return &elfFile{File: f, file: file, starts: sync.OnceValue(func() []address.Vaddr { return starts(f) })}
 }

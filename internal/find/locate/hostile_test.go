@@ -119,7 +119,7 @@ func FuzzFind(f *testing.F) {
 		if err != nil {
 			return
 		}
-		set := &Set{Images: place(&elfFile{File: file}, maps), p: fuzzTarget{memory}, maps: maps}
+		set := &Set{Images: place(newELFFile(file, nil), maps), p: fuzzTarget{memory}, maps: maps}
 		if len(set.Images) == 0 {
 			return
 		}
