@@ -46,26 +46,43 @@ func (a *analysis) keep(p *point, s *state) {
 	a.kept += s.size()
 }
 
-// Widening a state at a loop head goes in steps. At first what moves goes on to
+// Widening a number at a loop head goes in steps. At first what moves goes on to
 // the next threshold; then a bound that moves is given up, and last the number
-// whose bound it is.
+// whose bound it is. Each number has its own count of moves: that the counter of
+// an outer loop has moved often says nothing about that of an inner one. A state
+// that was combined very often is settled all at once.
 const (
 	maxToThreshold = 8
 	maxToInfinity  = 12
+	maxMerges      = 64
 )
 
 // combiner chooses how numbers of old are combined with others at p. Only loop
 // heads need to widen for the analysis to end.
 func (a *analysis) combiner(p *point, old *state) combiner {
-	switch {
-	case !a.order.isHead(p.pc):
+	if !a.order.isHead(p.pc) {
 		return value.join
-	case old.merges < maxToThreshold:
-		return func(v, w value) value { return v.widen(w, &a.thresholds) }
-	case old.merges < maxToInfinity:
-		return func(v, w value) value { return v.widen(w, &scalar.Thresholds{}) }
 	}
-	return value.surrender
+	late := uint8(0)
+	if old.merges >= maxMerges {
+		late = min(maxToThreshold+uint8(min(old.merges-maxMerges, 100)), maxToInfinity)
+	}
+	return func(v, w value) value {
+		var out value
+		switch moves := max(v.moves, late); {
+		case moves < maxToThreshold:
+			out = v.widen(w, &a.thresholds)
+		case moves < maxToInfinity:
+			out = v.widen(w, &scalar.Thresholds{})
+		default:
+			out = v.surrender(w)
+		}
+		out.moves = v.moves
+		if out.num != v.num && out.moves < maxToInfinity {
+			out.moves++
+		}
+		return out
+	}
 }
 
 // nearest is the index of the state that loses least when joined with s.

@@ -124,7 +124,7 @@ func (a *analysis) run() *Error {
 	for len(a.work) > 0 {
 		p := heap.Pop(&a.work).(*point)
 		for _, s := range a.absorbAll(p) {
-			if err := a.follow(p.ctx, p.pc, s.clone()); err != nil {
+			if err := a.follow(p.ctx, p.pc, s.fresh()); err != nil {
 				return err
 			}
 		}

@@ -54,6 +54,16 @@ func (s *state) clone() *state {
 	return &c
 }
 
+// fresh is a copy of s whose numbers have not moved yet: where it goes next is
+// another loop.
+func (s *state) fresh() *state {
+	c := s.clone()
+	for r := range c.regs {
+		c.regs[r].moves = 0
+	}
+	return c
+}
+
 // slots is how many words of stack s has.
 func (s *state) slots() int {
 	n := 0

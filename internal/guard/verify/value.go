@@ -35,6 +35,7 @@ type value struct {
 	id    uint32
 	delta uint64
 	num   scalar.Set
+	moves uint8 // how often a loop head had to widen num, in the states kept there
 }
 
 func number(s scalar.Set) value { return value{kind: kindScalar, num: s} }

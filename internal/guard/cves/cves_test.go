@@ -1,0 +1,151 @@
+package cves
+
+import (
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/compile"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
+)
+
+// wanted is how many guards the corpus must have.
+const wanted = 60
+
+// read returns the corpus: texts by file name.
+func read(t testing.TB) map[string][]byte {
+	t.Helper()
+	files := os.DirFS("testdata")
+	names, err := fs.Glob(files, "*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	corpus := map[string][]byte{}
+	for _, name := range names {
+		if corpus[name], err = fs.ReadFile(files, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return corpus
+}
+
+// steps is how long each step of one prepatch took.
+type steps struct{ compile, verify, jit time.Duration }
+
+func (s steps) total() time.Duration { return s.compile + s.verify + s.jit }
+
+// build takes a prepatch from its text to machine code.
+func build(t testing.TB, name string, text []byte) (s steps, programs []*verify.Program) {
+	t.Helper()
+	files := map[string][]byte{name: text}
+	start := time.Now()
+	lap := func() time.Duration {
+		d := time.Since(start)
+		start = time.Now()
+		return d
+	}
+	src, err := source.ParseFiles(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := compile.Compile(src, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.compile = lap()
+	for _, g := range p.Guards {
+		program, err := verify.Verify(g.Unit)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, bpf.Disassemble(g.Unit.Insns))
+		}
+		programs = append(programs, program)
+	}
+	s.verify = lap()
+	for i, program := range programs {
+		if _, err := jit.Compile(program, jit.Site{ABI: abi(p.Guards[i].ABI)}, layout(p.Guards[i].Unit)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.jit = lap()
+	return s, programs
+}
+
+func abi(a source.ABI) jit.ABI {
+	if a == source.GoInternal {
+		return jit.GoInternal
+	}
+	return jit.SysV
+}
+
+// layout is a place like one in a process; nothing is put there.
+func layout(u *bpf.Unit) jit.Layout {
+	const base = address.Addr(0x7f00_0000_0000)
+	l := jit.Layout{
+		Code: base, Next: base + 0xfff0, Control: base + 0x10000, Counters: base + 0x12000, Events: base + 0x13000,
+		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, Gettid: true, Faults: jit.Table,
+	}
+	for i := range u.Symbols {
+		l.Symbols = append(l.Symbols, base+0x100000+address.Addr(16*i))
+	}
+	return l
+}
+
+// Every guard of the corpus goes all the way to machine code.
+func TestAccepted(t *testing.T) {
+	corpus := read(t)
+	if len(corpus) < wanted {
+		t.Errorf("%d prepatches, want at least %d", len(corpus), wanted)
+	}
+	for name, text := range corpus {
+		t.Run(name, func(t *testing.T) {
+			s, programs := build(t, name, text)
+			for _, p := range programs {
+				c := p.Cost()
+				t.Logf("compile %v, verify %v, jit %v: %d instructions, %d bytes of stack, at most %.0f ns, fuel cap %v", s.compile, s.verify, s.jit, c.Insns, p.Stack(), c.Ns, c.FuelCap)
+			}
+		})
+	}
+}
+
+var identity = regexp.MustCompile(`(?m)^//pie:id +(CVE-\d{4}-\d{4,})$`)
+
+// Every file is named after the CVE it names, and says where to read of it.
+func TestNamed(t *testing.T) {
+	for name, text := range read(t) {
+		m := identity.FindSubmatch(text)
+		if m == nil || strings.ToLower(string(m[1]))+".go" != name {
+			t.Errorf("%s: its //pie:id is not its name", name)
+		}
+		if !strings.Contains(string(text), "//pie:ref") {
+			t.Errorf("%s: no //pie:ref to the advisory or the commit that fixed it", name)
+		}
+		if m != nil && !strings.Contains(strings.SplitN(string(text), "\n", 2)[0], "("+string(m[1])+")") {
+			t.Errorf("%s: its first line does not name %s", name, m[1])
+		}
+	}
+}
+
+// BenchmarkBuild times the way from text to machine code, for each guard.
+func BenchmarkBuild(b *testing.B) {
+	for name, text := range read(b) {
+		b.Run(strings.TrimSuffix(name, ".go"), func(b *testing.B) {
+			var sum steps
+			for b.Loop() {
+				s, _ := build(b, name, text)
+				sum.compile += s.compile
+				sum.verify += s.verify
+				sum.jit += s.jit
+			}
+			for unit, d := range map[string]time.Duration{"compile-ms": sum.compile, "verify-ms": sum.verify, "jit-ms": sum.jit, "total-ms": sum.total()} {
+				b.ReportMetric(float64(d.Microseconds())/1000/float64(b.N), unit)
+			}
+		})
+	}
+}

@@ -1,0 +1,15 @@
+// Package cves measures precision: does the compiler, and does the verifier,
+// accept what people write?
+//
+// testdata holds guards for real vulnerabilities, a file each, as somebody who
+// knows the advisory and not the verifier would write them: string scans, walkers
+// of TLVs and chunks, linked lists, tables of tables, UTF-8 and base64, paths,
+// checksums, state machines. The first 24 were written and committed before the
+// verifier was looked at. All are accepted as they are; nothing in them is there
+// to please it.
+//
+// The names of functions, the CVEs and the advisories are real. The offsets in
+// mirror structs are those of one build at best, and nobody has run these guards
+// against the programs: a prepatch that may be inserted is in the catalogue
+// (prepatches), with its tests. These here are for the tests of this package.
+package cves
