@@ -227,7 +227,10 @@ func actionOutcome(a source.Action) libpie.Outcome {
 		for _, w := range a.Words {
 			words = append(words, libpie.Word(w))
 		}
-		return libpie.RejectGo(append(words, libpie.GoVar(a.GoError))...).Outcome()
+		if a.GoError != "" {
+			words = append(words, libpie.GoVar(a.GoError))
+		}
+		return libpie.RejectGo(words...).Outcome()
 	}
 	return libpie.Pass().Outcome()
 }

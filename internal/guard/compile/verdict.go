@@ -105,7 +105,9 @@ func action(a source.Action) *verdict {
 		for _, w := range a.Words {
 			v.results = append(v.results, result{word: operand{c: w}})
 		}
-		v.results = append(v.results, result{goVar: a.GoError})
+		if a.GoError != "" {
+			v.results = append(v.results, result{goVar: a.GoError})
+		}
 	}
 	return v
 }

@@ -29,7 +29,7 @@ const (
 	ActionValue                   // reject:N
 	ActionNull                    // reject:null
 	ActionErrno                   // reject:errno:EINVAL:-1
-	ActionGo                      // reject:go:io.EOF, reject:go:0:0:io.EOF
+	ActionGo                      // reject:go:io.EOF, reject:go:0:0:io.EOF, reject:go:0:0
 )
 
 var errAction = errors.New("write pass, reject (no result), reject:N, reject:null, reject:errno:EINVAL:-1 or reject:go:io.EOF")
@@ -85,24 +85,33 @@ func parseGo(args string) (Action, error) {
 	a := Action{Kind: ActionGo}
 	// Words come first; a name may hold colons of its own only after them.
 	for {
-		word, rest, ok := strings.Cut(args, ":")
-		if !ok {
-			break
-		}
+		word, rest, more := strings.Cut(args, ":")
 		v, err := parseWord(word)
 		if err != nil {
 			break
 		}
 		a.Words = append(a.Words, v)
+		if !more {
+			return a, a.fits()
+		}
 		args = rest
 	}
 	if a.GoError = args; !isGoName(args) {
 		return Action{}, fmt.Errorf("%q is no Go variable; write its full name, like io.EOF", args)
 	}
-	if len(a.Words)+2 > bpf.FrameResults {
-		return Action{}, fmt.Errorf("a Go function returns at most %d words in registers", bpf.FrameResults)
+	return a, a.fits()
+}
+
+// fits reports an error when a Go function has not so many result registers.
+func (a Action) fits() error {
+	words := len(a.Words)
+	if a.GoError != "" {
+		words += 2
 	}
-	return a, nil
+	if words > bpf.FrameResults {
+		return fmt.Errorf("a Go function returns at most %d words in registers", bpf.FrameResults)
+	}
+	return nil
 }
 
 // parseWord reads a signed or unsigned 64-bit number, in any base Go writes.
@@ -133,12 +142,14 @@ func (a Action) String() string {
 		}
 		return fmt.Sprintf("reject:errno:%d:%d", a.Errno, a.Value)
 	case ActionGo:
-		var b strings.Builder
-		b.WriteString("reject:go:")
+		parts := []string{"reject:go"}
 		for _, w := range a.Words {
-			fmt.Fprintf(&b, "%d:", w)
+			parts = append(parts, strconv.FormatInt(w, 10))
 		}
-		return b.String() + a.GoError
+		if a.GoError != "" {
+			parts = append(parts, a.GoError)
+		}
+		return strings.Join(parts, ":")
 	}
 	return "pass"
 }

@@ -151,7 +151,7 @@ func TestErrorsAreBounded(t *testing.T) {
 func TestActions(t *testing.T) {
 	for _, s := range []string{
 		"pass", "reject", "reject:0", "reject:-1", "reject:9223372036854775807", "reject:null", "reject:errno:EINVAL:-1", "reject:errno:4095:0",
-		"reject:go:io.EOF", "reject:go:0:0:io.EOF", "reject:go:github.com/x/y.ErrZ",
+		"reject:go:io.EOF", "reject:go:0:0:io.EOF", "reject:go:1:2", "reject:go:1:2:3:4:5:6:7:8:9", "reject:go:github.com/x/y.ErrZ",
 	} {
 		a, err := ParseAction(s)
 		if err != nil || a.String() != s {
@@ -168,7 +168,7 @@ func TestActions(t *testing.T) {
 	}
 	for _, s := range []string{
 		"", "Pass", "pass:", "reject:", "reject:x", "reject:1.5", "reject:99999999999999999999", "reject:errno:EINVAL", "reject:errno:ENOTHING:-1", "reject:errno:0:-1",
-		"reject:errno:EINVAL:x", "reject:go:", "reject:go:EOF", "reject:go:1:2", "reject:go:1:2:3:4:5:6:7:8:io.EOF", "kill",
+		"reject:errno:EINVAL:x", "reject:go:", "reject:go:EOF", "reject:go:1:2:", "reject:go:1:2:3:4:5:6:7:8:9:10", "reject:go:1:2:3:4:5:6:7:8:io.EOF", "kill",
 	} {
 		if a, err := ParseAction(s); err == nil {
 			t.Errorf("%q is accepted as %v", s, a)
