@@ -13,12 +13,12 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
 
-// FingerprintFiles returns the .pf files that the directives name, each once.
-// They lie beside the prepatch; UseFingerprint takes their contents.
+// FingerprintFiles returns the .pf files that the directives name and that the
+// prepatch was not given yet, each once. They lie beside its Go files.
 func (p *Prepatch) FingerprintFiles() []string {
 	var out []string
 	for _, g := range p.compiled.Guards {
-		if g.Fingerprint != "" && !slices.Contains(out, g.Fingerprint) {
+		if g.Fingerprint != "" && p.fingerprints[g.Fingerprint] == nil && !slices.Contains(out, g.Fingerprint) {
 			out = append(out, g.Fingerprint)
 		}
 	}
@@ -76,8 +76,8 @@ func refuseNamedFixed(found []locate.Function, fp *fingerprint.Fingerprint) erro
 		if err != nil {
 			continue // the name was enough; there is nothing to compare with
 		}
-		if got := m.Find(fp); got.Fixed && got.Tier >= fingerprint.Confirm && got.At == f.Vaddr {
-			return refuseFixed(f.Name, f.Image, got)
+		if m.Fixed(fp, f.Vaddr) == fingerprint.FixPresent {
+			return refuseFixed(f.Name, f.Image, []string{fmt.Sprintf("at %v is the function as the fingerprint's fixed builds have it", f.Vaddr)})
 		}
 	}
 	return nil
@@ -152,7 +152,7 @@ func refuseMatch(fn string, found []matched, best matched, o Options) error {
 			r.Details = []string{placeOf(first.image, first.At), placeOf(m.image, m.At)}
 			return r
 		case m.Fixed:
-			return refuseFixed(fn, m.image, m.Finding)
+			return refuseFixed(fn, m.image, m.Evidence)
 		case m.Tier == fingerprint.Confirm && !o.AcceptMatch:
 			r := refuse(CodeUnsure, nil, "look at the evidence; if it convinces you, add --accept-match", "%s is probably %s, which a fingerprint cannot tell alone", placeOf(m.image, m.At), fn)
 			for _, e := range m.Evidence {
@@ -171,8 +171,8 @@ func placeOf(im *locate.Image, v address.Vaddr) string {
 	return fmt.Sprintf("the function at %v in %s", v, im.Name())
 }
 
-func refuseFixed(fn string, im *locate.Image, f fingerprint.Finding) error {
+func refuseFixed(fn string, im *locate.Image, evidence []string) error {
 	r := refuse(CodeFixed, nil, "nothing needs to be done: this build has the vendor's fix", "%s in %s is already fixed", fn, im.Name())
-	r.Details = f.Evidence
+	r.Details = evidence
 	return r
 }

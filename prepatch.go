@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -42,9 +43,37 @@ type GuardInfo struct {
 	Worst     time.Duration `json:"worst_ns"`
 }
 
-// Load compiles and verifies the Go files of one prepatch. An error is a
-// *Refusal with every complaint on a line of its own, as file:line:col.
+// Load compiles and verifies the Go files of one prepatch, and takes the
+// fingerprints (.pf) among its files, which guards name without a folder. An error
+// is a *Refusal with every complaint on a line of its own, as file:line:col.
 func Load(files map[string][]byte) (*Prepatch, error) {
+	files, fingerprints := sortFiles(files)
+	p, err := loadSource(files)
+	if err != nil {
+		return nil, err
+	}
+	for name, data := range fingerprints {
+		if err := p.UseFingerprint(name, data); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// sortFiles parts fingerprints, by name without folder, from source.
+func sortFiles(files map[string][]byte) (source, fingerprints map[string][]byte) {
+	source, fingerprints = map[string][]byte{}, map[string][]byte{}
+	for name, data := range files {
+		if path.Ext(name) == ".pf" {
+			fingerprints[path.Base(name)] = data
+		} else {
+			source[name] = data
+		}
+	}
+	return source, fingerprints
+}
+
+func loadSource(files map[string][]byte) (*Prepatch, error) {
 	src, err := source.ParseFiles(files)
 	if err != nil {
 		return nil, refuseEach(CodeCompile, err, "correct the directives (docs/libpie.md explains them)")

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Fetches and builds what bench/fingerprints measures, into $PIE_TEST_CACHE/fingerprints:
 #
-#   patch/NAME/1 2 …   one library as several security releases of Debian 12 have it
-#   source/NAME/BUILD  one source built by gcc 12, gcc 11 and clang 14 at several levels
+#   release/NAME/RELEASE~VERSION   one library or program as Debian 11, 12, 13 and unstable (14)
+#                                  have it, with their security archives: gcc 10, 12, 14, 15
+#   source/NAME/BUILD              one source built by gcc 12, gcc 11, clang 14 and clang 16 at several levels
+#
+#   bench/fingerprints/corpus.sh [release] [source]     both when none is named
 #
 # Only Debian's packages are used, and the sources that test/e2e/servers.sh unpacks.
-# The compilers are unpacked, not installed. Nothing is built twice.
+# The compilers are unpacked, not installed. Nothing is fetched or built twice.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/environment.sh
@@ -23,17 +26,57 @@ unpack() {
 	mkdir -p "$2.part" && quietly dpkg -x "$corpus"/debs/one/*.deb "$2.part" && mv "$2.part" "$2"
 }
 
-# patch NAME PACKAGE FILE: every version apt offers, oldest first.
-patch() {
-	local n=0 version
-	for version in $(apt-cache madison "$2" | awk '/Packages/ {print $3}' | sort -uV); do
-		n=$((n + 1))
-		[ ! -e "$corpus/patch/$1/$n" ] || continue
-		unpack "$2=$version" "$corpus/debs/$2-$version"
-		mkdir -p "$corpus/patch/$1"
-		find "$corpus/debs/$2-$version" -type f -name "$3" -exec cp {} "$corpus/patch/$1/$n" \;
-		rm -rf "${corpus:?}/debs/$2-$version"
+# use_suites SUITE…: a private apt that knows these suites of Debian.
+use_suites() {
+	local apt=$corpus/apt suite archive
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources"
+	for suite; do
+		archive=debian
+		[[ $suite != *-security ]] || archive=debian-security
+		printf 'Types: deb\nURIs: %s/%s\nSuites: %s\nComponents: main\nSigned-By: %s\n' \
+			"$mirror" $archive "$suite" /usr/share/keyrings/debian-archive-keyring.gpg >"$apt/sources/$suite.sources"
 	done
+	cat >"$apt/apt.conf" <<-CONF
+		Dir::Etc::sourcelist "/dev/null";
+		Dir::Etc::sourceparts "$apt/sources";
+		Dir::State::lists "$apt/lists";
+		Dir::Cache "$apt/cache";
+		APT::Sandbox::User "root";
+		Acquire::Languages "none";
+	CONF
+	export APT_CONFIG=$apt/apt.conf
+	quietly apt-get update
+}
+
+# mirror is where this machine's own apt gets Debian from.
+mirror=$(sed '/^#/d' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE 'https?://[^ ]+/debian( |/|$)' | sed -E 's,/debian[ /]*$,,;q' || true)
+
+declare -A debian=([bullseye]=11 [bookworm]=12 [trixie]=13 [sid]=14)
+
+# release NAME FILE PACKAGE…: the file as every suite has it. A package may be named
+# differently from release to release.
+release() {
+	local name=$1 file=$2 package version suite to
+	shift 2
+	for package; do
+		apt-cache madison "$package" 2>/dev/null | while IFS='| ' read -r _ version _ suite _; do
+			suite=${suite%%/*}
+			to=$corpus/release/$name/${debian[${suite%-security}]}~${version//[:\/]/_}
+			[ ! -e "$to" ] || continue
+			rm -rf "$corpus/debs/one" && mkdir -p "$corpus/debs/one/x" "$corpus/release/$name"
+			(cd "$corpus/debs/one" && quietly apt-get download "$package=$version" && quietly dpkg -x ./*.deb x) </dev/null || continue
+			find "$corpus/debs/one/x" -type f -name "$file" -exec cp {} "$to.part" \;
+			[ ! -e "$to.part" ] || mv "$to.part" "$to"
+		done
+	done
+}
+
+releases() {
+	use_suites bullseye bullseye-security bookworm bookworm-security trixie trixie-security sid
+	local name file packages
+	while read -r name file packages; do
+		[ -z "$name" ] || release "$name" "$file" $packages
+	done <bench/fingerprints/packages
 }
 
 compilers() {
@@ -74,15 +117,6 @@ build_nginx() {
 	[ -e "$tree" ] || cp -r "$PIE_TEST_CACHE/work/nginx" "$tree"
 	(cd "$tree" && quietly ./configure --with-http_mp4_module --with-threads --with-cc="$*" --with-cc-opt="-g -$level -w" && quietly make -j2 && cp objs/nginx "$out")
 }
-
-patch xml2 libxml2 'libxml2.so.2.*'
-patch expat libexpat1 'libexpat.so.1.*'
-patch curl libcurl4 'libcurl.so.4.*'
-patch ssl libssl3 libssl.so.3
-patch crypto libssl3 libcrypto.so.3
-patch glib libglib2.0-0 'libglib-2.0.so.0.*'
-patch gnutls libgnutls30 'libgnutls.so.30.*'
-patch postgres postgresql-15 postgres
 
 compilers
 clang=(env "LD_LIBRARY_PATH=$tools/usr/lib/x86_64-linux-gnu:$tools/usr/lib/llvm-14/lib" "$tools/usr/bin/clang-14")

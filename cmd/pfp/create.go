@@ -16,7 +16,9 @@ import (
 const createHelp = `Makes a fingerprint of one function from builds that have it under a name or at
 a known address. Several builds (other compilers, other levels of optimization)
 make it find the function in more programs. Builds that have the vendor's fix are
-given with --fixed: then the fixed function is recognized as such.`
+given with --fixed: then the fixed function is recognized as such. A build that has
+no name for the function, as what distributions ship stripped, is given with its
+address: BINARY@0x41a0.`
 
 type createFlags struct {
 	function, out string
@@ -96,7 +98,12 @@ func fileName(s string) string {
 	}, s)
 }
 
+// buildOf opens BINARY or BINARY@0xADDRESS. The address is that of the function
+// in a build that has no name for it.
 func buildOf(path, function string) (fingerprint.Build, error) {
+	if i := strings.LastIndex(path, "@0x"); i > 0 {
+		path, function = path[:i], path[i+1:]
+	}
 	b := fingerprint.Build{Label: filepath.Base(path)}
 	f, err := openELF(path)
 	if err != nil {

@@ -34,7 +34,7 @@ func TestScripts(t *testing.T) {
 	}
 	for name, args := range map[string][]string{
 		"shop": {"-O2"}, "shop_stripped": {"-O2", "-s", "-no-pie"}, "shop_fixed": {"-O2", "-DFIXED"}, "shop_fixed_stripped": {"-O2", "-DFIXED", "-s", "-no-pie"},
-		"shop_gone": {"-O2", "-DGONE", "-s"}, "shop_twins": {"-O2", "-fno-ipa-icf"},
+		"shop_gone": {"-O2", "-DGONE", "-s"}, "shop_twins": {"-O2", "-fno-ipa-icf"}, "shop_twins_stripped": {"-O2", "-fno-ipa-icf", "-no-pie", "-s"},
 	} {
 		gcc(t, append(args, "-o", filepath.Join(dir, name), shop)...)
 	}

@@ -16,6 +16,10 @@ type body struct {
 	exact    uint64
 	features []Feature // ascending, each once
 	parts    []int32   // functions that are parts of this one
+
+	isRated bool
+	rated   rated     // when isRated
+	around  []Feature // see context; nil until asked for
 }
 
 const (
@@ -286,7 +290,10 @@ func (r *bodyReader) shape() {
 // context returns the texts and imports of the functions that i calls and that
 // call it, ascending. Functions with many callers have no context worth it.
 func (m *Module) context(i int) []Feature {
-	var out []Feature
+	if b := m.body(i); b.around != nil {
+		return b.around
+	}
+	out := []Feature{}
 	gather := func(others []int32, text, name Kind) {
 		if len(others) > maxNeighbours {
 			return
@@ -305,5 +312,7 @@ func (m *Module) context(i int) []Feature {
 	gather(m.calls[i], KindCalleeString, KindCalleeImport)
 	gather(m.called[i], KindCallerString, KindCallerImport)
 	slices.Sort(out)
-	return slices.Compact(out)
+	out = slices.Compact(out)
+	m.body(i).around = out
+	return out
 }

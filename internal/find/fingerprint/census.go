@@ -1,6 +1,9 @@
 package fingerprint
 
-import "math/bits"
+import (
+	"math"
+	"math/bits"
+)
 
 // census counts how many functions have a feature. Several features may share
 // a counter, so that a count may be too high, never too low: a feature then
@@ -9,6 +12,15 @@ type census struct {
 	functions int
 	counts    []uint16
 	mask      uint64
+	// byCount has, for each count, what a feature of that count weighs and, by kind,
+	// what lacking it says; settle fills it.
+	byCount []rating
+}
+
+// rating is what features of one count are worth.
+type rating struct {
+	share, log float64 // log is -ln(share)
+	lacking    [kindEnd]float64
 }
 
 // newCensus makes room for about n features.
@@ -38,6 +50,24 @@ func (c *census) tally(features []Feature) {
 
 // addContext adds the context of a function that was counted.
 func (c *census) addContext(m *Module, i int) { c.tally(m.context(i)) }
+
+// settle precomputes what counts are worth, once all functions were counted.
+func (c *census) settle() {
+	c.byCount = make([]rating, c.functions+1)
+	for n := range c.byCount {
+		r := &c.byCount[n]
+		r.share = (float64(n) + .5) / (float64(c.functions) + 1.5)
+		r.log = -math.Log(r.share)
+		for k := Kind(1); k < kindEnd; k++ {
+			r.lacking[k] = lacking(k, r.share)
+		}
+	}
+}
+
+// rate returns what a feature is worth here; settle came before.
+func (c *census) rate(f Feature) *rating {
+	return &c.byCount[min(c.count(f), c.functions)]
+}
 
 func (c *census) count(f Feature) int { return int(c.counts[c.slot(f)]) }
 

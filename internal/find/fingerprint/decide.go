@@ -176,10 +176,9 @@ func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) f
 			v.rivals = append(v.rivals, all[i])
 		}
 	}
-	context := s.m.context(top.fn)
-	own := s.against(&ref.Target, top.fn, context)
+	own := s.against(&ref.Target, top.fn)
 	for i := range ref.Alike {
-		if d := own - s.against(&ref.Alike[i], top.fn, context); d < margin {
+		if d := own - s.against(&ref.Alike[i], top.fn); d < margin {
 			margin = d
 		}
 	}

@@ -9,36 +9,17 @@ import (
 // tellFixed decides whether the function found is the fixed one, when the
 // fingerprint has builds with the fix.
 func (s *search) tellFixed(v *verdict) {
-	var with, without float64
-	var exactWith, exactWithout, any bool
-	for r := range s.fp.References {
-		ref := &s.fp.References[r]
-		b := s.m.body(v.top.fn)
-		sim := alike(ref.Target.Features, b.features, s.share)
-		if ref.Fixed {
-			any, with = true, max(with, sim)
-			exactWith = exactWith || b.exact == ref.Target.Exact
-		} else {
-			without = max(without, sim)
-			exactWithout = exactWithout || b.exact == ref.Target.Exact
-		}
+	if !s.fp.KnowsFix() {
+		return
 	}
-	switch {
-	case !any:
-	case exactWith != exactWithout:
-		v.fixed = exactWith
-	case with >= without+decidedBy && !exactWithout:
+	switch fixOf(s.fp, s.m.body(v.top.fn)) {
+	case FixPresent:
 		v.fixed = true
-	case without >= with+decidedBy && !exactWith:
-	default:
+	case FixUnknown:
 		v.undecided = true
 		v.lower(Confirm, "whether it has the fix could not be told")
 	}
 }
-
-// decidedBy is how much more similar to builds with the fix, or without, a
-// function must be to count as one.
-const decidedBy = .02
 
 // finding puts the verdict into words.
 func (s *search) finding(v *verdict) Finding {

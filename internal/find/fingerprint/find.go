@@ -57,23 +57,25 @@ type Rival struct {
 type search struct {
 	fp     *Fingerprint
 	m      *Module
-	count  *census
-	logs   []float64 // -ln(share) by count
-	scores [][]match // by reference: the best candidates, best first
+	common *census
+	absent []address.Vaddr // functions that the module is taken not to have
+	scores [][]match       // by reference: the best candidates, best first
 }
 
 // match is a candidate compared with a reference.
 type match struct {
 	ref, fn           int
 	similarity, score float64
+	plain             float64 // score without what is around the function
 	exact             bool
 	found, missed     int // of the functions around
 	callers           int // of found
 }
 
 const (
-	background  = 256 // functions read besides the candidates, to know what is common
-	kept        = 12  // candidates of each reference that are compared in full
+	// kept is how many candidates of each reference, by similarity and by score,
+	// are compared in full.
+	kept        = 12
 	sizeWindow  = 2.5 // a candidate's size by the reference's, at most and inverse at least
 	maxSearched = 200_000
 )
@@ -84,14 +86,57 @@ func (m *Module) Find(fp *Fingerprint) Finding { return m.FindWithout(fp, nil) }
 // FindWithout is Find as if the module had not the functions at the given
 // addresses: what is answered when the function is absent can be measured so.
 func (m *Module) FindWithout(fp *Fingerprint, absent []address.Vaddr) Finding {
-	s := &search{fp: fp, m: m}
-	candidates := s.candidates()
-	s.takeCensus(candidates)
-	candidates = slices.DeleteFunc(candidates, func(i int32) bool {
-		return slices.Contains(absent, m.funcs[i].at) || m.body(int(i)).insns < smallest
-	})
-	s.compare(candidates)
+	s := &search{fp: fp, m: m, absent: absent}
+	if f, ok := s.known(); ok {
+		return f
+	}
+	s.common = m.background()
+	s.exactly()
+	if f := s.decide(); f.Tier == Auto {
+		return f // the same code, once: no other function can fit better
+	}
+	s.compare(s.candidates())
 	return s.decide()
+}
+
+// known answers when the module is a build that the fingerprint was made from.
+// The code must be there, as a build ID can be given to any file.
+func (s *search) known() (Finding, bool) {
+	for r := range s.fp.References {
+		ref := &s.fp.References[r]
+		i := s.m.at(ref.At)
+		if ref.BuildID == "" || ref.BuildID != s.m.BuildID || i < 0 || slices.Contains(s.absent, ref.At) {
+			continue
+		}
+		if b := s.m.body(i); !b.whole || b.exact != ref.Target.Exact {
+			continue
+		}
+		fn := &s.m.funcs[i]
+		return Finding{Tier: Auto, Fixed: ref.Fixed, At: fn.at, Size: fn.size, Names: fn.names, Reference: ref.Label, Similarity: 1, Exact: true,
+			Evidence: []string{"this is the build " + ref.Label + ", by its build ID, and the code is at its place"}}, true
+	}
+	return Finding{}, false
+}
+
+// exactly fills s.scores with the functions that have the code of a reference.
+func (s *search) exactly() {
+	s.scores = make([][]match, len(s.fp.References))
+	for i := range s.m.funcs {
+		for r := range s.fp.References {
+			t := &s.fp.References[r].Target
+			if s.m.funcs[i].size != t.Size || !s.allowed(i) {
+				continue
+			}
+			if b := s.m.body(i); b.exact == t.Exact && b.whole {
+				s.scores[r] = append(s.scores[r], match{ref: r, fn: i, similarity: 1, exact: true})
+			}
+		}
+	}
+	s.rank()
+}
+
+func (s *search) allowed(i int) bool {
+	return !slices.Contains(s.absent, s.m.funcs[i].at) && s.m.body(i).insns >= smallest
 }
 
 // candidates returns the functions whose size is near that of a reference.
@@ -103,109 +148,70 @@ func (s *search) candidates() []int32 {
 	}
 	var out []int32
 	for i := range s.m.funcs {
-		if size := float64(s.m.funcs[i].size); size >= lo && size <= hi && len(out) < maxSearched {
+		if size := float64(s.m.funcs[i].size); size >= lo && size <= hi && len(out) < maxSearched && s.allowed(i) {
 			out = append(out, int32(i))
 		}
 	}
 	return out
 }
 
-func (s *search) takeCensus(candidates []int32) {
-	step := max(1, len(s.m.funcs)/background)
-	s.count = newCensus((len(candidates) + background) * 128)
-	for _, i := range candidates {
-		s.count.add(s.m.body(int(i)).features)
-	}
-	for i := 0; i < len(s.m.funcs); i += step {
-		if _, twice := slices.BinarySearch(candidates, int32(i)); !twice {
-			s.count.add(s.m.body(i).features)
-		}
-	}
-	s.logs = make([]float64, s.count.functions+1)
-	for n := range s.logs {
-		s.logs[n] = -math.Log((float64(n) + .5) / (float64(s.count.functions) + 1.5))
-	}
-}
-
-func (s *search) share(f Feature) float64 { return s.count.share(f) }
-
-// term is a feature of a target.
-type term struct {
-	ref    int32
-	weight float64
-}
+func (s *search) share(f Feature) float64 { return s.common.rate(f).share }
 
 // compare fills s.scores. All candidates are compared with all targets in one
 // pass over the candidates' features; only the best of them then in full.
 func (s *search) compare(candidates []int32) {
 	refs := s.fp.References
-	terms, sums, filter := s.terms()
-	best := make([][]match, len(refs))
-	shared, own := make([]float64, len(refs)), make([]float64, len(refs))
+	t := s.terms()
+	alike, likely := make([][]match, len(refs)), make([][]match, len(refs))
+	sums := make([]sum, len(refs))
 	for _, c := range candidates {
-		clear(shared)
-		clear(own)
-		total := 0.0
 		b := s.m.body(int(c))
-		for _, f := range b.features {
-			w := models[f.Kind()].weight * s.logs[min(s.count.count(f), len(s.logs)-1)]
-			total += w
-			if filter[f.hash()>>6&1023]>>(f.hash()&63)&1 == 0 {
-				continue
-			}
-			for _, t := range terms[f] {
-				shared[t.ref] += t.weight
-				own[t.ref] += w
-			}
-		}
+		own := b.rate(s.common)
+		t.sum(b, s.common, sums)
 		for r := range refs {
-			sim := 0.0
-			if either := sums[r] + total - own[r]; either > 0 {
-				sim = shared[r] / either
+			m := match{ref: r, fn: int(c), exact: b.exact == refs[r].Target.Exact && b.whole}
+			if either := t.targets[r].weight + own.weight - sums[r].own; either > 0 {
+				m.similarity = sums[r].shared / either
 			}
-			exact := b.exact == refs[r].Target.Exact && b.whole
-			best[r] = keepBest(best[r], match{ref: r, fn: int(c), similarity: sim, exact: exact})
+			m.plain = t.targets[r].lacking + own.lacking + sums[r].gain
+			alike[r] = keepBest(alike[r], m, func(m *match) float64 {
+				if m.exact {
+					return 2
+				}
+				return m.similarity
+			})
+			likely[r] = keepBest(likely[r], m, func(m *match) float64 { return m.plain })
 		}
 	}
-	s.scores = best
-	for r := range best {
-		for i := range best[r] {
-			s.score(&best[r][i])
+	for r := range refs {
+		for _, m := range likely[r] {
+			if !slices.ContainsFunc(alike[r], func(o match) bool { return o.fn == m.fn }) {
+				alike[r] = append(alike[r], m)
+			}
 		}
-		slices.SortStableFunc(best[r], func(a, b match) int { return cmp.Compare(b.score, a.score) })
+	}
+	s.scores = alike
+	s.rank()
+}
+
+// rank compares what s.scores has in full, and sorts it.
+func (s *search) rank() {
+	for r := range s.scores {
+		for i := range s.scores[r] {
+			s.score(&s.scores[r][i])
+		}
+		slices.SortStableFunc(s.scores[r], func(a, b match) int { return cmp.Compare(b.score, a.score) })
 	}
 }
 
-// terms indexes the features of all targets: by feature, the total weight of
-// each target, and a filter that most other features do not pass.
-func (s *search) terms() (map[Feature][]term, []float64, *[1024]uint64) {
-	index := map[Feature][]term{}
-	sums := make([]float64, len(s.fp.References))
-	var filter [1024]uint64
-	for r := range s.fp.References {
-		for _, f := range s.fp.References[r].Target.Features {
-			w := weight(f.Kind(), (f.Share+s.share(f.Feature))/2)
-			index[f.Feature] = append(index[f.Feature], term{int32(r), w})
-			sums[r] += w
-			filter[f.hash()>>6&1023] |= 1 << (f.hash() & 63)
-		}
-	}
-	return index, sums, &filter
-}
-
-// keepBest keeps the most similar candidates, an exact one above all.
-func keepBest(best []match, m match) []match {
-	rank := func(m match) float64 {
-		if m.exact {
-			return 2
-		}
-		return m.similarity
-	}
-	if len(best) == kept && rank(best[kept-1]) >= rank(m) {
+// keepBest keeps the candidates that a rank puts first.
+func keepBest(best []match, m match, rank func(*match) float64) []match {
+	at := rank(&m)
+	if len(best) == kept && rank(&best[kept-1]) >= at {
 		return best
 	}
 	i := len(best)
-	for i > 0 && rank(best[i-1]) < rank(m) {
+	for i > 0 && rank(&best[i-1]) < at {
 		i--
 	}
 	best = slices.Insert(best, i, m)
@@ -215,14 +221,14 @@ func keepBest(best []match, m match) []match {
 // score compares a candidate with its reference in full.
 func (s *search) score(c *match) {
 	ref := &s.fp.References[c.ref]
-	context := s.m.context(c.fn)
-	c.score = s.against(&ref.Target, c.fn, context)
+	c.plain = odds(ref.Target.Features, s.m.body(c.fn).features, s.share)
+	c.score = c.plain + contextOdds(ref.Target.Context, s.m.context(c.fn))
 	found, missed := s.agreement(ref.Callees, s.m.calls[c.fn])
 	more, less := s.agreement(ref.Callers, s.m.called[c.fn])
 	c.found, c.missed, c.callers = found+more, missed+less, more
 	c.score += min(2*float64(c.found), 16) - min(float64(c.missed), 8)
 }
 
-func (s *search) against(ref *Sample, fn int, context []Feature) float64 {
-	return odds(ref.Features, s.m.body(fn).features, s.share) + contextOdds(ref.Context, context)
+func (s *search) against(ref *Sample, fn int) float64 {
+	return odds(ref.Features, s.m.body(fn).features, s.share) + contextOdds(ref.Context, s.m.context(fn))
 }

@@ -135,13 +135,28 @@ func TestNeverNamesAnotherFunction(t *testing.T) {
 }
 
 func TestSameCodeTwiceIsNotTakenForOne(t *testing.T) {
-	p := build(t, "-O2", "-fno-ipa-icf")
-	f := p.Find(create(t, "twin_a", p.build("twin_a", false)))
+	ref := build(t, "-O2", "-fno-ipa-icf")
+	fp := create(t, "twin_a", ref.build("twin_a", false))
+	f := build(t, "-O2", "-fno-ipa-icf", "-no-pie").Find(fp)
 	if f.Tier > Hint {
 		t.Errorf("got %v at %v", f.Tier, f.At)
 	}
 	if !slices.ContainsFunc(f.Why, func(s string) bool { return strings.Contains(s, "exactly this code") }) {
 		t.Errorf("the reason is not told: %v", f.Why)
+	}
+}
+
+// A build that the fingerprint was made from is known by its build ID, where the
+// code is what it was.
+func TestKnownBuild(t *testing.T) {
+	p := build(t, "-O2", "-fno-ipa-icf", "-Wl,--build-id=0x1234")
+	fp := create(t, "twin_a", p.build("twin_a", false))
+	if f := p.Find(fp); f.Tier != Auto || f.At != p.at("twin_a") {
+		t.Errorf("the build itself: got %v at %v", f.Tier, f.At)
+	}
+	forged := build(t, "-O1", "-fno-ipa-icf", "-Wl,--build-id=0x1234")
+	if f := forged.Find(fp); f.Tier == Auto && f.At != forged.at("twin_a") {
+		t.Errorf("another build with the same build ID: got %v at %v, which is at %v", f.Tier, f.At, forged.at("twin_a"))
 	}
 }
 

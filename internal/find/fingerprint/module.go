@@ -39,7 +39,8 @@ type Module struct {
 	called [][]int32  // callers of each function
 	plt    map[address.Vaddr]string
 	whole  *whole
-	left   int // instructions that may still be decoded
+	common *census // see background
+	left   int     // instructions that may still be decoded
 }
 
 // function is where a function is. Its names are shown, never compared.
@@ -198,6 +199,23 @@ func (m *Module) body(i int) *body {
 		m.bodies[i] = m.readBody(i)
 	}
 	return m.bodies[i]
+}
+
+// maxSample is how many functions are read to know what is common in a module.
+const maxSample = 512
+
+// background counts the features of a sample of the module's functions, which is
+// the same whatever is searched for.
+func (m *Module) background() *census {
+	if m.common == nil {
+		n := min(len(m.funcs), maxSample)
+		m.common = newCensus(n * 128)
+		for i := range n {
+			m.common.add(m.body(i * len(m.funcs) / n).features)
+		}
+		m.common.settle()
+	}
+	return m.common
 }
 
 // Functions returns how many functions the module has.

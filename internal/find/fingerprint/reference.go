@@ -104,11 +104,7 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 func (m *Module) reference(i int) Reference {
 	all := m.everything()
 	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Target: m.sample(i, true)}
-	for j := range m.funcs {
-		if m.body(j).exact == r.Target.Exact {
-			r.Twins++
-		}
-	}
+	r.Twins = all.twins[r.Target.Exact]
 	r.Callees = m.samples(m.calls[i])
 	r.Callers = m.samples(m.called[i])
 	for _, j := range all.alike(m, i, maxAround) {
@@ -153,6 +149,7 @@ func (m *Module) rate(features []Feature) []Rated {
 type whole struct {
 	census   *census
 	postings map[Feature][]int32 // of features that few functions have
+	twins    map[uint64]int      // functions by the hash of their code
 }
 
 // maxPosting is how many functions may have a feature that look-alikes are
@@ -163,9 +160,11 @@ func (m *Module) everything() *whole {
 	if m.whole != nil {
 		return m.whole
 	}
-	w := &whole{census: newCensus(len(m.funcs) * 128), postings: map[Feature][]int32{}}
+	w := &whole{census: newCensus(len(m.funcs) * 128), postings: map[Feature][]int32{}, twins: map[uint64]int{}}
 	for i := range m.funcs {
-		w.census.add(m.body(i).features)
+		b := m.body(i)
+		w.census.add(b.features)
+		w.twins[b.exact]++
 	}
 	for i := range m.funcs {
 		for _, f := range m.body(i).features {

@@ -22,13 +22,16 @@ func odds(ref []Rated, features []Feature, other func(Feature) float64) float64 
 			sum += lacking(features[j].Kind(), other(features[j]))
 			j++
 		default:
-			k := &models[ref[i].Kind()]
-			share := (ref[i].Share + other(ref[i].Feature)) / 2
-			sum += k.damp * min(math.Log(k.keep/share), mostPerFeature)
+			sum += shared(ref[i].Kind(), (ref[i].Share+other(ref[i].Feature))/2)
 			i, j = i+1, j+1
 		}
 	}
 	return sum
+}
+
+// shared is what a feature says that both have.
+func shared(k Kind, share float64) float64 {
+	return models[k].damp * min(math.Log(models[k].keep/share), mostPerFeature)
 }
 
 // lacking is what a feature says that only one of the two has: little for one

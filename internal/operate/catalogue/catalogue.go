@@ -28,14 +28,17 @@ type Entry struct {
 	Summary string            `json:"summary"`         // the first sentence of its package comment
 	Seen    string            `json:"seen,omitempty"`  // what a rejected client sees
 	Guards  []source.Guard    `json:"-"`
-	Files   map[string][]byte `json:"-"` // its Go files but tests, by path in the catalogue
+	Files   map[string][]byte `json:"-"` // its Go files but tests and its fingerprints, by path in the catalogue: what pie.Load takes
 }
 
 // Source returns the entry's Go files as one text.
 func (e Entry) Source() []byte {
 	var b bytes.Buffer
-	for i, name := range slices.Sorted(maps.Keys(e.Files)) {
-		if i > 0 {
+	for _, name := range slices.Sorted(maps.Keys(e.Files)) {
+		if path.Ext(name) != ".go" {
+			continue
+		}
+		if b.Len() > 0 {
 			fmt.Fprintf(&b, "\n// %s\n\n", name)
 		}
 		b.Write(e.Files[name])
@@ -81,9 +84,37 @@ func load(fsys fs.FS) (entries []Entry, errs []error) {
 }
 
 func readEntry(fsys fs.FS, dir string) (Entry, error) {
-	names, err := fs.Glob(fsys, dir+"/*.go")
+	sources, err := readAll(fsys, dir+"/*.go")
 	if err != nil {
 		return Entry{}, err
+	}
+	files, err := readAll(fsys, dir+"/*.pf")
+	if err != nil {
+		return Entry{}, err
+	}
+	p, err := source.ParseFiles(sources)
+	if err != nil {
+		return Entry{}, err
+	}
+	for _, g := range p.Guards {
+		if g.Fingerprint != "" && files[dir+"/"+g.Fingerprint] == nil {
+			return Entry{}, fmt.Errorf("%v: the fingerprint %s is not in the folder; docs/pfp.md tells how to make it", g.Pos, g.Fingerprint)
+		}
+	}
+	readme, err := fs.ReadFile(fsys, dir+"/README.md")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Entry{}, err
+	}
+	maps.Copy(files, sources)
+	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(files[dir+"/guard.go"]),
+		Seen: Seen(readme), Guards: p.Guards, Files: files}, nil
+}
+
+// readAll reads the files of a pattern, without tests.
+func readAll(fsys fs.FS, pattern string) (map[string][]byte, error) {
+	names, err := fs.Glob(fsys, pattern)
+	if err != nil {
+		return nil, err
 	}
 	files := map[string][]byte{}
 	for _, n := range names {
@@ -91,19 +122,10 @@ func readEntry(fsys fs.FS, dir string) (Entry, error) {
 			continue
 		}
 		if files[n], err = fs.ReadFile(fsys, n); err != nil {
-			return Entry{}, err
+			return nil, err
 		}
 	}
-	p, err := source.ParseFiles(files)
-	if err != nil {
-		return Entry{}, err
-	}
-	readme, err := fs.ReadFile(fsys, dir+"/README.md")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return Entry{}, err
-	}
-	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(files[dir+"/guard.go"]),
-		Seen: Seen(readme), Guards: p.Guards, Files: files}, nil
+	return files, nil
 }
 
 // seenRow begins the row of a prepatch's README.md that says what happens to

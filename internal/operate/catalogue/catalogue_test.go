@@ -1,9 +1,12 @@
 package catalogue
 
 import (
+	"path"
 	"testing"
 	"testing/fstest"
 
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/prepatches"
 )
 
@@ -50,6 +53,33 @@ func TestSeen(t *testing.T) {
 		if got := Seen([]byte(tt.readme)); got != tt.want {
 			t.Errorf("Seen(%q) = %q, want %q", tt.readme, got, tt.want)
 		}
+	}
+}
+
+// Every fingerprint that a guard names is embedded and readable, and knows the fix.
+func TestFingerprints(t *testing.T) {
+	n := 0
+	for _, e := range All() {
+		p, err := pie.Load(e.Files)
+		if err != nil {
+			t.Errorf("%s: %v", e.ID, err)
+			continue
+		}
+		if missing := p.FingerprintFiles(); len(missing) > 0 {
+			t.Errorf("%s: no %v", e.ID, missing)
+		}
+		for name, data := range e.Files {
+			if path.Ext(name) != ".pf" {
+				continue
+			}
+			n++
+			if fp, err := fingerprint.Decode(data); err != nil || !fp.KnowsFix() {
+				t.Errorf("%s: %v, or no build with the fix", name, err)
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("the catalogue has no fingerprint")
 	}
 }
 

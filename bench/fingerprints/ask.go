@@ -1,0 +1,194 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+)
+
+// program is a file with its truth.
+type program struct {
+	names  map[string][]address.Vaddr
+	whole  bool // names has every function
+	module *fingerprint.Module
+}
+
+// open reads a file. Where FILE.stripped exists it is what is searched, and FILE
+// has the truth.
+func open(path string) (*program, error) {
+	f, err := readELF(path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := f.Functions()
+	if err != nil {
+		return nil, err
+	}
+	p := &program{names: map[string][]address.Vaddr{}}
+	for _, fn := range all {
+		p.whole = p.whole || fn.From == ".symtab"
+		for _, n := range fn.Names {
+			n, _, _ = strings.Cut(n, "@")
+			if !slices.Contains(p.names[n], fn.Start) {
+				p.names[n] = append(p.names[n], fn.Start)
+			}
+		}
+	}
+	if _, err := os.Stat(path + ".stripped"); err == nil {
+		if f, err = readELF(path + ".stripped"); err != nil {
+			return nil, err
+		}
+	}
+	p.module, err = fingerprint.Analyze(f)
+	return p, err
+}
+
+func readELF(path string) (*binfile.File, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return binfile.Open(strings.NewReader(string(b)), int64(len(b)))
+}
+
+// ask puts the questions of one pair, on every core.
+func ask(o options, p pair, t *tally) error {
+	var refs []*program
+	for _, path := range p.refs {
+		r, err := open(path)
+		if err != nil {
+			return err
+		}
+		refs = append(refs, r)
+	}
+	bin, err := open(p.bin)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for name := range refs[0].names {
+		if one(name, refs) && !strings.Contains(name, ".") && (len(bin.names[name]) == 1 || bin.whole && len(bin.names[name]) == 0) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	var fps []*fingerprint.Fingerprint
+	for i := range min(len(names), o.each) {
+		if fp := create(o, names[i*len(names)/min(len(names), o.each)], refs); fp != nil {
+			fps = append(fps, fp)
+		}
+	}
+	return answer(o, p, fps, bin, t)
+}
+
+// one tells whether a name means one function in every build.
+func one(name string, refs []*program) bool {
+	return !slices.ContainsFunc(refs, func(r *program) bool { return len(r.names[name]) != 1 })
+}
+
+func create(o options, name string, refs []*program) *fingerprint.Fingerprint {
+	var builds []fingerprint.Build
+	for _, r := range refs {
+		builds = append(builds, fingerprint.Build{Label: "reference", Module: r.module, At: r.names[name][0]})
+	}
+	fp, err := fingerprint.Create(name, builds)
+	if err != nil {
+		return nil // too small, or inside another
+	}
+	if n := fp.References[0].Target.Insns; n < o.least || n > o.most {
+		return nil
+	}
+	return fp
+}
+
+// answer asks for the fingerprints on every core; each has a module of its own.
+func answer(o options, p pair, fps []*fingerprint.Fingerprint, first *program, t *tally) error {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	errs := make(chan error, workers)
+	for w := range workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			bin := first
+			if w > 0 {
+				var err error
+				if bin, err = open(p.bin); err != nil {
+					errs <- err
+					return
+				}
+			}
+			q := &questions{o: o, set: p.set, bin: bin, file: filepath.Base(filepath.Dir(p.bin)) + "/" + filepath.Base(p.bin)}
+			for i := w; i < len(fps); i += workers {
+				q.put(fps[i])
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			t.add(&q.tally)
+			if o.answers != nil {
+				fmt.Fprint(o.answers, q.lines.String())
+			}
+		}()
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// questions asks one module.
+type questions struct {
+	o         options
+	set, file string
+	bin       *program
+	tally     tally
+	lines     strings.Builder
+}
+
+// put asks for a function with it there and taken out, or once if it is absent.
+func (q *questions) put(fp *fingerprint.Fingerprint) {
+	truth := q.bin.names[fp.Function]
+	if len(truth) > 0 {
+		f := q.bin.module.Find(fp)
+		q.tally.there++
+		switch {
+		case f.Tier == fingerprint.None:
+		case slices.Contains(truth, f.At):
+			count(&q.tally.right, f.Tier)
+			q.tell("right", fp, &f)
+		case f.Exact:
+			count(&q.tally.identical, f.Tier)
+			q.tell("identical", fp, &f)
+		default:
+			count(&q.tally.wrong, f.Tier)
+			q.tell("wrong", fp, &f)
+		}
+	}
+	f := q.bin.module.FindWithout(fp, truth)
+	q.tally.absent++
+	switch {
+	case f.Tier == fingerprint.None:
+	case f.Exact:
+		count(&q.tally.identical, f.Tier)
+		q.tell("absent, identical", fp, &f)
+	default:
+		count(&q.tally.invented, f.Tier)
+		q.tell("absent", fp, &f)
+	}
+}
+
+func (q *questions) tell(what string, fp *fingerprint.Fingerprint, f *fingerprint.Finding) {
+	if q.o.answers == nil {
+		return
+	}
+	fmt.Fprintf(&q.lines, "%v\t%s\t%s\t%s\t%s\t%s\tJ %.3f\tscore %.1f\tmargin %.1f\texact %v\t%v\t%v\n", f.Tier, what, q.set, q.file, fp.Function,
+		strings.Join(f.Names, " "), f.Similarity, f.Score, f.Margin, f.Exact, f.Evidence, f.Why)
+}

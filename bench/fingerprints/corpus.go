@@ -1,0 +1,162 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// pair is a set of questions: the functions of refs, looked for in bin.
+type pair struct {
+	set  string
+	refs []string
+	bin  string
+}
+
+// corpus lists the pairs of what corpus.sh fetched and built.
+func corpus(dir string) ([]pair, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "release", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var out []pair
+	for _, name := range names {
+		out = append(out, releases(name)...)
+	}
+	sources, err := filepath.Glob(filepath.Join(dir, "source", "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, kind := range compilations {
+		for _, source := range sources {
+			p := pair{set: kind.set, bin: filepath.Join(source, kind.to)}
+			for from := range strings.FieldsSeq(kind.from) {
+				p.refs = append(p.refs, filepath.Join(source, from))
+			}
+			if there(append(p.refs, p.bin)) {
+				out = append(out, p)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b pair) int { return setOrder(a.set) - setOrder(b.set) })
+	return out, nil
+}
+
+// Sets of releases. What Debian's releases 11 to 14 (unstable) are built by is
+// gcc 10, 12, 14 and 15.
+const (
+	setPatch    = "patch releases"
+	setMinor    = "minor versions, same compiler"
+	setRelease  = "next Debian release: other compiler, mostly other version"
+	setReleases = "two Debian releases on"
+)
+
+var compilations = []struct{ set, from, to string }{
+	{"gcc 12 to gcc 11, O2", "gcc12-O2", "gcc11-O2"},
+	{"gcc 12 to gcc 13, O2", "gcc12-O2", "gcc13-O2"},
+	{"gcc O2 to O3", "gcc12-O2", "gcc12-O3"},
+	{"gcc O2 to O1", "gcc12-O2", "gcc12-O1"},
+	{"gcc O2 to Os", "gcc12-O2", "gcc12-Os"},
+	{"gcc 12 to clang 14, O2", "gcc12-O2", "clang14-O2"},
+	{"gcc O2 to O2 -flto", "gcc12-O2", "gcc12-O2-lto"},
+	{"gcc O1+O2+O3+Os to gcc 11 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os", "gcc11-O2"},
+	{"gcc O1+O2+O3 to Os", "gcc12-O1 gcc12-O2 gcc12-O3", "gcc12-Os"},
+	{"gcc O1+O2+O3+Os to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os", "clang14-O2"},
+	{"gcc O1+O2+O3, clang 14 O2 to gcc Os", "gcc12-O1 gcc12-O2 gcc12-O3 clang14-O2", "gcc12-Os"},
+	{"gcc O1+O2+O3+Os, clang 16 O2 to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os clang16-O2", "clang14-O2"},
+}
+
+func setOrder(set string) int {
+	if i := slices.Index([]string{setPatch, setMinor, setRelease, setReleases}, set); i >= 0 {
+		return i
+	}
+	return 4 + slices.IndexFunc(compilations, func(c struct{ set, from, to string }) bool { return c.set == set })
+}
+
+// releases pairs the versions of one library: each with the next, both ways, and
+// each Debian release with the one after the next.
+func releases(dir string) []pair {
+	files, err := filepath.Glob(filepath.Join(dir, "*~*"))
+	if err != nil {
+		return nil
+	}
+	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, ".part") })
+	slices.SortFunc(files, compareVersions)
+	var out []pair
+	for i := 1; i < len(files); i++ {
+		set := setOf(files[i-1], files[i])
+		out = append(out, pair{set, files[i-1 : i], files[i]}, pair{set, files[i : i+1], files[i-1]})
+	}
+	for i := range files {
+		for j := i + 2; j < len(files); j++ {
+			if debian(files[j]) == debian(files[i])+2 && setOf(files[j-1], files[j]) == setRelease {
+				out = append(out, pair{setReleases, files[i : i+1], files[j]})
+				break
+			}
+		}
+	}
+	return out
+}
+
+func setOf(a, b string) string {
+	switch {
+	case debian(a) != debian(b):
+		return setRelease
+	case upstream(a) != upstream(b):
+		return setMinor
+	}
+	return setPatch
+}
+
+// debian is the release in a file's name, 11 to 14.
+func debian(path string) int {
+	n, _, _ := strings.Cut(filepath.Base(path), "~")
+	v, err := strconv.Atoi(n)
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// upstream is the version without what Debian adds.
+func upstream(path string) string {
+	_, v, _ := strings.Cut(filepath.Base(path), "~")
+	if i := strings.LastIndexByte(v, '-'); i > 0 {
+		v = v[:i]
+	}
+	return v
+}
+
+// compareVersions compares file names with the numbers in them as numbers.
+func compareVersions(a, b string) int {
+	for a != "" && b != "" {
+		x, y := digits(a), digits(b)
+		if x > 0 && y > 0 {
+			n, m := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
+			if len(n) != len(m) {
+				return len(n) - len(m)
+			}
+			if c := strings.Compare(n, m); c != 0 {
+				return c
+			}
+			a, b = a[x:], b[y:]
+			continue
+		}
+		if a[0] != b[0] {
+			return int(a[0]) - int(b[0])
+		}
+		a, b = a[1:], b[1:]
+	}
+	return len(a) - len(b)
+}
+
+func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
+
+func there(files []string) bool {
+	return !slices.ContainsFunc(files, func(f string) bool {
+		_, err := os.Stat(f)
+		return err != nil
+	})
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Makes the fingerprints of the catalogue anew, where a guard's function has no name in
+# the programs that distributions ship: builds each server as Debian does, with the hole
+# and without, and runs pfp create.
+#
+#   prepatches/fingerprints.sh [redis] [nginx]      all when none is named
+#
+# Beside the builds with symbols, the packages that Debian ships fixed go in: the
+# function is found in them by the fingerprint of the builds, which must answer AUTO or
+# have every instruction the same.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+work=$PIE_TEST_CACHE/work
+out=$PIE_TEST_CACHE/fingerprints/catalogue
+export APT_CONFIG=$PIE_TEST_CACHE/apt/apt.conf
+mkdir -p "$out"
+CGO_ENABLED=0 go build -o "$out/pfp" ./cmd/pfp
+
+# flags KIND prints what Debian's packages are built with.
+flags() { DEB_BUILD_MAINT_OPTIONS=hardening=+all dpkg-buildflags --get "$1" | sed 's/-ffile-prefix-map=[^ ]*//'; }
+
+# tree SERVER KIND REVERTED...: a copy of Debian's source, KIND being hole or fixed;
+# for hole, the named patches are taken out again, newest first.
+tree() {
+	local server=$1 kind=$2 to=$out/$1-$2 dsc patch
+	shift 2
+	rm -rf "$to"
+	dsc=$(ls "$work"/download/"$server"_*.dsc | tail -n 1)
+	quietly dpkg-source --no-check -x "$dsc" "$to"
+	[ "$kind" = hole ] || return 0
+	for patch; do
+		(cd "$to" && quietly patch -p1 -R -f --no-backup-if-mismatch -i "debian/patches/$patch")
+	done
+}
+
+build_redis() {
+	local kind
+	for kind in hole fixed; do
+		[ ! -e "$out/redis-server.$kind" ] || continue
+		tree redis $kind 0002-Fix-Read-Write-key-pattern-selector-CVE-2024-51741-1.patch 0001-Apply-security-fixes-for-CVEs-1113.patch
+		(cd "$out/redis-$kind/src" && quietly make -j"$(nproc)" MALLOC=libc BUILD_TLS=no \
+			CFLAGS="$(flags CFLAGS) $(flags CPPFLAGS)" LDFLAGS="$(flags LDFLAGS)" redis-server)
+		cp "$out/redis-$kind/src/redis-server" "$out/redis-server.$kind"
+		rm -rf "$out/redis-$kind"
+	done
+	shipped redis redis-tools usr/bin/redis-check-rdb
+	fingerprint redis-server redis stringmatchlen redis/cve-2024-31228/stringmatchlen.pf
+	fingerprint redis-server redis stringmatch redis/cve-2024-31228/stringmatch.pf
+	fingerprint redis-server redis ACLSetSelector redis/cve-2024-31227/aclsetselector.pf
+}
+
+build_nginx() {
+	local kind
+	for kind in hole fixed; do
+		[ ! -e "$out/nginx.$kind" ] || continue
+		tree nginx $kind CVE-2024-7347-2.patch CVE-2024-7347-1.patch
+		(cd "$out/nginx-$kind" && quietly ./configure --with-compat --with-debug --with-pcre-jit --with-threads \
+			--with-http_ssl_module --with-http_v2_module --with-http_mp4_module --with-http_flv_module \
+			--with-cc-opt="$(flags CFLAGS) -fPIC $(flags CPPFLAGS)" --with-ld-opt="$(flags LDFLAGS) -fPIC" &&
+			quietly make -j"$(nproc)")
+		cp "$out/nginx-$kind/objs/nginx" "$out/nginx.$kind"
+		rm -rf "$out/nginx-$kind"
+	done
+	shipped nginx nginx usr/sbin/nginx
+	fingerprint nginx nginx ngx_http_mp4_crop_stsc_data nginx/cve-2024-7347/crop-stsc.pf
+}
+
+# shipped SERVER PACKAGE FILE: every version that apt offers, as SERVER.VERSION.
+shipped() {
+	local version
+	for version in $(apt-cache madison "$2" | awk '/Packages/ {print $3}' | sort -uV); do
+		[ ! -e "$out/$1.${version##*:}" ] || continue
+		(cd "$out" && rm -rf ./*.deb one && quietly apt-get download "$2=$version" && quietly dpkg -x ./*.deb one)
+		cp "$out/one/$3" "$out/$1.${version##*:}"
+	done
+}
+
+# fingerprint BUILT SERVER FUNCTION FILE
+fingerprint() {
+	local built=$out/$1 server=$out/$2 function=$3 file=prepatches/$4 version at more=()
+	"$out/pfp" create "$built.hole" -f "$function" --fixed "$built.fixed" -o "$out/builds.pf"
+	for version in "$server".[0-9]*; do
+		at=$("$out/pfp" find --json "$out/builds.pf" "$version" | python3 -c 'import json,sys
+a = json.load(sys.stdin)["answers"][0]
+sure = a["tier"] == "AUTO" or a["tier"] == "CONFIRM" and a.get("exact")
+print(a["address"] if sure and a.get("fixed") else "")' || true)
+		[ -n "$at" ] || { echo "$0: $function is not found for sure in $version: left out" >&2; continue; }
+		more+=(--fixed "$version@$at")
+	done
+	rm -f "$file"
+	"$out/pfp" create "$built.hole" -f "$function" --fixed "$built.fixed" "${more[@]}" -o "$file"
+	"$out/pfp" show "$file"
+}
+
+[ $# -gt 0 ] || set -- redis nginx
+[ -e "$APT_CONFIG" ] || test/e2e/servers.sh "$@"
+for server; do
+	"build_$server"
+done
