@@ -240,6 +240,17 @@ func assertInside(t *testing.T, a *Arena) {
 	a.Changes()
 }
 
+// Every page that is written is one the program did not have before.
+func TestFirstGuardTouchesTwoPagesOfShared(t *testing.T) {
+	a := New(testBase, testInfo())
+	ring, head, count, size := a.Ring()
+	counters, n, each := a.Counters(0)
+	end := max(ring.Add(int64(head+count*size)), counters.Add(int64(n*each)))
+	if end > a.Shared().Start.Add(2*4096) {
+		t.Errorf("the ring and the first guard's counters end at byte %d of the shared region", end-a.Shared().Start)
+	}
+}
+
 // Another build's arena, with tables of other sizes and places, reads the same.
 func TestOtherGeometry(t *testing.T) {
 	a := filled(t)

@@ -6,7 +6,7 @@
 //
 //	base            code    64 KiB  r-x private         slots: guards, dispatchers, handler
 //	base + 64 KiB   state    8 KiB  rw- private         header, control blocks, records
-//	base + 72 KiB   shared  32 KiB  rw- shared (anon)   counters, event ring
+//	base + 72 KiB   shared  32 KiB  rw- shared (anon)   event ring, counters
 //
 // Everything that decides or runs is private, so nothing one process of a
 // family writes changes what another executes; counters and events are shared

@@ -83,10 +83,11 @@ func (a *Arena) completable(used []Range) bool {
 func (s *Space) Arenas() []*Arena { return s.arenas }
 
 // Near returns an arena whose every byte reaches every byte of image: one the
-// process has, or a new one in a free gap below the image.
+// process has, or a new one in a free gap below the image. An arena that another
+// build of pie made with other tables keeps its guards and gets no new ones.
 func (s *Space) Near(image Range) (*Arena, error) {
 	for _, a := range s.arenas {
-		if reaches(a.Base, image) {
+		if a.fitsCode() && reaches(a.Base, image) {
 			return a, nil
 		}
 	}
@@ -98,6 +99,14 @@ func (s *Space) Near(image Range) (*Arena, error) {
 	s.arenas = append(s.arenas, a)
 	s.used = append(s.used, a.Range())
 	return a, nil
+}
+
+// fitsCode reports whether the tables that guards write to are as the code that
+// this build makes has them: their sizes are in its instructions.
+func (a *Arena) fitsCode() bool {
+	g := &a.Header.geometry
+	return g.ringHead == ringHead && g.events.count == eventSlots && g.events.size == eventSize &&
+		g.shardSize == shardSize && g.controls.size == controlSize
 }
 
 // Need is what a guard asks an arena for.

@@ -143,6 +143,20 @@ func TestNearUsesWhatIsThere(t *testing.T) {
 	}
 }
 
+// Code has the number of event slots in its instructions: in a ring of another
+// size it would write beyond the ring's end.
+func TestNearLeavesAnotherBuildsArenaAlone(t *testing.T) {
+	exe := Range{0x5555_5555_4000, 0x5555_5560_0000}
+	theirs := New(0x5555_5550_0000, testInfo())
+	theirs.Header.events.count = eventSlots / 2
+	theirs.Mapped = HasAll
+	s := NewSpace([]*Arena{theirs}, []Range{exe, theirs.Range()}, testInfo())
+	a, err := s.Near(exe)
+	if err != nil || a == theirs || a.Range().Overlaps(theirs.Range()) {
+		t.Errorf("arena %v beside %v, error %v", a, theirs, err)
+	}
+}
+
 func book(t *testing.T, a *Arena, n Need, size int) Place {
 	t.Helper()
 	p, err := a.Allot(n)
