@@ -101,11 +101,11 @@ func SumCalls(b []byte) uint64 {
 // then it is taken to be dead and the slot is taken over. So nobody waits, and
 // a reader takes only slots whose seq is the same, and not busy, before and after
 // it copied them. Ticket t is lost when its slot holds another seq. There are no
-// more slots than what keeps the ring and the first guards' counters in two pages.
+// more slots than keep the ring and the counters of the first guard in two pages.
 const (
 	EventHead  = 0  // u64, the next ticket
 	EventFirst = 64 // offset of slot 0
-	EventSlots = 64
+	EventSlots = 104
 	EventSize  = 64
 	EventSteal = 4 * EventSlots
 	EventBusy  = 1 << 63
