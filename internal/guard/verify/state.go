@@ -139,7 +139,8 @@ func (s *state) refine(reg uint8, num scalar.Set) {
 			}
 		}
 	}
-	if s.words != nil {
+	linked := func(v value) bool { return v.id == from.id && v.linkable() }
+	if s.words != nil && slices.ContainsFunc(s.words[:], linked) {
 		words := *s.words
 		for w := range words {
 			narrow(&words[w])

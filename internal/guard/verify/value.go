@@ -27,15 +27,15 @@ func (k kind) String() string { return kindNames[k] }
 // A value is what is known about a register or stack slot. kindUninit and
 // kindMixed stand for anything, and may not be read.
 type value struct {
-	kind kind
-	base int32
+	kind  kind
+	moves uint8 // how often a loop head had to widen num, in the states kept there
+	base  int32
 	// id links nums at known distances, of numbers and of addresses: each is the
 	// same unknown number plus its delta (modulo 2⁶⁴), so that what a comparison
 	// tells about one it tells about all. 0 is no link.
 	id    uint32
 	delta uint64
 	num   scalar.Set
-	moves uint8 // how often a loop head had to widen num, in the states kept there
 }
 
 func number(s scalar.Set) value { return value{kind: kindScalar, num: s} }
