@@ -1,24 +1,28 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/guard/oneline"
+	"github.com/patch-integration-engine/pie/internal/operate/target"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // oneLine is a guard typed on the command line instead of a PREPATCH:
 //
-//	--func vuln --when 'i32(arg1) > 256' --reject -22
+//	--func vuln --when 'len > 256' --reject -22
 type oneLine struct{ fn, when, reject, lib string }
 
 func (l *oneLine) register(c *cobra.Command) {
 	c.Flags().StringVar(&l.fn, "func", "", "instead of a PREPATCH: guard the function `NAME`")
-	c.Flags().StringVar(&l.when, "when", "", "with --func: reject a call when this `EXPR` holds, such as 'i32(arg1) > 256'")
+	c.Flags().StringVar(&l.when, "when", "", "with --func: reject a call when this `EXPR` holds, such as 'len > 256', or 'i32(arg1) > 256' without debug information")
 	c.Flags().StringVar(&l.reject, "reject", "", "with --func: the `VALUE` a rejected call returns, or void")
 	c.Flags().StringVar(&l.lib, "lib", "", "with --func: the function is in the library of this `SONAME`")
 }
@@ -36,6 +40,16 @@ func (l *oneLine) String() string {
 
 // load makes the guard a Go file, like any other prepatch, and loads that.
 func (l *oneLine) load(c *cobra.Command, t *targetFlags) (*pie.Prepatch, error) {
+	source, err := l.source(c, t)
+	if err != nil {
+		return nil, err
+	}
+	return pie.Load(map[string][]byte{"command-line.go": source})
+}
+
+// source is the guard as a Go file. Debug information of the TARGET says what
+// the parameters are called and which types they have.
+func (l *oneLine) source(c *cobra.Command, t *targetFlags) ([]byte, error) {
 	if l.fn == "" || l.when == "" || l.reject == "" {
 		return nil, usage(c, "a guard on the command line takes all of --func F, --when EXPR and --reject N")
 	}
@@ -43,11 +57,100 @@ func (l *oneLine) load(c *cobra.Command, t *targetFlags) (*pie.Prepatch, error) 
 	if err != nil {
 		return nil, err
 	}
-	_, source, err := oneline.Source(oneline.Spec{Exe: exe, Lib: l.lib, Func: l.fn, When: l.when, Reject: l.reject})
+	spec := oneline.Spec{Exe: exe, Lib: l.lib, Func: l.fn, When: l.when, Reject: l.reject}
+	missing := l.describe(c.Context(), t, &spec)
+	_, source, err := oneline.Source(spec)
+	if err != nil && missing != nil {
+		return nil, missing
+	}
 	if err != nil {
 		return nil, usage(c, "%v", err)
 	}
-	return pie.Load(map[string][]byte{"command-line.go": source})
+	return source, nil
+}
+
+// describe fills in what debug information says of the function. The error is
+// for when the condition needed it.
+func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Spec) error {
+	pid, ok := t.first(ctx)
+	if !ok {
+		return nil
+	}
+	d, err := pie.DescribeProcess(pid, spec.Exe, spec.Lib, spec.Func)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	params, err := d.Params()
+	if pie.NoDebugInfo(err) {
+		spec.Unknown = fmt.Sprintf("no debug information for %s", spec.Func)
+		return nil
+	}
+	if err != nil {
+		spec.Unknown = fmt.Sprintf("its debug information cannot be read: %v", err)
+		return nil
+	}
+	for _, p := range params {
+		spec.Params = append(spec.Params, oneline.Param{Name: p.Name, Type: conditionType(p.Type), Written: p.Type.Name})
+	}
+	if result, err := d.Result(); err == nil && result.Size >= 0 {
+		spec.Result = conditionType(result)
+	}
+	return nil
+}
+
+// first is one process of the TARGET, to look at.
+func (t *targetFlags) first(ctx context.Context) (pid int, ok bool) {
+	if len(t.spec.Pids) > 0 {
+		return t.spec.Pids[0], true
+	}
+	s, err := target.New(t.spec)
+	if err != nil {
+		return 0, false
+	}
+	pids, err := s.Select(ctx)
+	if err != nil || len(pids) == 0 {
+		return 0, false
+	}
+	return pids[0], true
+}
+
+// conditionType is a type as a condition writes it.
+func conditionType(t debuginfo.Type) string {
+	integer := func(letter string) string {
+		switch t.Size {
+		case 1, 2, 4, 8:
+			return fmt.Sprintf("%s%d", letter, 8*t.Size)
+		}
+		return oneline.Struct // __int128 takes two words
+	}
+	switch t.Kind {
+	case debuginfo.Void:
+		return oneline.Void
+	case debuginfo.Signed:
+		return integer("i")
+	case debuginfo.Unsigned:
+		if t.Bool {
+			return "bool"
+		}
+		return integer("u")
+	case debuginfo.Pointer:
+		return "addr"
+	case debuginfo.Float:
+		if t.Size > 8 {
+			return oneline.Struct // long double lies on the stack
+		}
+		return oneline.Float
+	}
+	switch {
+	case t.Struct == "string":
+		return oneline.String
+	case strings.HasPrefix(t.Struct, "[]"):
+		return oneline.Slice
+	case t.Struct == "runtime.iface" || t.Struct == "runtime.eface":
+		return oneline.Interface
+	}
+	return oneline.Struct
 }
 
 // executable is the program the guard is for: that of the TARGET.

@@ -88,17 +88,9 @@ func Params(f *binfile.File, v address.Vaddr) ([]Param, error) {
 
 // Params is Params of a file that is open.
 func (i *Info) Params(v address.Vaddr) ([]Param, error) {
-	r, fn, err := i.function(v)
+	r, fn, err := i.written(v)
 	if err != nil {
 		return nil, err
-	}
-	if origin, ok := fn.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok {
-		// An out-of-line copy of an inline function: names and types are with the
-		// abstract one.
-		r.Seek(origin)
-		if fn, err = i.next(r); err != nil {
-			return nil, err
-		}
 	}
 	var out []Param
 	if fn == nil || !fn.Children {
@@ -112,7 +104,8 @@ func (i *Info) Params(v address.Vaddr) ([]Param, error) {
 		if e == nil || e.Tag == 0 {
 			break
 		}
-		if e.Tag == dwarf.TagFormalParameter {
+		// Go marks its results as variable parameters.
+		if result, _ := e.Val(dwarf.AttrVarParam).(bool); e.Tag == dwarf.TagFormalParameter && !result {
 			p := Param{}
 			p.Name, _ = e.Val(dwarf.AttrName).(string)
 			if p.Type, err = i.typeOf(e); err != nil {
@@ -123,6 +116,40 @@ func (i *Info) Params(v address.Vaddr) ([]Param, error) {
 		r.SkipChildren()
 	}
 	return out, nil
+}
+
+// Result returns what the function that starts at v returns; a Type of kind Void
+// for nothing. A method of C++ has it with the declaration in its class. A Go
+// function's results are not told: it looks as if it had none.
+func (i *Info) Result(v address.Vaddr) (Type, error) {
+	r, fn, err := i.written(v)
+	if err != nil || fn == nil {
+		return Type{Size: -1}, err
+	}
+	if declared, ok := fn.Val(dwarf.AttrSpecification).(dwarf.Offset); ok && fn.Val(dwarf.AttrType) == nil {
+		r.Seek(declared)
+		if fn, err = i.next(r); err != nil || fn == nil {
+			return Type{Size: -1}, err
+		}
+	}
+	return i.typeOf(fn)
+}
+
+// written returns the entry that has the types and names of the function that
+// starts at v, and a reader that stands behind it: for an out-of-line copy of an
+// inline function, those of the abstract one.
+func (i *Info) written(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
+	r, fn, err := i.function(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	if origin, ok := fn.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok {
+		r.Seek(origin)
+		if fn, err = i.next(r); err != nil {
+			return nil, nil, err
+		}
+	}
+	return r, fn, nil
 }
 
 // function returns the entry of the function that starts at v, and a reader
@@ -140,15 +167,26 @@ func (i *Info) function(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
 		if e == nil || e.Tag == dwarf.TagCompileUnit {
 			return nil, nil, fmt.Errorf("the function at %v: %w", v, ErrNone)
 		}
-		if e.Tag == dwarf.TagSubprogram {
-			if low, ok := e.Val(dwarf.AttrLowpc).(uint64); ok && low == uint64(v) {
-				return r, e, nil
-			}
+		if e.Tag == dwarf.TagSubprogram && i.startsAt(e, v) {
+			return r, e, nil
 		}
 		if e.Tag != dwarf.TagNamespace && e.Tag != dwarf.TagStructType && e.Tag != dwarf.TagClassType {
 			r.SkipChildren()
 		}
 	}
+}
+
+// startsAt reports whether a function's entry is at v. One whose cold part lies
+// elsewhere has ranges instead of a start; the first of them begins with the entry.
+func (i *Info) startsAt(e *dwarf.Entry, v address.Vaddr) bool {
+	if low, ok := e.Val(dwarf.AttrLowpc).(uint64); ok {
+		return low == uint64(v)
+	}
+	if e.Val(dwarf.AttrRanges) == nil {
+		return false
+	}
+	ranges, err := i.data.Ranges(e)
+	return err == nil && len(ranges) > 0 && ranges[0][0] == uint64(v)
 }
 
 // unit returns the compilation unit of an address and a reader that stands

@@ -67,17 +67,22 @@ func TestParams(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := []Param{
-				{"node", Type{"struct list_node *", Pointer, 8}},
-				{"text", Type{"char *", Pointer, 8}},
-				{"small", Type{"unsigned char", Unsigned, 1}},
-				{"c", Type{"color", Unsigned, 4}},
-				{"ratio", Type{"double", Float, 8}},
-				{"count", Type{"long int", Signed, 8}},
-				{"any", Type{"void *", Pointer, 8}},
-				{"by_value", Type{"anonymous_t", Other, 16}},
+				{"node", Type{Name: "struct list_node *", Kind: Pointer, Size: 8}},
+				{"text", Type{Name: "char *", Kind: Pointer, Size: 8}},
+				{"small", Type{Name: "unsigned char", Kind: Unsigned, Size: 1}},
+				{"c", Type{Name: "color", Kind: Unsigned, Size: 4}},
+				{"ratio", Type{Name: "double", Kind: Float, Size: 8}},
+				{"count", Type{Name: "long int", Kind: Signed, Size: 8}},
+				{"any", Type{Name: "void *", Kind: Pointer, Size: 8}},
+				{"by_value", Type{Name: "anonymous_t", Kind: Other, Size: 16}},
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("%+v\nwant %+v", got, want)
+			}
+			got, err = Params(f, vaddr(t, f, "split"))
+			want = []Param{{"text", Type{Name: "char *", Kind: Pointer, Size: 8}}, {"strict", Type{Name: "_Bool", Kind: Unsigned, Size: 1, Bool: true}}, {"limit", Type{Name: "short int", Kind: Signed, Size: 2}}}
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Errorf("a function in two parts: %+v, %v\nwant %+v", got, err, want)
 			}
 			if got, err := Params(f, vaddr(t, f, "nothing")); err != nil || len(got) != 0 {
 				t.Errorf("parameters of nothing(void): %v, %v", got, err)
@@ -90,6 +95,28 @@ func TestParams(t *testing.T) {
 	f := open(t, gcc(t, "-O2"))
 	if _, err := Params(f, vaddr(t, f, "parameters")); !errors.Is(err, ErrNone) {
 		t.Errorf("without -g: %v, want ErrNone", err)
+	}
+}
+
+func TestResult(t *testing.T) {
+	for name, flags := range builds {
+		t.Run(name, func(t *testing.T) {
+			f := open(t, gcc(t, flags...))
+			i, err := Open(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for fn, want := range map[string]Type{
+				"parameters": {Name: "long int", Kind: Signed, Size: 8},
+				"nothing":    {Name: "int", Kind: Signed, Size: 4},
+				"quiet":      {Name: "void", Kind: Void},
+				"half":       {Name: "double", Kind: Float, Size: 8},
+			} {
+				if got, err := i.Result(vaddr(t, f, fn)); err != nil || got != want {
+					t.Errorf("%s returns %+v, %v; want %+v", fn, got, err, want)
+				}
+			}
+		})
 	}
 }
 

@@ -24,6 +24,9 @@ type Type struct {
 	Name string // as written: "ngx_int_t", "char *"; best effort
 	Kind Kind
 	Size int64 // bytes; −1 when it is not known
+	Bool bool  // true or false; Kind is Unsigned
+	// Struct is the tag of a struct, union or class by value, behind typedefs.
+	Struct string
 }
 
 // typeOf returns the type of an entry, through typedefs and qualifiers.
@@ -61,6 +64,12 @@ func (i *Info) typeOf(e *dwarf.Entry) (Type, error) {
 		}
 		out.Kind = kindOf(e)
 		out.Size = sizeOf(e)
+		if enc, _ := e.Val(dwarf.AttrEncoding).(int64); e.Tag == dwarf.TagBaseType {
+			out.Bool = enc == 0x02 // DW_ATE_boolean
+		}
+		if e.Tag == dwarf.TagStructType || e.Tag == dwarf.TagClassType || e.Tag == dwarf.TagUnionType {
+			out.Struct = name
+		}
 		if out.Kind == Pointer && out.Name == "" {
 			to, err := i.pointee(e)
 			if err != nil {

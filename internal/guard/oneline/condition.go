@@ -22,6 +22,7 @@ var types = map[string]string{
 	"i8": "int8", "i16": "int16", "i32": "int32", "i64": "int64",
 	"u8": "uint8", "u16": "uint16", "u32": "uint32", "u64": "uint64",
 	"bool": "bool", "addr": "libpie.Addr",
+	String: "libpie.GoString", Slice: "libpie.GoSlice", Interface: "libpie.GoInterface",
 }
 
 // goType is the Go type a parameter is declared with: its own where it is
@@ -84,79 +85,145 @@ func (r *reader) truth(e ast.Expr) (string, error) {
 	case *ast.BinaryExpr:
 		switch e.Op {
 		case token.LAND, token.LOR:
-			return r.pair(e, r.truth)
+			x, err := r.truth(e.X)
+			if err != nil {
+				return "", err
+			}
+			y, err := r.truth(e.Y)
+			return x + " " + e.Op.String() + " " + y, err
 		case token.EQL, token.NEQ, token.LSS, token.LEQ, token.GTR, token.GEQ:
-			return r.pair(e, r.number)
+			n, err := r.pair(e)
+			return n.text, err
 		}
 	case *ast.Ident:
 		if i, known := r.lookup(e.Name); i >= 0 && known.Type == "bool" {
-			return r.argument(i), nil
+			return r.argument(e, i)
 		}
 	}
 	return "", r.errorf(at(e), "not a comparison: write one such as 'i32(arg1) > 256'")
 }
 
-func (r *reader) pair(e *ast.BinaryExpr, side func(ast.Expr) (string, error)) (string, error) {
-	x, err := side(e.X)
+// number is an integer expression in Go. kind is its type as a condition
+// writes it, empty for a constant, which takes any.
+type number struct{ text, kind string }
+
+// pair reads two integers with an operator between them.
+func (r *reader) pair(e *ast.BinaryExpr) (number, error) {
+	x, err := r.number(e.X)
 	if err != nil {
-		return "", err
+		return number{}, err
 	}
-	y, err := side(e.Y)
-	return x + " " + e.Op.String() + " " + y, err
+	y, err := r.number(e.Y)
+	if err != nil {
+		return number{}, err
+	}
+	kind := x.kind
+	switch {
+	case e.Op == token.SHL || e.Op == token.SHR:
+	case kind == "":
+		kind = y.kind
+	case y.kind != "" && y.kind != kind:
+		return number{}, r.errorf(int(e.OpPos)-1, "%s on its left and %s on its right: make them the same, as in i64(…) %s i64(…)", x.kind, y.kind, e.Op)
+	}
+	return number{x.text + " " + e.Op.String() + " " + y.text, kind}, nil
 }
 
 // number reads an integer expression.
-func (r *reader) number(e ast.Expr) (string, error) {
+func (r *reader) number(e ast.Expr) (number, error) {
 	switch e := e.(type) {
 	case *ast.ParenExpr:
-		text, err := r.number(e.X)
-		return "(" + text + ")", err
+		n, err := r.number(e.X)
+		return number{"(" + n.text + ")", n.kind}, err
 	case *ast.BasicLit:
 		if e.Kind == token.INT || e.Kind == token.CHAR {
-			return e.Value, nil
+			return number{text: e.Value}, nil
 		}
 	case *ast.UnaryExpr:
 		if e.Op == token.SUB || e.Op == token.XOR {
-			text, err := r.number(e.X)
-			return e.Op.String() + "(" + text + ")", err
+			n, err := r.number(e.X)
+			return number{e.Op.String() + "(" + n.text + ")", n.kind}, err
 		}
 	case *ast.BinaryExpr:
 		switch e.Op {
 		case token.ADD, token.SUB, token.MUL, token.QUO, token.REM, token.AND, token.OR, token.XOR, token.SHL, token.SHR:
-			text, err := r.pair(e, r.number)
-			return "(" + text + ")", err
+			n, err := r.pair(e)
+			return number{"(" + n.text + ")", n.kind}, err
 		}
 	case *ast.CallExpr:
-		return r.cast(e)
+		return r.call(e)
 	case *ast.Ident:
-		i, known := r.lookup(e.Name)
-		switch {
-		case i < 0:
-			return "", r.unknown(e)
-		case known.Type == "":
-			return "", r.errorf(at(e), "the type of %s is not known and its register may hold garbage above it: write i32(%[1]s), u32(%[1]s), i64(%[1]s) or u64(%[1]s)", e.Name)
-		}
-		return r.argument(i), nil
+		return r.parameter(e)
 	}
-	return "", r.errorf(at(e), "not an integer expression over parameters and constants")
+	return number{}, r.errorf(at(e), "not an integer expression over parameters and constants")
 }
 
-// cast reads T(x). On a parameter it says how its register is to be read.
-func (r *reader) cast(e *ast.CallExpr) (string, error) {
+// parameter reads a parameter that is an integer or an address.
+func (r *reader) parameter(e *ast.Ident) (number, error) {
+	i, known := r.lookup(e.Name)
+	switch {
+	case i < 0:
+		return number{}, r.unknown(e)
+	case known.Type == "":
+		return number{}, r.errorf(at(e), "the type of %s is not known%s and its register may hold garbage above it: write i32(%[1]s), u32(%[1]s), i64(%[1]s) or u64(%[1]s)", e.Name, r.why())
+	case known.Type == "bool":
+		return number{}, r.errorf(at(e), "%s is true or false: write %[1]s or !%[1]s", e.Name)
+	case known.Type == String || known.Type == Slice:
+		return number{}, r.errorf(at(e), "%s is a %s: what can be compared is len(%[1]s)", e.Name, known.Type)
+	case known.Type == Interface || known.Type == Struct || known.Type == Float:
+		return number{}, r.errorf(at(e), "%s is %s, which cannot be compared", e.Name, r.written(i))
+	}
+	text, err := r.argument(e, i)
+	return number{text, known.Type}, err
+}
+
+// call reads T(x) and len(x). T on a parameter says how its register is to be read.
+func (r *reader) call(e *ast.CallExpr) (number, error) {
 	name, ok := e.Fun.(*ast.Ident)
-	if !ok || types[name.Name] == "" || name.Name == "bool" || len(e.Args) != 1 {
-		return "", r.errorf(at(e), "no function can be called here; a type is one of i8 i16 i32 i64 u8 u16 u32 u64 addr")
+	if ok && name.Name == "len" && len(e.Args) == 1 {
+		return r.length(e.Args[0])
+	}
+	if !ok || !castable(name.Name) || len(e.Args) != 1 {
+		return number{}, r.errorf(at(e), "no function but len can be called here; a type is one of i8 i16 i32 i64 u8 u16 u32 u64 addr")
 	}
 	to := types[name.Name]
-	if parameter, ok := e.Args[0].(*ast.Ident); ok {
-		i, _ := r.lookup(parameter.Name)
-		if i < 0 {
-			return "", r.unknown(parameter)
-		}
-		return to + "(" + r.argument(i) + ")", nil
+	parameter, ok := e.Args[0].(*ast.Ident)
+	if !ok {
+		n, err := r.number(e.Args[0])
+		return number{to + "(" + n.text + ")", name.Name}, err
 	}
-	text, err := r.number(e.Args[0])
-	return to + "(" + text + ")", err
+	i, known := r.lookup(parameter.Name)
+	switch {
+	case i < 0:
+		return number{}, r.unknown(parameter)
+	case known.Type != "" && !castable(known.Type):
+		return number{}, r.errorf(at(e), "%s is %s and no %s", parameter.Name, r.written(i), name.Name)
+	}
+	text, err := r.argument(parameter, i)
+	return number{to + "(" + text + ")", name.Name}, err
+}
+
+// castable reports whether t is a type that a register can be read as.
+func castable(t string) bool {
+	switch t {
+	case "bool", String, Slice, Interface:
+		return false
+	}
+	return types[t] != ""
+}
+
+// length reads the parameter of len.
+func (r *reader) length(e ast.Expr) (number, error) {
+	if parameter, ok := e.(*ast.Ident); ok {
+		i, known := r.lookup(parameter.Name)
+		if i < 0 {
+			return number{}, r.unknown(parameter)
+		}
+		if known.Type == String || known.Type == Slice {
+			text, err := r.argument(parameter, i)
+			return number{"int64(" + text + ".Len)", "i64"}, err
+		}
+	}
+	return number{}, r.errorf(at(e), "len is for strings and slices of Go; what a C string points to takes a prepatch file: c.CStr(s, max)")
 }
 
 // lookup finds a parameter by its position or its name; −1 when there is none.
@@ -182,13 +249,35 @@ func (r *reader) unknown(e *ast.Ident) error {
 		}
 	}
 	if len(names) == 0 {
-		return r.errorf(at(e), "%s is not a parameter: parameters are arg0, arg1, … by position", e.Name)
+		return r.errorf(at(e), "%s is not a parameter: parameters are arg0, arg1, … by position%s", e.Name, r.why())
 	}
 	return r.errorf(at(e), "%s is not a parameter: %s has %s (or arg0, arg1, … by position)", e.Name, r.spec.Func, strings.Join(names, ", "))
 }
 
-// argument names parameter i in the source and has the guard declare it.
-func (r *reader) argument(i int) string {
+// why says why parameters are not known by name, if they are not.
+func (r *reader) why() string {
+	if r.spec.Unknown == "" {
+		return ""
+	}
+	return " (" + r.spec.Unknown + ")"
+}
+
+// argument names parameter i in the source and has the guard declare it. What
+// stands behind a struct that is passed by value cannot be placed.
+func (r *reader) argument(e *ast.Ident, i int) (string, error) {
+	for k := range min(i, len(r.spec.Params)) {
+		if r.spec.Params[k].Type == Struct {
+			return "", r.errorf(at(e), "where %s is passed depends on %s, %s by value: write a prepatch file, with libpie.Arg", e.Name, r.spec.Params[k].called(k), r.written(k))
+		}
+	}
 	r.args = max(r.args, i+1)
-	return fmt.Sprintf("arg%d", i)
+	return fmt.Sprintf("arg%d", i), nil
+}
+
+// written is the type of parameter i as the program's source has it.
+func (r *reader) written(i int) string {
+	if t := r.spec.param(i).Written; t != "" {
+		return "a " + t
+	}
+	return "a " + r.spec.param(i).Type
 }

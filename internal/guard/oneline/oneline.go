@@ -13,12 +13,13 @@
 // Parameters are arg0, arg1, … by position, or their names where debug
 // information knows them. An argument register holds garbage above the declared
 // width, so a parameter whose type is not known must say how it is to be read:
-// i32(arg1), u64(arg1).
+// i32(arg1), u64(arg1). len(s) is the length of a string or slice of Go.
 package oneline
 
 import (
 	"crypto/sha256"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"unicode"
@@ -27,8 +28,27 @@ import (
 
 // Param is what debug information says of a parameter.
 type Param struct {
-	Name string // empty when it has none
-	Type string // i8 … i64, u8 … u64, bool or addr; empty when it is something else
+	Name    string // empty when it has none
+	Type    string // i8 … i64, u8 … u64, bool, addr, or one of those below; empty when it is not known
+	Written string // the type as the program's source has it, for messages
+}
+
+// Types of parameters that are no integers.
+const (
+	Float     = "float"     // travels in vector registers
+	Struct    = "struct"    // by value: how many words it takes is not known here
+	String    = "string"    // of Go: two words
+	Slice     = "slice"     // of Go: three words
+	Interface = "interface" // of Go: two words
+	Void      = "void"      // as a result: none
+)
+
+// called is the name of parameter i.
+func (p Param) called(i int) string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return fmt.Sprintf("arg%d", i)
 }
 
 // Spec is a guard as it was typed.
@@ -38,6 +58,8 @@ type Spec struct {
 	When     string // the condition under which a call is rejected
 	Reject   string // the value a rejected call returns, or "void"
 	Params   []Param
+	Result   string // type of what the function returns: as Param.Type, or Void; empty when it is not known
+	Unknown  string // why Params is empty, for messages: "no debug information for f"
 }
 
 // Error is what is wrong with the condition: Offset bytes into the text of the
@@ -63,7 +85,7 @@ func Source(s Spec) (id string, source []byte, err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	verdict, err := verdict(s.Reject)
+	verdict, err := s.verdict()
 	if err != nil {
 		return "", nil, err
 	}
@@ -81,7 +103,9 @@ func Source(s Spec) (id string, source []byte, err error) {
 	}
 	b.WriteString(" onfault=pass onfuel=pass\nfunc Guard(c *libpie.Call")
 	for i := range used {
-		fmt.Fprintf(&b, ", arg%d %s", i, goType(s.param(i).Type))
+		if s.param(i).Type != Float {
+			fmt.Fprintf(&b, ", arg%d %s", i, goType(s.param(i).Type))
+		}
 	}
 	fmt.Fprintf(&b, ") libpie.Verdict {\n\tif %s {\n\t\treturn %s\n\t}\n\treturn libpie.Pass()\n}\n", condition, verdict)
 	return id, []byte(b.String()), nil
@@ -110,17 +134,34 @@ func (s Spec) param(i int) Param {
 
 // verdict is the Go expression for the value of --reject. An integer is widened
 // to the whole register: the caller looks at as much of it as its type has.
-func verdict(reject string) (string, error) {
-	if reject == "void" {
-		return "libpie.RejectVoid()", nil
+func (s Spec) verdict() (string, error) {
+	refuse := func(format string, args ...any) (string, error) {
+		return "", &Error{Option: "--reject", Text: s.Reject, Msg: fmt.Sprintf(format, args...)}
 	}
-	if n, err := strconv.ParseInt(reject, 0, 64); err == nil {
+	switch {
+	case s.Result == Struct:
+		return refuse("%s returns a struct by value, which cannot be made up", s.Func)
+	case s.Reject == Void && s.Result != "" && s.Result != Void:
+		return refuse("%s returns a value (%s): write the one it returns when it fails", s.Func, s.Result)
+	case s.Reject == Void:
+		return "libpie.RejectVoid()", nil
+	case s.Result == Void:
+		return refuse(`%s returns nothing: write "void"`, s.Func)
+	}
+	if s.Result == Float {
+		f, err := strconv.ParseFloat(s.Reject, 64)
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			return refuse("%s returns a floating-point number: write one such as -1.0", s.Func)
+		}
+		return fmt.Sprintf("libpie.RejectFloat(%s)", strconv.FormatFloat(f, 'g', -1, 64)), nil
+	}
+	if n, err := strconv.ParseInt(s.Reject, 0, 64); err == nil {
 		return fmt.Sprintf("libpie.Reject(int64(%d))", n), nil
 	}
-	if n, err := strconv.ParseUint(reject, 0, 64); err == nil {
+	if n, err := strconv.ParseUint(s.Reject, 0, 64); err == nil {
 		return fmt.Sprintf("libpie.Reject(uint64(%#x))", n), nil
 	}
-	return "", &Error{Option: "--reject", Text: reject, Msg: `not a value to return: write an integer such as -1, or "void"`}
+	return refuse(`not a value to return: write an integer such as -1, or "void"`)
 }
 
 // quoted puts a directive's value in quotes where it needs them.

@@ -9,7 +9,10 @@ import (
 	"testing"
 )
 
-var known = []Param{{"buf", "addr"}, {"len", "i32"}, {"closed", "bool"}, {"when", ""}}
+var known = []Param{{"buf", "addr", ""}, {"len", "i32", ""}, {"closed", "bool", ""}, {"when", "", ""}}
+
+// others are parameters that are no integers.
+var others = []Param{{"ratio", Float, "double"}, {"s", String, "string"}, {"b", Slice, "[]byte"}, {"n", "i64", "int"}, {"pair", Struct, "struct pair"}, {"last", "u32", "unsigned"}}
 
 func TestCondition(t *testing.T) {
 	for _, c := range []struct {
@@ -26,6 +29,9 @@ func TestCondition(t *testing.T) {
 		{"!(len*2 >= 0x10)", known, "!((arg1 * 2) >= 0x10)", 2},
 		{"u32(len) > 'a'", known, "uint32(arg1) > 'a'", 2},
 		{"i64(len)+1 != 3", known, "(int64(arg1) + 1) != 3", 2},
+		{"len(s) > 1024", others, "int64(arg1.Len) > 1024", 2},
+		{"len(s) > len(b) && n<<2 > len(s)", others, "int64(arg1.Len) > int64(arg2.Len) && (arg3 << 2) > int64(arg1.Len)", 4},
+		{"u32(n) == u32(arg3)", others, "uint32(arg3) == uint32(arg3)", 4},
 	} {
 		got, args, err := condition(Spec{Func: "f", When: c.when, Params: c.params})
 		if err != nil || got != c.want || args != c.args {
@@ -55,6 +61,10 @@ func TestConditionRefused(t *testing.T) {
 		{"i32(arg16) > 1", 5, "not a parameter"},
 		{"i32(arg01) > 1", 5, "not a parameter"},
 		{"bool(arg1) == 1", 1, "a type is one of"},
+		{"closed == 1", 1, "write closed or !closed"},
+		{"u8(closed) == 1", 1, "closed is a bool and no u8"},
+		{"len > i64(buf)", 5, "i32 on its left and i64 on its right"},
+		{"len(len) > 1", 5, "len is for strings"},
 		{"*buf == 1", 1, "not an integer expression"},
 		{"len > 1 /* */ // x\n}", 20, ""},
 		{strings.Repeat("(", 5000), 4097, "longer than"},
@@ -68,6 +78,30 @@ func TestConditionRefused(t *testing.T) {
 		if e.Offset+1 != c.column || !strings.Contains(e.Msg, c.says) {
 			t.Errorf("%q: column %d, %q; want column %d and %q", c.when, e.Offset+1, e.Msg, c.column, c.says)
 		}
+	}
+}
+
+// What debug information knows to be no integer is named as it was written.
+func TestOtherTypesRefused(t *testing.T) {
+	for when, says := range map[string]string{
+		"ratio > 1":      "ratio is a double, which cannot be compared",
+		"u64(ratio) > 1": "ratio is a double and no u64",
+		"s == 1":         "what can be compared is len(s)",
+		"pair == 1":      "pair is a struct pair, which cannot be compared",
+		"last > 1":       "where last is passed depends on pair, a struct pair by value",
+	} {
+		_, _, err := Source(Spec{Func: "f", When: when, Reject: "0", Params: others})
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", when, err, says)
+		}
+	}
+	_, source, err := Source(Spec{Func: "f", When: "n > 1", Reject: "0", Params: others})
+	if want := "func Guard(c *libpie.Call, arg1 libpie.GoString, arg2 libpie.GoSlice, arg3 int64)"; err != nil || !strings.Contains(string(source), want) {
+		t.Errorf("%v\n%s\nwant %s", err, source, want)
+	}
+	_, _, err = Source(Spec{Func: "f", When: "arg0 > 1", Reject: "0", Unknown: "no debug information for f"})
+	if err == nil || !strings.Contains(err.Error(), "is not known (no debug information for f)") {
+		t.Errorf("without debug information: %v", err)
 	}
 }
 
@@ -104,16 +138,31 @@ func Guard(c *libpie.Call, arg0 uint64, arg1 uint64) libpie.Verdict {
 }
 
 func TestReject(t *testing.T) {
-	for text, want := range map[string]string{
-		"-1": "Reject(int64(-1))", "0x10": "Reject(int64(16))", "18446744073709551615": "Reject(uint64(0xffffffffffffffff))", "void": "RejectVoid()",
+	for _, c := range []struct{ text, result, want string }{
+		{"-1", "", "Reject(int64(-1))"},
+		{"0x10", "i32", "Reject(int64(16))"},
+		{"18446744073709551615", "u64", "Reject(uint64(0xffffffffffffffff))"},
+		{"void", "", "RejectVoid()"},
+		{"void", Void, "RejectVoid()"},
+		{"-0.5", Float, "RejectFloat(-0.5)"},
+		{"1", Float, "RejectFloat(1)"},
 	} {
-		if got, err := verdict(text); err != nil || got != "libpie."+want {
-			t.Errorf("--reject %s: %q, %v; want %q", text, got, err, want)
+		if got, err := (Spec{Func: "f", Reject: c.text, Result: c.result}).verdict(); err != nil || got != "libpie."+c.want {
+			t.Errorf("--reject %s of %s: %q, %v; want %q", c.text, c.result, got, err, c.want)
 		}
 	}
-	var e *Error
-	if _, err := verdict("nil"); !errors.As(err, &e) || e.Option != "--reject" {
-		t.Errorf("--reject nil: %v", err)
+	for _, c := range []struct{ text, result, says string }{
+		{"nil", "", "not a value to return"},
+		{"0", Void, `f returns nothing: write "void"`},
+		{"void", "i32", "f returns a value (i32)"},
+		{"0", Struct, "f returns a struct by value"},
+		{"x", Float, "f returns a floating-point number"},
+		{"NaN", Float, "f returns a floating-point number"},
+	} {
+		var e *Error
+		if _, err := (Spec{Func: "f", Reject: c.text, Result: c.result}).verdict(); !errors.As(err, &e) || e.Option != "--reject" || !strings.Contains(e.Msg, c.says) {
+			t.Errorf("--reject %s of %s: %v, want %q", c.text, c.result, err, c.says)
+		}
 	}
 }
 

@@ -29,10 +29,20 @@ __attribute__((noinline)) long parameters(struct list_node *node, const char *te
 	return node->port + text[0] + small + c + (long)ratio + count + (any != 0) + by_value.first + inlined((int)count);
 }
 
+/* What cannot return goes to a cold part: the function has ranges instead of a start. */
+__attribute__((noipa)) int split(const char *text, _Bool strict, short limit) {
+	if (text == 0 || (strict && limit < 0))
+		__builtin_trap();
+	return text[0] + limit;
+}
+
+__attribute__((noipa)) void quiet(void) {}
+__attribute__((noipa)) double half(double x) { return x / 2; }
 __attribute__((noinline)) int nothing(void) { return 3; }
 
 int main(int argc, char **argv) {
 	ListNode n = {0};
 	anonymous_t a = {0};
-	return (int)parameters(&n, argv[0], argc, red, 1.5, argc, 0, a) + nothing() + inlined(argc);
+	quiet();
+	return (int)half(argc) + (int)parameters(&n, argv[0], argc, red, 1.5, argc, 0, a) + nothing() + inlined(argc) + split(argv[0], argc > 1, (short)argc);
 }
