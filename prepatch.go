@@ -163,6 +163,8 @@ func where(g source.Guard) string {
 		fmt.Fprintf(&b, " in %s", g.Lib)
 	case g.Exe != "":
 		fmt.Fprintf(&b, " in %s", g.Exe)
+	default:
+		b.WriteString(" in any program that has it")
 	}
 	return b.String()
 }

@@ -3,8 +3,12 @@ package pie
 import (
 	"context"
 	"errors"
+	"slices"
 
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/guard/compile"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
 
 // ScanState says what a catalogue prepatch is to a running process.
@@ -94,12 +98,33 @@ func (p *Prepatch) about(proc *process) bool {
 	return false
 }
 
+// anyProgram reports whether the prepatch is about every program that has its
+// functions, whatever its name: those of a library that is linked in.
+func (p *Prepatch) anyProgram() bool {
+	return !slices.ContainsFunc(p.compiled.Guards, func(g compile.Guard) bool { return g.Exe != "" || g.Lib != "" })
+}
+
+// linkedIn reports whether the prepatch is about a Go package in any program.
+func (p *Prepatch) linkedIn() bool {
+	return p.anyProgram() && p.compiled.Guards[0].ABI == source.GoInternal
+}
+
+// isGo reports whether the executable is a Go program: the quick answer for
+// the many processes that a guard of a Go package is not about.
+func isGo(images *locate.Set) bool {
+	_, err := images.Exe().File.GoTable()
+	return !errors.Is(err, binfile.ErrNoTable)
+}
+
 func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
 	r := ScanResult{ID: pp.ID, Pid: p.pid, Parent: parentOf(p.pid), Exe: p.exe, State: ScanGuardable}
 	in, err := alreadyIn(p, pp)
 	if in != nil {
 		r.State = ScanGuarded
 		return r, true
+	}
+	if pp.linkedIn() && !isGo(images) {
+		return r, false
 	}
 	at := resolved{images: images}
 	for _, g := range pp.compiled.Guards {
@@ -108,7 +133,8 @@ func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
 		}
 	}
 	var library *locate.NoLibrary
-	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) {
+	var function *locate.NotFound
+	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) || pp.anyProgram() && errors.As(err, &function) {
 		return r, false
 	}
 	err = explain(err, p.String())

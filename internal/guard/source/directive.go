@@ -127,7 +127,7 @@ func (r *reader) guard(pos bpf.Pos, fields []field, fn *ast.FuncDecl) {
 		given[f.key] = true
 	}
 	if !given["exe"] && !given["lib"] {
-		r.errorf(pos, "the guard names no file; write exe=NAME for a function of the program, lib=SONAME for one of a library, both for a library function in one program")
+		r.errorf(pos, "the guard names no file; write exe=NAME for a function of the program, lib=SONAME for one of a library, both for a library function in one program, exe=* for one that is linked into any program")
 	}
 	for _, key := range []string{"func", "onfault", "onfuel"} {
 		if !given[key] {
@@ -142,6 +142,10 @@ func (r *reader) guard(pos bpf.Pos, fields []field, fn *ast.FuncDecl) {
 	}
 }
 
+// anyExe is the exe= of a guard for whatever program has the function: one of
+// a Go package, or of a C library that is linked in.
+const anyExe = "*"
+
 // missing says what to write for a mandatory key.
 var missing = map[string]string{
 	"func":    "write func=SYMBOL",
@@ -153,7 +157,9 @@ var missing = map[string]string{
 func (r *reader) set(g *Guard, f field, at bpf.Pos) {
 	switch f.key {
 	case "exe":
-		g.Exe = f.value
+		if g.Exe = f.value; f.value == anyExe {
+			g.Exe = ""
+		}
 	case "lib":
 		if g.Lib = f.value; strings.Contains(f.value, "/") {
 			r.errorf(at, "lib takes a soname as the dynamic linker knows it, like libc.so.6, not a path")

@@ -37,8 +37,8 @@ type Prepatch struct {
 // Guard is what the directive of one guard says.
 type Guard struct {
 	Name        string // of the guard's Go function
-	Exe         string // path or file name of the executable; narrows the process when Lib is set
-	Lib         string // soname of the library the function is in; empty: in the executable
+	Exe         string // path or file name of the executable; narrows the process when Lib is set; empty: any program
+	Lib         string // soname of the library the function is in; empty: in the executable, and if Exe is empty too, in whatever image has it
 	Func        string // symbol of the guarded function
 	Fingerprint string // .pf file beside the prepatch; may be empty
 	ABI         ABI

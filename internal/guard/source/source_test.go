@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"errors"
 	"reflect"
 	"strings"
@@ -38,6 +39,9 @@ func Three() {}
 
 //pie:guard exe=x func=odd.name abi=sysv onfault=pass onfuel=pass
 func Four() {}
+
+//pie:guard exe=* func=golang.org/x/text/language.ParseAcceptLanguage onfault=pass onfuel=pass
+func Five() {}
 `
 	p, err := Parse("g.go", []byte(src))
 	if err != nil {
@@ -61,6 +65,7 @@ func Four() {}
 		{Name: "Two", Exe: "/usr/bin/x", Lib: "libc.so.6", Func: "operator new", Fingerprint: "f.pf", OnFault: Action{Kind: ActionErrno, Errno: 22, Value: -1}, OnFuel: Action{Kind: ActionVoid}, Pos: bpf.Pos{File: "g.go", Line: 19, Col: 7}},
 		{Name: "Three", Lib: "libx.so.1", Func: "github.com/nats-io/nats-server/v2/server.(*client).processPub", ABI: GoInternal, OnFault: Action{Kind: ActionGo, Words: []int64{0, -1}, GoError: "io.EOF"}, OnFuel: Action{Kind: ActionNull}, Pos: bpf.Pos{File: "g.go", Line: 24, Col: 7}},
 		{Name: "Four", Exe: "x", Func: "odd.name", OnFault: Action{Pass: true}, OnFuel: Action{Pass: true}, Pos: bpf.Pos{File: "g.go", Line: 27, Col: 7}},
+		{Name: "Five", Func: "golang.org/x/text/language.ParseAcceptLanguage", ABI: GoInternal, OnFault: Action{Pass: true}, OnFuel: Action{Pass: true}, Pos: bpf.Pos{File: "g.go", Line: 30, Col: 7}},
 	}
 	for i := range max(len(guards), len(wantGuards)) {
 		if i >= len(guards) || i >= len(wantGuards) || !reflect.DeepEqual(guards[i], wantGuards[i]) {
@@ -208,7 +213,7 @@ func FuzzParse(f *testing.F) {
 					t.Errorf("%q cannot be printed", s)
 				}
 			}
-			if g.Exe == "" && g.Lib == "" || g.Func == "" {
+			if g.Exe == "" && g.Lib == "" && !bytes.Contains(src, []byte("exe")) || g.Func == "" {
 				t.Errorf("%+v", g)
 			}
 			if a, err := ParseAction(g.OnFault.String()); err != nil || !reflect.DeepEqual(a, g.OnFault) {
