@@ -2,8 +2,8 @@
 //
 // Each case starts a real vulnerable server, keeps at least eight clients running
 // its normal workload without pause and checking the content of every reply,
-// inserts the shipped prepatch with the pie command, sends the attack a hundred
-// times among them, and takes the prepatch out. It holds that
+// inserts the shipped prepatches with the pie command, sends each attack a hundred
+// times among them, and takes the prepatches out. It holds that
 //
 //   - the same attack kills the server when no guard is in, else the case proves nothing;
 //   - the load would notice one lost reply and one reply 20 ms late;

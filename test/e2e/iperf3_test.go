@@ -23,46 +23,45 @@ import (
 	"time"
 )
 
-func TestIperf3AuthToken(t *testing.T) {
-	runScenario(t, iperf3Scenario("CVE-2025-54350", func(p map[string]any) {
-		p["authtoken"] = "####not-base64####"
-	}))
-}
-
-func TestIperf3NullCongestion(t *testing.T) {
-	runScenario(t, iperf3Scenario("CVE-2024-53580", func(p map[string]any) {
-		p["congestion"] = 5 // a number where a string is expected: strdup(NULL)
-	}))
-}
+func TestIperf3(t *testing.T) { runScenario(t, iperf3Scenario) }
 
 // An iperf3 server runs one measurement at a time, so there is one server for
 // each of the load's clients; all are one group for pie.
-func iperf3Scenario(prepatch string, spoil func(parameters map[string]any)) scenario {
-	return scenario{
-		prepatch: prepatch,
-		start:    startIperf3,
-		servers:  clients,
-		dial:     dialIperf3,
-		attack: func(addr string) error {
-			c, err := newIperf3Client(addr)
-			if err != nil {
-				return err
-			}
-			control, err := c.open()
-			if err != nil {
-				return err
-			}
-			defer control.Close()
-			p := c.parameters()
-			spoil(p)
-			if err := writeJSON(control, p); err != nil {
-				return err
-			}
-			// The server answers with an error state or goes on; either way it ends
-			// this measurement when the connection closes.
-			_, err = readState(control)
+var iperf3Scenario = scenario{
+	start:   startIperf3,
+	servers: clients,
+	dial:    dialIperf3,
+	threats: []threat{
+		{prepatch: "CVE-2025-54350", attack: attackIperf3(func(p map[string]any) {
+			p["authtoken"] = "####not-base64####"
+		})},
+		{prepatch: "CVE-2024-53580", attack: attackIperf3(func(p map[string]any) {
+			p["congestion"] = 5 // a number where a string is expected: strdup(NULL)
+		})},
+	},
+}
+
+// attackIperf3 begins a measurement with spoilt parameters.
+func attackIperf3(spoil func(parameters map[string]any)) func(addr string) error {
+	return func(addr string) error {
+		c, err := newIperf3Client(addr)
+		if err != nil {
 			return err
-		},
+		}
+		control, err := c.open()
+		if err != nil {
+			return err
+		}
+		defer control.Close()
+		p := c.parameters()
+		spoil(p)
+		if err := writeJSON(control, p); err != nil {
+			return err
+		}
+		// The server answers with an error state or goes on; either way it ends
+		// this measurement when the connection closes.
+		_, err = readState(control)
+		return err
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -136,97 +135,34 @@ func (l *load) waitRequests(t *testing.T, n int) {
 	}
 }
 
-// proveLoadNotices shows that this workload, run through a proxy, records one
-// reply that is held back for 20 ms and one that never comes.
-func proveLoadNotices(t *testing.T, addr string, dial dial) {
-	t.Helper()
-	p := startProxy(t, addr)
+// proveLoadNotices shows that a workload, run through a proxy, records one reply
+// that is held back for 20 ms and one that never comes.
+func proveLoadNotices(p *proxy, dial dial) error {
 	c, err := dial(p.addr(), 0)
 	if err != nil {
-		t.Fatalf("client through the proxy: %v", err)
+		return fmt.Errorf("client through the proxy: %w", err)
 	}
 	defer c.Close()
 	l := &load{}
-	measured := func() {
+	measured := func() snapshot {
 		start := time.Now()
 		err := c.request()
 		l.record(time.Since(start), err)
+		return l.snapshot()
 	}
-	measured()
-	if s := l.snapshot(); len(s.failures) != 0 {
-		t.Fatalf("a request through the proxy: %v", s.failures[0])
+	if s := measured(); len(s.failures) != 0 {
+		return fmt.Errorf("a request through the proxy: %w", s.failures[0])
 	}
 	l.resetSlowest()
 	p.hold.Store(int64(20 * time.Millisecond))
-	measured()
-	if s := l.snapshot(); s.slowest < 20*time.Millisecond || len(s.failures) != 0 {
-		t.Fatalf("a reply 20 ms late went unnoticed: slowest %v, failures %v", s.slowest, s.failures)
+	if s := measured(); s.slowest < 20*time.Millisecond || len(s.failures) != 0 {
+		return fmt.Errorf("a reply 20 ms late went unnoticed: slowest %v, failures %v", s.slowest, s.failures)
 	}
 	p.lose.Store(true)
-	measured()
-	if s := l.snapshot(); len(s.failures) != 1 {
-		t.Fatalf("a lost reply went unnoticed: failures %v", s.failures)
+	if s := measured(); len(s.failures) != 1 {
+		return fmt.Errorf("a lost reply went unnoticed: failures %v", s.failures)
 	}
-}
-
-// A proxy passes bytes on; on demand it holds the next reply back once, or
-// swallows every one from now on.
-type proxy struct {
-	listener net.Listener
-	hold     atomic.Int64
-	lose     atomic.Bool
-}
-
-func startProxy(t *testing.T, upstream string) *proxy {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{listener: ln}
-	t.Cleanup(func() { ln.Close() })
-	go func() {
-		for {
-			down, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			up, err := net.Dial("tcp", upstream)
-			if err != nil {
-				down.Close()
-				continue
-			}
-			go func() { io.Copy(up, down); closeWrite(up) }()
-			go p.replies(down, up)
-		}
-	}()
-	return p
-}
-
-func closeWrite(c net.Conn) {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.CloseWrite()
-	}
-}
-
-func (p *proxy) addr() string { return p.listener.Addr().String() }
-
-func (p *proxy) replies(down, up net.Conn) {
-	defer down.Close()
-	defer up.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := up.Read(buf)
-		if n > 0 && !p.lose.Load() {
-			time.Sleep(time.Duration(p.hold.Swap(0)))
-			if _, err := down.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
+	return nil
 }
 
 // expect reads len(want) bytes and compares them.

@@ -19,28 +19,29 @@ func TestNatsPublishSizeWithoutSymbols(t *testing.T) {
 
 func natsScenario(binary string) scenario {
 	return scenario{
-		prepatch: "CVE-2019-13126",
 		start: func(t *testing.T) *server {
 			port := freePort(t)
 			return startServer(t, port, exec.Command(filepath.Join(installed(t, "nats"), binary), "-a", "127.0.0.1", "-p", strconv.Itoa(port)))
 		},
-		dial: dialNats,
-		// The size is 2^62, which is 0 once it is cut to 32 bits. The guarded server
-		// closes the connection of the client that sent it.
-		attack: func(addr string) error {
-			c, err := newNatsClient(addr, "attacker")
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			deadline(c)
-			if _, err := io.WriteString(c, "PUB a 4611686018427387904\r\nxx"); err != nil {
-				return err
-			}
-			io.Copy(io.Discard, c.r)
-			return nil
-		},
+		dial:    dialNats,
+		threats: []threat{{prepatch: "CVE-2019-13126", attack: attackNats}},
 	}
+}
+
+// attackNats publishes a size of 2^62, which is 0 once it is cut to 32 bits. The
+// guarded server closes the connection of the client that sent it.
+func attackNats(addr string) error {
+	c, err := newNatsClient(addr, "attacker")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	deadline(c)
+	if _, err := io.WriteString(c, "PUB a 4611686018427387904\r\nxx"); err != nil {
+		return err
+	}
+	io.Copy(io.Discard, c.r)
+	return nil
 }
 
 // A natsClient publishes to a subject of its own and reads every message back.

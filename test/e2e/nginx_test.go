@@ -17,11 +17,14 @@ import (
 	"time"
 )
 
-func TestNginxSampleTable(t *testing.T) {
-	runScenario(t, scenario{
+func TestNginxSampleTable(t *testing.T) { runScenario(t, nginxScenario) }
+
+var nginxScenario = scenario{
+	start:        startNginx,
+	dial:         dialNginx,
+	guardedLater: reloadNginx,
+	threats: []threat{{
 		prepatch: "CVE-2024-7347",
-		start:    startNginx,
-		dial:     dialNginx,
 		attack: func(addr string) error {
 			c := &nginxClient{addr: addr}
 			defer c.Close()
@@ -35,8 +38,7 @@ func TestNginxSampleTable(t *testing.T) {
 		died: func(s *server, before []int) bool {
 			return !slices.Equal(s.family(), before)
 		},
-		guardedLater: reloadNginx,
-	})
+	}},
 }
 
 // reloadNginx makes the master start new workers, which must be guarded too.

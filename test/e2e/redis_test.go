@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -13,45 +14,71 @@ import (
 	"time"
 )
 
-func TestRedisPatternRecursion(t *testing.T) {
-	runScenario(t, scenario{
-		prepatch: "CVE-2024-31228",
-		start:    startRedis,
-		dial:     dialRedis,
-		attack: func(addr string) error {
-			return redisAttack(addr, func(c *redisClient) error {
-				// KEYS matches the pattern against every key: a long one makes the recursion deep.
-				if _, err := c.do("SET", strings.Repeat("a", 200000), "1"); err != nil {
-					return err
-				}
-				_, err := c.do("KEYS", strings.Repeat("*?", 200000))
-				return err
-			})
-		},
-	})
+func TestRedis(t *testing.T) { runScenario(t, redisScenario) }
+
+var redisScenario = scenario{
+	start: startRedis,
+	dial:  dialRedis,
+	threats: []threat{
+		{prepatch: "CVE-2024-31228", attack: attackRedis(manyStars)},
+		{prepatch: "CVE-2024-31227", attack: attackRedis(emptySelector)},
+		{prepatch: "CVE-2024-31449", attack: attackRedis(digitsWithoutOpposite)},
+		{prepatch: "CVE-2026-25243", attack: attackRedis(hugeString)},
+	},
 }
 
-func TestRedisSelectorPattern(t *testing.T) {
-	runScenario(t, scenario{
-		prepatch: "CVE-2024-31227",
-		start:    startRedis,
-		dial:     dialRedis,
-		attack: func(addr string) error {
-			return redisAttack(addr, func(c *redisClient) error {
-				reply, err := c.do("ACL", "SETUSER", "mallory", "%~")
-				if err != nil {
-					return err
-				}
-				if _, err := c.do("ACL", "LIST"); err != nil {
-					return err
-				}
-				if !strings.HasPrefix(reply, "-ERR") {
-					return fmt.Errorf("the malformed selector was accepted: %q", reply)
-				}
-				return nil
-			})
-		},
-	})
+// manyStars makes KEYS match a pattern against a long key: the recursion is deep.
+func manyStars(c *redisClient) error {
+	if _, err := c.do("SET", strings.Repeat("a", 200000), "1"); err != nil {
+		return err
+	}
+	_, err := c.do("KEYS", strings.Repeat("*?", 200000))
+	return err
+}
+
+func emptySelector(c *redisClient) error {
+	reply, err := c.do("ACL", "SETUSER", "mallory", "%~")
+	if err != nil {
+		return err
+	}
+	if _, err := c.do("ACL", "LIST"); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(reply, "-ERR") {
+		return fmt.Errorf("the malformed selector was accepted: %q", reply)
+	}
+	return nil
+}
+
+func digitsWithoutOpposite(c *redisClient) error {
+	reply, err := c.do("EVAL", "return bit.tohex(65535, -2147483648)", "0")
+	if err == nil && reply != "(nil)" {
+		err = fmt.Errorf("the script saw %q", reply)
+	}
+	return err
+}
+
+// hugeString restores a string that says it has 2^64-9 bytes, and no more.
+func hugeString(c *redisClient) error {
+	reply, err := c.do("RESTORE", "mallory", "0", dumped("\x00\x81\xff\xff\xff\xff\xff\xff\xff\xf7"))
+	if err == nil && !strings.Contains(reply, "Bad data format") {
+		err = fmt.Errorf("the payload was answered %q", reply)
+	}
+	return err
+}
+
+// dumped is a serialized value as RESTORE takes it: the value, the version of
+// the format, and a checksum (CRC-64/Jones, reflected, without complements).
+func dumped(value string) string {
+	b := append([]byte(value), 10, 0)
+	var crc uint64
+	for _, c := range b {
+		crc ^= uint64(c)
+		for range 8 {
+			crc = crc>>1 ^ crc&1*0x95ac9329ac4bc9b5
+		}
+	}
+	return string(binary.LittleEndian.AppendUint64(b, crc))
 }
 
 func startRedis(t *testing.T) *server {
@@ -62,13 +89,15 @@ func startRedis(t *testing.T) *server {
 		binary, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()))
 }
 
-func redisAttack(addr string, run func(*redisClient) error) error {
-	c, err := newRedisClient(addr)
-	if err != nil {
-		return err
+func attackRedis(run func(*redisClient) error) func(addr string) error {
+	return func(addr string) error {
+		c, err := newRedisClient(addr)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return run(c)
 	}
-	defer c.Close()
-	return run(c)
 }
 
 // A redisClient speaks RESP, the protocol of Redis.
@@ -96,8 +125,9 @@ func dialRedis(addr string, i int) (client, error) {
 	return c, nil
 }
 
-// request exercises both guarded functions with input that is fine: a pattern
-// of KEYS and CONFIG GET, a selector of ACL SETUSER; and plain keys.
+// request exercises the guarded functions with input that is fine: a pattern of
+// KEYS and CONFIG GET, a selector of ACL SETUSER, a number of digits, a
+// serialized string; and plain keys.
 func (c *redisClient) request() error {
 	c.n++
 	value := fmt.Sprintf("%s-%d", c.name, c.n)
@@ -110,6 +140,9 @@ func (c *redisClient) request() error {
 		{"[" + c.name + "]", []string{"KEYS", c.name[:len(c.name)-2] + "*" + c.name[len(c.name)-2:]}},
 		{"[maxmemory 0]", []string{"CONFIG", "GET", "maxmemor[y]"}},
 		{"+OK", []string{"ACL", "SETUSER", c.name, "%R~" + value}},
+		{fmt.Sprintf("%08x", c.n), []string{"EVAL", "return bit.tohex(ARGV[1], 8)", "0", strconv.Itoa(c.n)}},
+		{"+OK", []string{"RESTORE", c.name, "0", dumped("\x00\x05hello"), "REPLACE"}},
+		{"hello", []string{"GET", c.name}},
 	} {
 		got, err := c.do(step.command...)
 		if err != nil {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,42 +17,74 @@ const (
 	longestFreeze = 600 * time.Millisecond
 )
 
-// A scenario is one real server, its normal workload and one attack on it.
+// A scenario is one real server, its normal workload, and attacks on it.
 type scenario struct {
+	threats []threat
+	start   func(*testing.T) *server
+	servers int // how many are started; the load is spread over them; 0 means 1
+	dial    dial
+	// guardedLater makes the server start processes after the insertion; the
+	// attacks are repeated on them. Their predecessors may end.
+	guardedLater func(*testing.T, *server)
+}
+
+// A threat is an attack on a server and the prepatch against it.
+type threat struct {
 	prepatch string
-	start    func(*testing.T) *server
-	servers  int // how many are started; the load is spread over them; 0 means 1
-	dial     dial
 	// attack sends the malformed input once; an error means that the server did
 	// not answer it as a guarded server does.
 	attack func(addr string) error
 	// died reports whether the attack on an unguarded server did its harm, given
 	// the processes it had before; nil means that the server's process ended.
 	died func(s *server, before []int) bool
-	// guardedLater makes the server start processes after the insertion; the
-	// attack is repeated on them. Their predecessors may end.
-	guardedLater func(*testing.T, *server)
+}
+
+// scenarios are those that TestLoadsNotice proves.
+var scenarios = map[string]scenario{
+	"iperf3": iperf3Scenario,
+	"redis":  redisScenario,
+	"nginx":  nginxScenario,
+	"nats":   natsScenario("nats-server"),
+	"sshd":   sshdScenario,
+	"codec":  codecScenario,
+	"dtls":   dtlsScenario,
+}
+
+// TestLoadsNotice shows of every load that it would notice a late and a lost
+// reply. Most of the time it waits, for all of them at once.
+func TestLoadsNotice(t *testing.T) {
+	var proofs sync.WaitGroup
+	for name, sc := range scenarios {
+		addr := sc.start(t).addr
+		p := startProxy(t, addr)
+		proofs.Go(func() {
+			if err := proveLoadNotices(p, sc.dial); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	proofs.Wait()
 }
 
 func runScenario(t *testing.T, sc scenario) {
-	t.Run("the attack harms an unguarded server", sc.unguarded)
-	t.Run("the load notices a late and a lost reply", func(t *testing.T) {
-		proveLoadNotices(t, sc.start(t).addr, sc.dial)
-	})
+	for _, th := range sc.threats {
+		t.Run(th.prepatch+" harms an unguarded server", func(t *testing.T) { th.unguarded(t, sc.start(t)) })
+	}
 	t.Run("guarded", sc.guarded)
 }
 
-func (sc scenario) unguarded(t *testing.T) {
-	s := sc.start(t)
+func (th threat) unguarded(t *testing.T, s *server) {
 	before := s.family()
-	attacked := sc.attack(s.addr) // an error is expected: the server dies under it
-	died := sc.died
+	attacked := make(chan error, 1)
+	// An error is expected: the server dies under it, or does not come to an answer.
+	go func() { attacked <- th.attack(s.addr) }()
+	died := th.died
 	if died == nil {
 		died = func(s *server, _ []int) bool { return !s.alive() }
 	}
 	for end := time.Now().Add(10 * time.Second); !died(s, before); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("the attack does no harm within 10 s, so this case proves nothing (attack: %v)\n%s", attacked, s.out.String())
+			t.Fatalf("the attack does no harm within 10 s, so this case proves nothing (attack: %v)\n%s", <-attacked, s.out.String())
 		}
 	}
 }
@@ -68,34 +101,17 @@ func (sc scenario) guarded(t *testing.T) {
 	l.waitRequests(t, 2*clients)
 	l.resetSlowest()
 
-	var inserted pie.Report
-	pieRun(t, piePath, &inserted, append([]string{"insert", sc.prepatch, "--yes"}, target...)...)
-	if inserted.Guarded() != len(before) {
-		t.Errorf("guarded %d of %d processes: %+v", inserted.Guarded(), len(before), inserted)
+	for _, th := range sc.threats {
+		th.insert(t, l, target, len(before))
 	}
-	l.waitRequests(t, clients)
-	s := l.snapshot()
-	t.Logf("inserted into %d processes among %d requests: longest pause %v, slowest request %v", inserted.Guarded(), s.requests, inserted.Pause(), s.slowest)
-	if s.slowest > longestFreeze {
-		t.Errorf("a request took %v while the guard went in", s.slowest)
-	}
-
-	sc.attackAll(t, servers)
-	if after := families(servers); !slices.Equal(before, after) {
-		t.Errorf("processes %v became %v under attack\n%s", before, after, servers[0].out.String())
-	}
+	sc.attackAll(t, servers, before, target)
 	if sc.guardedLater != nil {
 		sc.guardedLater(t, servers[0])
-		before = families(servers)
-		sc.attackAll(t, servers)
-		if after := families(servers); !slices.Equal(before, after) {
-			t.Errorf("processes %v, started after the insertion, became %v under attack", before, after)
-		}
+		sc.attackAll(t, servers, families(servers), target)
 	}
-	sc.checkSeen(t, target)
-
-	var removed pie.Report
-	pieRun(t, otherBuild, &removed, append([]string{"remove", sc.prepatch, "--yes"}, target...)...)
+	for _, th := range sc.threats {
+		pieRun(t, otherBuild, nil, append([]string{"remove", th.prepatch, "--yes"}, target...)...)
+	}
 	for _, pid := range families(servers) {
 		checkTextEqualsFiles(t, pid)
 	}
@@ -107,40 +123,71 @@ func (sc scenario) guarded(t *testing.T) {
 	}
 }
 
+// insert puts the guard in among the requests of a load.
+func (th threat) insert(t *testing.T, l *load, target []string, processes int) {
+	t.Helper()
+	l.resetSlowest()
+	var inserted pie.Report
+	pieRun(t, piePath, &inserted, append([]string{"insert", th.prepatch, "--yes"}, target...)...)
+	if inserted.Guarded() != processes {
+		t.Errorf("%s guards %d of %d processes: %+v", th.prepatch, inserted.Guarded(), processes, inserted)
+	}
+	l.waitRequests(t, clients)
+	s := l.snapshot()
+	t.Logf("%s inserted into %d processes among %d requests: longest pause %v, slowest request %v",
+		th.prepatch, inserted.Guarded(), s.requests, inserted.Pause(), s.slowest)
+	if s.slowest > longestFreeze {
+		t.Errorf("a request took %v while the guard went in", s.slowest)
+	}
+}
+
+// attackAll makes every attack a hundred times, and wants the processes alive
+// and each attack seen.
+func (sc scenario) attackAll(t *testing.T, servers []*server, before []int, target []string) {
+	t.Helper()
+	for _, th := range sc.threats {
+		th.attackAll(t, servers)
+		if after := families(servers); !slices.Equal(before, after) {
+			t.Errorf("processes %v became %v under %s\n%s", before, after, th.prepatch, servers[0].out.String())
+		}
+		th.checkSeen(t, target)
+	}
+}
+
 // attackAll spreads the attacks over the servers.
-func (sc scenario) attackAll(t *testing.T, servers []*server) {
+func (th threat) attackAll(t *testing.T, servers []*server) {
 	t.Helper()
 	failed := 0
 	for i := range attacks {
-		if err := sc.attack(servers[i%len(servers)].addr); err != nil {
+		if err := th.attack(servers[i%len(servers)].addr); err != nil {
 			if failed++; failed <= 3 {
-				t.Errorf("attack %d: %v", i, err)
+				t.Errorf("%s, attack %d: %v", th.prepatch, i, err)
 			}
 		}
 	}
 	if failed > 3 {
-		t.Errorf("%d of %d attacks were not answered as a guarded server does", failed, attacks)
+		t.Errorf("%s: %d of %d attacks were not answered as a guarded server does", th.prepatch, failed, attacks)
 	}
 }
 
 // checkSeen holds that another build of pie finds every attack, in status and events.
-func (sc scenario) checkSeen(t *testing.T, target []string) {
+func (th threat) checkSeen(t *testing.T, target []string) {
 	t.Helper()
 	var statuses []pie.ProcessStatus
 	pieRun(t, otherBuild, &statuses, append([]string{"status"}, target...)...)
-	if n := rejects(statuses, sc.prepatch); n < attacks {
-		t.Errorf("status knows of %d rejects, %d attacks were sent", n, attacks)
+	if n := rejects(statuses, th.prepatch); n < attacks {
+		t.Errorf("status knows of %d rejects by %s, %d attacks were sent", n, th.prepatch, attacks)
 	}
 	var events []pie.Event
 	pieRun(t, otherBuild, &events, append([]string{"events"}, target...)...)
 	seen := 0
 	for _, e := range events {
-		if e.ID == sc.prepatch && e.Kind == "reject" {
+		if e.ID == th.prepatch && e.Kind == "reject" {
 			seen++
 		}
 	}
 	if seen < attacks {
-		t.Errorf("%d reject events, %d attacks were sent", seen, attacks)
+		t.Errorf("%d reject events of %s, %d attacks were sent", seen, th.prepatch, attacks)
 	}
 }
 

@@ -30,11 +30,14 @@ func cacheDir(t *testing.T) string {
 	return dir
 }
 
+// built are the servers that servers.sh has been asked for.
+var built sync.Map // name → struct{}
+
 // installed returns the folder of a server, building it when it is not there yet.
 func installed(t *testing.T, server string) string {
 	t.Helper()
 	dir := filepath.Join(cacheDir(t), "servers", server)
-	if _, err := os.Stat(filepath.Join(dir, ".complete")); err == nil {
+	if _, ok := built.Load(server); ok {
 		return dir
 	}
 	cmd := exec.Command("./servers.sh", server)
@@ -42,6 +45,7 @@ func installed(t *testing.T, server string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("test/e2e/servers.sh %s: %v\n%s", server, err, out)
 	}
+	built.Store(server, struct{}{})
 	return dir
 }
 

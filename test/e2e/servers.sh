@@ -2,14 +2,15 @@
 # Fetches and builds the vulnerable servers that the end-to-end tests guard, into
 # $PIE_TEST_CACHE/servers. Only Debian's packages and the Go module proxy are used.
 #
-#   test/e2e/servers.sh [iperf3] [redis] [nginx] [nats]      all when none is named
+#   test/e2e/servers.sh [NAME...]      all when none is named
 #
-# A server that is there already is left alone; remove its folder to build it again.
+# A server that was built from the same sources is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/environment.sh
 servers=$PIE_TEST_CACHE/servers
 work=$PIE_TEST_CACHE/work
+ours=test/e2e/testdata/goservers
 mkdir -p "$servers" "$work"
 
 # A private apt configuration: the machine's own suites, with their sources.
@@ -105,13 +106,28 @@ build_nats() {
 	GOBIN=$1/stripped quietly go install -ldflags='-s -w' github.com/nats-io/nats-server/v2@v2.0.0
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis nginx nats
+# Programs of ours on vulnerable versions of Go packages, which their go.mod name.
+go_server() {
+	GOWORK=off CGO_ENABLED=0 quietly go build -C "$ours/$2" -trimpath "${@:3}" -o "$1/" .
+}
+build_sshd() { go_server "$1" sshd; }
+build_codec() { go_server "$1" codec -ldflags='-s -w'; }
+build_dtls() { go_server "$1" dtls; }
+
+# stamp SERVER: of the sources of ours that it is built from, if any.
+stamp() { [ ! -d "$ours/$1" ] || cat "$ours/$1"/* | sha256sum; }
+
+built() {
+	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
+}
+
+[ $# -gt 0 ] || set -- iperf3 redis nginx nats sshd codec dtls
 for server; do
-	declare -F "build_$server" >/dev/null || { echo "$0: no server $server; there are iperf3 redis nginx nats" >&2; exit 2; }
-	[ ! -e "$servers/$server/.complete" ] || continue
+	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
+	! built "$server" || continue
 	echo "test/e2e/servers.sh: building $server"
 	rm -rf "${servers:?}/$server"
 	mkdir -p "$servers/$server"
 	"build_$server" "$servers/$server"
-	touch "$servers/$server/.complete"
+	stamp "$server" >"$servers/$server/.complete"
 done
