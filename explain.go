@@ -168,7 +168,7 @@ func explainPlan(err error, who string) *Refusal {
 	case errors.Is(err, insert.ErrOtherVersion):
 		return refuse(CodeOther, nil, "take it out first with pie remove", "%s: %v", who, insert.ErrOtherVersion)
 	case errors.Is(err, insert.ErrPartial):
-		return refuse(CodePartly, nil, "pie remove, then insert again", "%s: %v", who, insert.ErrPartial)
+		return refuse(CodePartly, nil, "pie repair, then insert again", "%s: %v", who, insert.ErrPartial)
 	case errors.Is(err, insert.ErrNotIn):
 		return refuse(CodeNotIn, nil, "pie status lists what is in", "%s: %v", who, insert.ErrNotIn)
 	case errors.Is(err, insert.ErrBusySite):

@@ -56,10 +56,13 @@ type ProcessStatus struct {
 	Exe        string           `json:"exe"`
 	Prepatches []PrepatchStatus `json:"prepatches"`
 	Problem    string           `json:"problem,omitempty"`
+	// Left is what a pie that was killed left half-done, one line each: Repair
+	// finishes or undoes it. What a pie does at this moment looks the same.
+	Left []string `json:"left,omitempty"`
 }
 
 // Status reads the arenas of the selected processes without stopping them.
-// Processes without an arena are left out.
+// Processes with nothing of PIE in them are left out.
 func Status(ctx context.Context, sel Select) ([]ProcessStatus, error) {
 	pids, err := selected(ctx, sel)
 	if err != nil {
@@ -74,7 +77,7 @@ func Status(ctx context.Context, sel Select) ([]ProcessStatus, error) {
 		if err != nil && len(pids) == 1 {
 			return nil, err
 		}
-		if err == nil && (len(s.Prepatches) > 0 || s.Problem != "") {
+		if err == nil && (len(s.Prepatches) > 0 || s.Problem != "" || len(s.Left) > 0) {
 			all = append(all, s)
 		}
 	}
@@ -122,7 +125,14 @@ func statusOf(pid int) (ProcessStatus, error) {
 	}
 	defer p.close()
 	out := ProcessStatus{Pid: pid, Exe: p.exe}
-	found, err := observe.Status(p.read)
+	maps, err := p.read.Maps()
+	if err != nil {
+		return out, explain(err, p.String())
+	}
+	found, err := observe.StatusIn(p.read, maps)
+	if left, lerr := observe.LeftoversIn(p.read, maps); lerr == nil {
+		out.Left = leftovers(left)
+	}
 	var corrupt *arena.CorruptError
 	if errors.As(err, &corrupt) {
 		out.Problem = corrupt.Error()

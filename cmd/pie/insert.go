@@ -163,6 +163,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 
 // reportWords are what a verb calls its outcome.
 type reportWords struct {
+	title  string                        // instead of the prepatch's id; may be empty
 	done   string                        // "3 of 3 processes guarded"
 	undone string                        // "not guarded: pid 7 …"
 	want   func(s pie.ProcessState) bool // the state the verb brings about
@@ -229,7 +230,11 @@ func countDone(r *pie.Report, w reportWords) (done, total int) {
 
 func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 	style := term.StyleFor(a.out, a.getenv)
-	head := term.Escape(displayID(r.ID)) + "  " + term.Escape(exeNames(r.Processes))
+	title := w.title
+	if title == "" {
+		title = displayID(r.ID)
+	}
+	head := term.Escape(title) + "  " + term.Escape(exeNames(r.Processes))
 	if r.Mode != "" {
 		head += "  " + modeWords(r.Mode, r.TrialEnd, time.Now())
 	}

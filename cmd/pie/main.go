@@ -65,6 +65,7 @@ failed call. Nothing restarts, no connection drops, and it comes out again.
   pie keep CVE-2024-31228                 end the trial, stay
   pie status                              what is in, and what it did
   pie remove CVE-2024-31228               take it out, byte for byte
+  pie repair                              put right what a killed pie left half-done
 
 Exit codes: 0 done or already so · 1 failed, nothing changed · 2 usage · 3 refused
 4 partly done · 5 no matching process · 130 interrupted`
@@ -88,7 +89,7 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
-		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(),
+		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(),
 		a.scanCommand(), a.doctorCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
 	)
 	return root

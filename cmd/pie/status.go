@@ -25,7 +25,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Args:  exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
-	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place or does not reject")
+	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place, does not reject, or something was left half-done")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		sel, err := a.selectInserted(c, &t)
 		if err != nil {
@@ -59,7 +59,7 @@ func orEmpty[T any](s []T) []T {
 // allWell reports whether every guard is in place and rejects attacks.
 func allWell(all []pie.ProcessStatus, now time.Time) bool {
 	for _, s := range all {
-		if s.Problem != "" {
+		if s.Problem != "" || len(s.Left) > 0 {
 			return false
 		}
 		for _, p := range s.Prepatches {
@@ -95,6 +95,12 @@ func (a *app) printStatus(ctx context.Context, sel pie.Select, all []pie.Process
 		fmt.Fprintf(a.out, "%s pid %d (%s) runs the same program and has no guard\n", style.Warn("note:"), s.Pid, term.Escape(baseName(s.Exe)))
 	}
 	for _, s := range all {
+		for _, left := range s.Left {
+			fmt.Fprintf(a.out, "%s pid %d (%s): %s\n", style.Warn("half-done:"), s.Pid, term.Escape(baseName(s.Exe)), term.Escape(left))
+		}
+		if len(s.Left) > 0 {
+			fmt.Fprintf(a.out, "  left by a pie that was killed, unless one is at work on it now: pie repair --pid %d\n", s.Pid)
+		}
 		if s.Problem != "" {
 			fmt.Fprintf(a.out, "%s pid %d (%s): %s\n", style.Bad("problem:"), s.Pid, term.Escape(baseName(s.Exe)), term.Escape(s.Problem))
 		}

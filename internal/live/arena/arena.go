@@ -264,6 +264,24 @@ func (a *Arena) AbandonSlots() {
 	}
 }
 
+// Unreached reports whether no site ever led into the arena: nothing of the
+// program has run its code or can know its address.
+func (a *Arena) Unreached() bool {
+	for _, g := range a.Guards {
+		if g.State != Free || g.Site != 0 {
+			return false
+		}
+	}
+	return !a.Quarantined() && a.table() == 0
+}
+
+// Forget drops the record of guard i, which was never in, as if it had never
+// been made.
+func (a *Arena) Forget(i int) {
+	a.Guards[i] = Guard{}
+	a.AbandonSlots()
+}
+
 // inHandler reports whether slot i is the handler, or its table.
 func (a *Arena) inHandler(i int) bool {
 	return a.HasHandler() && (i == a.Handler.Slot || a.Slots[i].Kind == SlotTable && a.table() == a.SlotAddr(i))

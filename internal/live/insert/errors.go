@@ -14,7 +14,7 @@ var (
 	// ErrOtherVersion: the process has a prepatch of the same id with other content.
 	ErrOtherVersion = errors.New("another version of the prepatch is in")
 	// ErrPartial: a pie that was killed left some of the prepatch's guards in.
-	ErrPartial = errors.New("the prepatch is partly in, left so by a pie that was killed: remove it first")
+	ErrPartial = errors.New("the prepatch is partly in, left so by a pie that was killed")
 	// ErrNotIn: the process has no such prepatch.
 	ErrNotIn = errors.New("the prepatch is not in")
 	// ErrStale: the process changed after the plan was made; plan again.

@@ -105,6 +105,7 @@ type insertion struct {
 	arenas []*arena.Arena
 	before [][]byte        // the arenas' records as the process had them
 	mapped []arena.Regions // regions that prepare has mapped, by arena
+	strays []arena.Range   // mapped by a pie that was killed before it named them
 	faults *faultTable     // nil without table mode
 	pages  map[address.Addr]bool
 	report Report
@@ -154,6 +155,7 @@ func (in *insertion) check() error {
 	if err := in.headroom(); err != nil {
 		return err
 	}
+	in.strays = observe.Strays(in.p, maps)
 	return in.checkSites(maps)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ import (
 // region, or write bytes. All are laid out before the stop.
 type step struct {
 	arena  int
+	stray  arena.Range  // to unmap, when not empty
 	region arena.Region // to map, when Is is not 0
 	write  block
 	record bool // write is a record
@@ -67,11 +69,14 @@ func (in *insertion) fill(at *tracee.Attached, steps []step) error {
 	return nil
 }
 
-// steps lays out, arena by arena: map the state and write the header, so that
-// the rest has a name; map the other regions; write the records as prepared,
-// the control blocks, and the code.
+// steps lays out what is done: unmap what a killed pie could not name; then, arena
+// by arena, map the state and write the header, so that the rest has a name; map
+// the other regions; write the records as prepared, the control blocks, the code.
 func (in *insertion) steps() ([]step, error) {
 	var out []step
+	for _, s := range in.strays {
+		out = append(out, step{stray: s})
+	}
 	for k, a := range in.arenas {
 		records := a.Changes()
 		missing := a.Missing()
@@ -145,8 +150,11 @@ func (in *insertion) codeSteps(k int) ([]step, error) {
 
 // do runs one step in the target.
 func (in *insertion) do(at *tracee.Attached, s *step) error {
-	if s.install {
+	switch {
+	case s.install:
 		return in.installHandler(at)
+	case s.stray.End != 0:
+		return munmap(at, s.stray)
 	}
 	if s.region.Is == 0 {
 		if err := at.Write(s.write.at, s.write.bytes); err != nil {
@@ -211,7 +219,7 @@ func (in *insertion) takeBackArena(at *tracee.Attached, k int) error {
 		}
 		return errs
 	}
-	for _, r := range a.Missing() {
+	for _, r := range slices.Backward(a.Missing()) { // the state last: it names the others
 		if in.mapped[k]&r.Is != 0 {
 			_, err := at.Syscall(unix.SYS_MUNMAP, uint64(r.Range.Start), uint64(r.Range.End-r.Range.Start))
 			errs = errors.Join(errs, err)
@@ -255,7 +263,7 @@ func (in *insertion) began() bool {
 // note remembers which pages the process is charged for.
 func (in *insertion) note(steps []step) {
 	for _, s := range steps {
-		if s.region.Is == 0 && !s.install {
+		if s.region.Is == 0 && !s.install && s.stray.End == 0 {
 			in.dirty(s.write)
 		}
 	}

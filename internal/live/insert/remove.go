@@ -349,10 +349,17 @@ func (r *removal) prove() error {
 }
 
 // stays says how much of PIE stays in the process.
-func (r *removal) stays() error {
-	all, err := observe.Arenas(r.p)
-	for _, a := range all {
-		r.report.StaysKB += int(a.Range().End-a.Range().Start) >> 10
-	}
+func (r *removal) stays() (err error) {
+	r.report.StaysKB, err = mappedKB(r.p)
 	return err
+}
+
+// mappedKB sums up the arenas of a process, in KiB.
+func mappedKB(p *tracee.Process) (int, error) {
+	all, err := observe.Arenas(p)
+	n := 0
+	for _, a := range all {
+		n += int(a.Range().End-a.Range().Start) >> 10
+	}
+	return n, err
 }

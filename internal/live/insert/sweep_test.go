@@ -87,6 +87,12 @@ func runVerb(verb string, tr *tracee.Tracer, p *tracee.Process, functions ...add
 	case "remove":
 		_, err := Remove(ctx, tr, p, "S-1", nil)
 		return err
+	case "repair":
+		_, err := Repair(ctx, tr, p, nil)
+		if errors.Is(err, tracee.ErrBusy) {
+			return nil // a busy machine; the caller repairs again
+		}
+		return err
 	case "mode":
 		_, err := SetMode(ctx, tr, p, "S-1", jit.ModeAudit)
 		return err

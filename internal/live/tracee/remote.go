@@ -43,6 +43,9 @@ type remote struct {
 	xstate  []byte
 	frame   []byte
 	zero    []byte
+	// intent is what is written on the frame about a mapping: that of the next
+	// call, or one that a dead tracer's frame in the same place still speaks of.
+	intent [16]byte
 }
 
 // allSignals blocks everything that can be blocked.
@@ -89,6 +92,9 @@ func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
 			return 0, err
 		}
 	}
+	if err := a.intend(nr, args); err != nil {
+		return 0, err
+	}
 	if err := a.call(nr, args); err != nil {
 		return 0, err
 	}
@@ -131,6 +137,7 @@ func (a *Attached) enter() error {
 	if err := buildFrame(r.frame[:r.size], r.at, a.tid, r.gadgets, &healed, r.mask, xstate); err != nil {
 		return err
 	}
+	copy(r.frame[frameMapping:], r.intent[:])
 	return a.memory.write(a.h, r.at, r.frame[:r.size])
 }
 
@@ -281,8 +288,8 @@ func (a *Attached) placeFrame() error {
 		limit = min(limit, address.Addr(u.sp))
 	}
 	leaving := false
-	for slot := range int64(frameSlots) {
-		at := r.stack.Start.Add(belowFrame + slot*frameMax)
+	for slot := range frameSlots {
+		at := frameSlot(r.stack, slot)
 		if at.Add(frameMax+stackHeadroom) > limit || r.size > frameMax {
 			break
 		}
@@ -326,6 +333,7 @@ func (a *Attached) useOf(at address.Addr) (slotUse, error) {
 	if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
 		return slotTaken, nil
 	}
+	copy(r.intent[:], b[frameMapping:])
 	owner := int(binary.LittleEndian.Uint32(b[frameOwner:]))
 	tids, err := a.p.Tasks()
 	if err != nil {

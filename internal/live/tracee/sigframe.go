@@ -17,7 +17,7 @@ import (
 //	+8     15, the number of rt_sigreturn
 //	+16    address of 'syscall; ret'          = pretcode of struct rt_sigframe
 //	+24    struct ucontext                    ← rsp in rt_sigreturn
-//	+328   struct siginfo, unused
+//	+328   struct siginfo, unused; behind it what a later pie is to know
 //	+512   the XSAVE area, 64-byte aligned, and its second magic number
 //
 // Layouts: struct rt_sigframe and struct ucontext of the kernel's
@@ -25,8 +25,10 @@ import (
 const (
 	frameSigframe = 16
 	frameXState   = 512
+	frameMapping  = 456 // u64 address, u64 length: what the call is to map
 	frameMark     = 480 // frameMagic: recognises a frame a killed tracer left
 	frameOwner    = 488 // u32, the thread that goes through it
+	frameLength   = 492 // u32, bytes of the frame
 	frameMax      = 16 << 10
 
 	// Offsets in struct rt_sigframe.
@@ -67,6 +69,7 @@ func buildFrame(b []byte, addr address.Addr, owner int, g gadgets, regs *unix.Pt
 	le.PutUint64(b[8:], unix.SYS_RT_SIGRETURN)
 	le.PutUint64(b[frameMark:], frameMagic)
 	le.PutUint32(b[frameOwner:], uint32(owner))
+	le.PutUint32(b[frameLength:], uint32(frameSize(len(xstate))))
 	sf := b[frameSigframe:]
 	le.PutUint64(sf[0:], uint64(g.syscallRet))
 	le.PutUint64(sf[sfFlags:], ucXState|ucSS|ucStrictSS)

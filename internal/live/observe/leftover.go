@@ -1,0 +1,193 @@
+package observe
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// LeftKind is a kind of Leftover.
+type LeftKind uint8
+
+// What a pie that was killed may leave, in the order in which it is put right.
+const (
+	LeftPartly     LeftKind = iota // some guards of a prepatch are in
+	LeftLeaving                    // a removal had begun
+	LeftUnrecorded                 // every guard is in, the records do not say so yet
+	LeftMode                       // the guards of a prepatch differ in mode or trial
+	LeftPrepared                   // code and records of a prepatch none of whose guards is in
+	LeftCode                       // code that no record refers to
+	LeftMapping                    // memory that was mapped and has no header yet
+	LeftArena                      // an arena that no site ever led into
+	LeftFrame                      // the frame of a remote system call
+)
+
+// Leftover is one thing that a killed pie left in a process. What a pie does that
+// is at work right now looks the same.
+type Leftover struct {
+	Kind  LeftKind
+	ID    string       // of the prepatch, for the kinds that are about one
+	Range arena.Range  // of memory, for the others
+	Arena *arena.Arena // for LeftCode and LeftArena
+}
+
+// String says what it is as operators call it.
+func (l Leftover) String() string {
+	switch l.Kind {
+	case LeftPartly:
+		return fmt.Sprintf("%s is in at some of its places only", l.ID)
+	case LeftLeaving:
+		return fmt.Sprintf("the removal of %s had begun", l.ID)
+	case LeftUnrecorded:
+		return fmt.Sprintf("%s is in, and not recorded so", l.ID)
+	case LeftMode:
+		return fmt.Sprintf("the mode of %s was changed in some of its guards only", l.ID)
+	case LeftPrepared:
+		return fmt.Sprintf("%s was prepared and is not in", l.ID)
+	case LeftCode:
+		return "code that no guard uses"
+	case LeftMapping:
+		return fmt.Sprintf("%d KiB mapped at %v, empty", (l.Range.End-l.Range.Start)>>10, l.Range.Start)
+	case LeftArena:
+		return fmt.Sprintf("%d KiB mapped at %v that no guard ever used", (l.Range.End-l.Range.Start)>>10, l.Range.Start)
+	}
+	return fmt.Sprintf("the frame of a remote system call at the low end of its stack, at %v", l.Range.Start)
+}
+
+// Leftovers says what a killed pie has left in a process, in the order in which
+// it is to be put right. Arenas that cannot be read are in the error.
+func Leftovers(p Process) ([]Leftover, error) {
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	return LeftoversIn(p, maps)
+}
+
+// LeftoversIn is Leftovers for mappings that were read already.
+func LeftoversIn(p Process, maps []proc.Mapping) ([]Leftover, error) {
+	arenas, bad := ArenasIn(p, maps)
+	var left []Leftover
+	for _, pp := range statusOf(p, arenas, ringIDs(arenas, maps)) {
+		if kind, ok := leftKind(pp); ok {
+			left = append(left, Leftover{Kind: kind, ID: pp.ID})
+		}
+	}
+	for _, a := range arenas {
+		if !a.Unreached() && abandoned(a) {
+			left = append(left, Leftover{Kind: LeftCode, Range: a.Code(), Arena: a})
+		}
+	}
+	for _, r := range Strays(p, maps) {
+		left = append(left, Leftover{Kind: LeftMapping, Range: r})
+	}
+	for _, a := range arenas {
+		if empty(a) && a.Unreached() {
+			left = append(left, Leftover{Kind: LeftArena, Range: a.Range(), Arena: a})
+		}
+	}
+	for _, f := range tracee.LeftFrames(p, maps) {
+		left = append(left, Leftover{Kind: LeftFrame, Range: arena.Range{Start: f.At, End: f.At.Add(int64(f.Length))}})
+	}
+	return left, bad
+}
+
+// abandoned tells whether an arena has code of a guard that has no record. Fault
+// tables that were replaced are as usual.
+func abandoned(a *arena.Arena) bool {
+	tidy := a.Clone()
+	tidy.AbandonSlots()
+	for i, s := range a.Slots {
+		if (s.Kind == arena.SlotGuard || s.Kind == arena.SlotDispatcher) && tidy.Slots[i].State != s.State {
+			return true
+		}
+	}
+	return false
+}
+
+func empty(a *arena.Arena) bool {
+	for _, pp := range a.Prepatches {
+		if pp.State != arena.Free {
+			return false
+		}
+	}
+	return true
+}
+
+// leftKind says what is unfinished about a prepatch, if anything is. A site that
+// somebody else wrote over is none of PIE's to finish.
+func leftKind(pp Prepatch) (LeftKind, bool) {
+	leaving, recorded := false, true
+	for _, g := range pp.Guards {
+		rec := g.Arena.Guards[g.Index]
+		leaving = leaving || rec.State == arena.Leaving
+		recorded = recorded && rec.State == arena.In && g.Arena.Prepatches[rec.Prepatch].State == arena.In
+	}
+	switch {
+	case pp.State == StateAltered:
+		return 0, false
+	case leaving:
+		return LeftLeaving, true
+	case pp.State == StatePartial:
+		return LeftPartly, true
+	case pp.State == StatePrepared:
+		return LeftPrepared, true
+	case !recorded:
+		return LeftUnrecorded, true
+	case differ(pp.Guards):
+		return LeftMode, true
+	}
+	return 0, false
+}
+
+// differ tells whether one command can not have left the guards so: a guard that
+// turned itself off says why.
+func differ(guards []Guard) bool {
+	for _, g := range guards {
+		if g.Tripped != jit.TripNone {
+			return false
+		}
+	}
+	for _, g := range guards {
+		if g.Mode != guards[0].Mode || guards[0].TrialEnd.IsZero() && !g.TrialEnd.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// Strays are the mappings that a killed pie made and had no time to name.
+func Strays(p Process, maps []proc.Mapping) []arena.Range {
+	var strays []arena.Range
+	for _, f := range tracee.LeftFrames(p, maps) {
+		if isStray(p, maps, f.Mapping) {
+			strays = append(strays, arena.Range(f.Mapping))
+		}
+	}
+	return strays
+}
+
+// isStray tells whether a mapping that a dead tracer was to make is there, and is
+// not used by anybody: exactly of that range, as long as a state region, private
+// anonymous memory in which nothing was ever written.
+func isStray(p Process, maps []proc.Mapping, r tracee.Range) bool {
+	if r.End-r.Start != arena.StateSize {
+		return false
+	}
+	for _, m := range maps {
+		if m.Start != r.Start || m.End != r.End || !isState(m) {
+			continue
+		}
+		b := make([]byte, arena.StateSize)
+		if _, err := p.ReadAt(b, address.Addr(r.Start)); err != nil {
+			return false
+		}
+		return bytes.Equal(b, make([]byte, arena.StateSize))
+	}
+	return false
+}
