@@ -90,6 +90,9 @@ func (r *resolved) copies() Copies {
 	return c
 }
 
+// seccompStrict is SECCOMP_MODE_STRICT in /proc/PID/status.
+const seccompStrict = 1
+
 // resolve finds, checks and places every guard in p. space is the process's
 // address space as the inserter or an observer sees it. What comes back is good
 // until rs is closed.
@@ -97,6 +100,9 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 	status, err := p.read.Status()
 	if err != nil {
 		return nil, explain(err, p.String())
+	}
+	if status.Seccomp == seccompStrict {
+		return nil, refuse(CodeSeccomp, nil, "nothing can be guarded in it", "%s is in strict seccomp mode, which forbids it to read the time stamp counter, as guards do", p)
 	}
 	images, err := rs.files.Images(p.read)
 	if err != nil {
@@ -166,7 +172,7 @@ func refuseCopies(f locate.Function) error {
 
 // input makes plan's input for one guard at one function.
 func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program, status proc.Status) (plan.GuardInput, error) {
-	gi := plan.GuardInput{Name: g.Name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image), Gettid: status.Seccomp == 0}
+	gi := plan.GuardInput{Name: g.Name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image), Gettid: mayAskTid(prog, status)}
 	off, ok := f.Image.File.Off(f.Vaddr)
 	if !ok {
 		return gi, fmt.Errorf("%s at %v: not in the file", f.Name, f.Vaddr)
@@ -199,6 +205,22 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 	}
 	gi.Faults, err = r.faultMode(f, prog, status)
 	return gi, err
+}
+
+// mayAskTid tells whether the guard may make gettid(2): only when it asks for the
+// thread's id itself, and no filter is in force. Events alone are not worth it: a
+// program may enter a sandbox later, as a server's child does after the fork, and
+// the filter would kill it for PIE's call.
+func mayAskTid(prog *verify.Program, status proc.Status) bool {
+	if status.Seccomp != 0 {
+		return false
+	}
+	for i, in := range prog.Unit().Insns {
+		if prog.Reachable(i) && in.IsHelperCall() && bpf.Helper(in.Imm) == bpf.HelperTid {
+			return true
+		}
+	}
+	return false
 }
 
 func setsErrno(prog *verify.Program) bool {

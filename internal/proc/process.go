@@ -25,6 +25,10 @@ var ErrGone = errors.New("no such process")
 // is: it mapped or unmapped memory meanwhile.
 var ErrChanged = errors.New("the process changed meanwhile")
 
+// ErrMainEnded says that the main thread has ended and others run on: the kernel
+// shows the memory of such a process to nobody by its pid.
+var ErrMainEnded = errors.New("its main thread has ended, while others run on")
+
 // Bounds of the pseudo files read whole, in bytes.
 const (
 	maxMapsText  = 256 << 20
@@ -258,8 +262,17 @@ func (p *Process) goneOr(err error) error {
 		return err
 	case p.lives():
 		return fmt.Errorf("%w (%w)", ErrChanged, err)
+	case p.hasOtherThreads():
+		return fmt.Errorf("%w (%w)", ErrMainEnded, err)
 	}
 	return fmt.Errorf("%w (%w)", ErrGone, err)
+}
+
+// hasOtherThreads tells whether threads run on without the main one: a directory's
+// links are 2 and one for each thread.
+func (p *Process) hasOtherThreads() bool {
+	var st unix.Stat_t
+	return unix.Fstatat(int(p.dir.Fd()), "task", &st, 0) == nil && st.Nlink > 3
 }
 
 func isNoEntry(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }

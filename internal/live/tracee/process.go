@@ -75,6 +75,9 @@ func (p *Process) pin(pid int) (err error) {
 		return err
 	}
 	p.name = st.Name
+	if (st.State == 'Z' || st.State == 'X') && p.alive() {
+		return fmt.Errorf("pid %d (%q): %w: %w", pid, st.Name, ErrZombie, proc.ErrMainEnded)
+	}
 	if st.State == 'Z' || st.State == 'X' {
 		return fmt.Errorf("pid %d (%q): %w", pid, st.Name, ErrZombie)
 	}

@@ -1,0 +1,118 @@
+package hosts
+
+import (
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+// How the program was built.
+func TestBuilds(t *testing.T) {
+	for _, b := range []struct{ name, compiler, flags string }{
+		{"pie", "gcc", "-pie -fPIE"},
+		{"nopie", "gcc", "-no-pie"},
+		{"static", "gcc", "-static"},
+		{"staticpie", "gcc", "-static-pie"},
+		{"cet", "gcc", "-fcf-protection=full"},
+		{"asan", "gcc", "-fsanitize=address"},
+		{"profiled", "gcc", "-pg"},
+		{"patchable", "gcc", "-fpatchable-function-entry=8,2"},
+		{"musl", "musl-gcc", "-static"},
+	} {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			path := build(t, b.name, b.compiler, append(strings.Fields(b.flags), "-pthread", "plain.c", "guarded.c")...)
+			start(t, nil, path, "plain", "3").cycles(guard(t, "HOST-1", exeOf(path)), 2)
+		})
+	}
+	t.Run("C++", func(t *testing.T) {
+		t.Parallel()
+		path := build(t, "cxx", "g++", "-pthread", "cxx.cc")
+		start(t, nil, path, "", "3").cycles(guard(t, "HOST-1", exeOf(path)), 3)
+	})
+}
+
+// What the function runs on, and what its caller does with threads and processes.
+func TestStacksAndBirths(t *testing.T) {
+	for _, c := range []struct{ program, what string }{
+		{"stacks", "coroutine"}, {"stacks", "altstack"}, {"births", "threads"}, {"births", "processes"}, {"births", "sandboxes"},
+	} {
+		t.Run(names(c.program, c.what), func(t *testing.T) {
+			path := build(t, c.program, "gcc", "-pthread", c.program+".c", "guarded.c")
+			start(t, nil, path, c.what).cycles(guard(t, "HOST-1", exeOf(path)), 3)
+		})
+	}
+}
+
+// What the program forbids itself, or has given up.
+func TestSituations(t *testing.T) {
+	path := build(t, "plain", "gcc", "-pthread", "plain.c", "guarded.c")
+	p := guard(t, "HOST-1", exeOf(path))
+	for _, what := range []string{"nondumpable", "mdwe", "setuid", "roomy"} {
+		t.Run(what, func(t *testing.T) {
+			start(t, nil, path, what, "3").cycles(p, 2)
+		})
+	}
+	t.Run("strict", func(t *testing.T) {
+		h := start(t, nil, path, "strict", "3")
+		h.waitStatus("Seccomp:\t1")
+		h.refused(p, pie.CodeSeccomp)
+	})
+	t.Run("without main thread", func(t *testing.T) {
+		h := start(t, nil, path, "mainless", "3")
+		h.calls(perHalf)
+		h.waitStatus("State:\tZ")
+		_, err := pie.Insert(h.context(), p, pie.Pids(h.pid()), pie.Options{Mode: pie.ModeEnforce})
+		if pie.ReasonOf(err) != pie.CodeMainEnded {
+			t.Errorf("%v instead of %s", err, pie.CodeMainEnded)
+		}
+		h.calls(perHalf)
+	})
+	t.Run("tight", func(t *testing.T) {
+		start(t, nil, path, "tight", "3").refused(p, pie.CodeHeadroom)
+	})
+	t.Run("namespaces", func(t *testing.T) {
+		attr := &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWUSER | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 1}},
+		}
+		start(t, attr, path, "", "3").cycles(p, 2)
+	})
+}
+
+// Libraries opened before and after, and two versions of one.
+func TestLibraries(t *testing.T) {
+	host := build(t, "library", "gcc", "library.c", "-ldl")
+	first := build(t, "libfirst.so", "gcc", "-shared", "-fPIC", "-Wl,-soname,libfirst.so", "guarded.c")
+	other := build(t, "libother.so", "gcc", "-shared", "-fPIC", "-Wl,-soname,libfirst.so", "-DPLUS=2", "guarded.c")
+	p := guard(t, "HOST-1", "lib=libfirst.so")
+	h := start(t, nil, host, first)
+	h.cycles(p, 2)
+	h = start(t, nil, host, first, other)
+	h.insert(p)
+	if s := h.calls(perHalf); s.Rejected == 0 {
+		t.Errorf("guarded, and %+v", s)
+	}
+	if _, err := h.in.Write([]byte("\n")); err != nil {
+		t.Fatal(err)
+	}
+	h.waitReady()
+	h.calls(perHalf)
+	h.remove(p.ID)
+	h.asItsFiles()
+	h.cycles(p, 2)
+}
+
+// Commands that a host needs.
+func need(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%v: scripts/setup installs it", err)
+	}
+	return path
+}
