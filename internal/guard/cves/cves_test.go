@@ -88,8 +88,9 @@ func abi(a source.ABI) jit.ABI {
 func layout(u *bpf.Unit) jit.Layout {
 	const base = address.Addr(0x7f00_0000_0000)
 	l := jit.Layout{
-		Code: base, Next: base + 0xfff0, Control: base + 0x10000, Counters: base + 0x12000, Events: base + 0x13000,
+		Code: base, Control: base + 0x10000, Counters: base + 0x12000, Events: base + 0x13000,
 		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, Gettid: true, Faults: jit.Table,
+		After: func(at address.Addr) ([]byte, error) { return jit.Jump(at, base+0x200000, 5) },
 	}
 	for i := range u.Symbols {
 		l.Symbols = append(l.Symbols, base+0x100000+address.Addr(16*i))

@@ -17,6 +17,17 @@ const (
 	detourAt = codeAt + 0x8300
 )
 
+// toTrampoline leads a call that passed to the trampoline.
+func toTrampoline(at address.Addr) ([]byte, error) { return Jump(at, trampAt, jmpSize) }
+
+// inline is what a guard that was inserted has behind its link.
+func inline(at address.Addr) ([]byte, error) {
+	a := amd64.NewAsm(at)
+	prologue(a)
+	a.JmpTo(patchAt + 6)
+	return a.Bytes()
+}
+
 // guarded is the function: six bytes to move, and an answer.
 func guarded(a *amd64.Asm) {
 	prologue(a)
@@ -168,30 +179,35 @@ func BenchmarkGuard(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
-	// dispatched reaches the guard as an inserted one is reached: through a
-	// dispatcher's pointer.
-	dispatched := func(prepare func() address.Addr) func() address.Addr {
+	// elsewhere has the moved instructions at a place of their own, and pointed
+	// reaches the guard through a pointer: what else could have been built.
+	elsewhere := func(prepare func(after Displaced) address.Addr) func() address.Addr {
+		return func() address.Addr { return prepare(toTrampoline) }
+	}
+	pointed := func(prepare func(after Displaced) address.Addr) func() address.Addr {
 		return func() address.Addr {
-			at := prepare()
+			at := prepare(toTrampoline)
 			m.write(codeAt+0x8400, protRead|protExec, binary.LittleEndian.AppendUint64(nil, uint64(codeAt)))
 			m.patch(codeAt + 0x8480)
 			m.assemble(codeAt+0x8480, func(a *amd64.Asm) { a.JmpMem(amd64.Abs(codeAt + 0x8400)) })
 			return at
 		}
 	}
-	guard := func(text string, free amd64.RegSet, mode FaultMode) func() address.Addr {
-		return func() address.Addr {
+	placed := func(text string, free amd64.RegSet, mode FaultMode) func(after Displaced) address.Addr {
+		return func(after Displaced) address.Addr {
 			l := m.layout()
-			l.Faults = mode
+			l.Faults, l.After = mode, after
 			insns := unit(m.t, text, 0, 0)
 			n := len(insns.Insns)
 			insns.OnFault, insns.OnFuel = n-4, n-2
 			c := compileUnit(m.t, guess{insns}, Site{Free: free}, l)
 			m.place(c, l, ModeEnforce)
-			m.write(l.Next, protRead|protExec, binary.LittleEndian.AppendUint64(nil, uint64(trampAt)))
 			m.patch(l.Code)
 			return patchAt
 		}
+	}
+	guard := func(text string, free amd64.RegSet, mode FaultMode) func() address.Addr {
+		return func() address.Addr { return placed(text, free, mode)(inline) }
 	}
 	for _, threads := range []uint32{1, 2, 8} {
 		time("detour", threads, func() address.Addr {
@@ -213,7 +229,8 @@ func BenchmarkGuard(b *testing.B) {
 		}, 1, 2)
 		time("register", threads, guard(benchRegister, free, Table), 1, 2)
 	}
-	time("register-dispatched", 1, dispatched(guard(benchRegister, free, Table)), 1, 2)
+	time("register-trampoline", 1, elsewhere(placed(benchRegister, free, Table)), 1, 2)
+	time("register-pointer", 1, pointed(placed(benchRegister, free, Table)), 1, 2)
 	time("register-nothing-free", 1, guard(benchRegister, 0, Table), 1, 2)
 	time("field", 1, guard(benchField, free, Table), uint64(dataAt+0x100))
 	calls = 200

@@ -62,8 +62,8 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 	switch {
 	case l.Code%16 != 0:
 		return bad("code address " + l.Code.String() + " is not 16-byte aligned")
-	case l.Next%8 != 0:
-		return bad("next pointer " + l.Next.String() + " is not 8-byte aligned")
+	case l.After == nil:
+		return bad("nothing leads back to the function")
 	case l.Control%64 != 0 || l.Counters%64 != 0 || l.Events%64 != 0:
 		return bad("control block, counters and events must be 64-byte aligned")
 	case s.ABI != SysV && s.ABI != GoInternal:

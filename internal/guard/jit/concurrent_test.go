@@ -11,8 +11,7 @@ import (
 // placeBehindEntry leads the function at patchAt through the strict guard.
 func placeBehindEntry(t *testing.T) (*machine, Layout) {
 	t.Helper()
-	m, l := placeStrict(t, ModeEnforce)
-	m.write(l.Next, protRead|protExec, binary.LittleEndian.AppendUint64(nil, uint64(trampAt)))
+	m, l := placeStrict(t, ModeEnforce, toTrampoline)
 	m.patch(l.Code)
 	return m, l
 }
@@ -48,12 +47,11 @@ func TestStorm(t *testing.T) {
 func TestReentry(t *testing.T) {
 	m, l := placeBehindEntry(t)
 	long := l
-	long.Code, long.Next = codeAt+0x4000, codeAt+codeLen-16
+	long.Code, long.After = codeAt+0x4000, m.toOracle
 	u := unit(t, lengthOf, 9, 13)
 	u.Fuel = 1 << 20
 	c := compileUnit(t, guess{u}, Site{}, long)
 	m.write(long.Code, protRead|protExec, c.Bytes)
-	m.write(long.Next, protRead|protExec, binary.LittleEndian.AppendUint64(nil, uint64(m.passed)))
 	m.setTable(c.Faults)
 	m.mapAt(dataAt+0x100000, 0x100000, protRead|protWrite, 0)
 	str := make([]byte, 0x80000)

@@ -39,7 +39,13 @@ type emitter struct {
 	reads       map[*value]*reach // in this block
 	checked     map[*value]int64  // bases whose page was found plausible in this block
 
-	later     []func() // code written after all blocks
+	link      amd64.Label // where a call that passes leaves
+	linkAt    *block      // whose end the link is: control comes there without a jump
+	body0     int         // Code.Body
+	linkOff   int         // Code.Link, once the link is written
+	end       int         // Code.End
+	misplaced error       // why displaced instructions could not be written
+	later     []func()    // code written after all blocks
 	landing   [2]amd64.Label
 	landed    [2]bool // landing is wanted: bare, framed
 	outOf     amd64.Label
@@ -69,18 +75,22 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 		e.enter = append(e.enter, e.Label())
 	}
 	for _, lb := range []*amd64.Label{
-		&e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.calls, &e.rodata,
+		&e.link, &e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.calls, &e.rodata,
 	} {
 		*lb = e.Label()
 	}
 	e.layFrame()
 	e.markFramed()
+	e.linkAt = lastPass(f.blocks)
 	e.entry()
 	for i, b := range f.blocks {
 		e.block(b, i)
 	}
 	e.coldCode()
 	code, err := e.Bytes()
+	if e.misplaced != nil {
+		return nil, placeError(p.Unit(), -1, "the displaced instructions", e.misplaced)
+	}
 	if errors.Is(err, amd64.ErrOutOfReach) {
 		return nil, placeError(p.Unit(), -1, err.Error(), ErrLayout)
 	}
@@ -97,7 +107,10 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 	if !slices.ContainsFunc(f.blocks, func(b *block) bool { return b.framed }) {
 		saved = 0
 	}
-	return &Code{Bytes: code, Faults: e.faults, Stack: int(e.deepest), Saved: saved}, nil
+	return &Code{
+		Bytes: code, Body: e.body0, Link: e.linkOff, End: e.end,
+		Faults: e.faults, Stack: int(e.deepest), Saved: saved,
+	}, nil
 }
 
 // layFrame decides how the frame is laid out.
@@ -222,15 +235,12 @@ func (e *emitter) needsFrame(b *block) bool {
 	return false
 }
 
-// entry writes the mode check.
+// entry writes what runs ahead of the guard, and the mode check.
 func (e *emitter) entry() {
-	off := e.Label()
+	e.displaced(e.l.Before)
+	e.body0 = e.Len()
 	e.OpStoreImm(amd64.Cmp, 4, amd64.Abs(e.l.Control.Add(ControlMode)), int32(ModeOff))
-	e.Jcc(amd64.CondE, off)
-	e.later = append(e.later, func() {
-		e.Bind(off)
-		e.JmpMem(amd64.Abs(e.l.Next))
-	})
+	e.Jcc(amd64.CondE, e.link)
 }
 
 // hashFactor was searched for: the top seven bits of the low half of rsp ×
@@ -333,6 +343,9 @@ func (e *emitter) fallsInto(prev, b *block) bool {
 
 // to returns the label by which from goes on to b.
 func (e *emitter) to(from, b *block) amd64.Label {
+	if !from.framed && !b.framed && b.onlyPasses() {
+		return e.link
+	}
 	if b.framed && !from.framed {
 		return e.enter[b.id]
 	}
@@ -388,6 +401,9 @@ func (e *emitter) epilogue() {
 
 // coldCode writes what stands behind all blocks.
 func (e *emitter) coldCode() {
+	if _, written := e.Bound(e.link); !written {
+		e.writeLink()
+	}
 	for len(e.later) > 0 {
 		write := e.later[0]
 		e.later = e.later[1:]
@@ -410,7 +426,7 @@ func (e *emitter) coldCode() {
 	if e.cramped {
 		e.Bind(e.noRoom)
 		e.LockInc(e.counter(CounterFaults))
-		e.JmpMem(amd64.Abs(e.l.Next))
+		e.Jmp(e.link)
 	}
 	e.routines()
 	if e.counts {

@@ -1,6 +1,7 @@
 package jit
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
@@ -14,7 +15,7 @@ func (e *emitter) exit(b *block) {
 		e.leave(verdictOf(b.exit.verdict), b.exit)
 		return
 	}
-	known := e.p.Verdicts()
+	known := passLast(e.p.Verdicts())
 	framed := e.framed
 	r := e.operand(b.exit.verdict, 0)
 	for _, v := range known[:max(len(known)-1, 0)] {
@@ -34,6 +35,61 @@ func (e *emitter) exit(b *block) {
 	e.leave(bpf.VerdictPass, b.exit)
 }
 
+// passLast moves the verdict that needs no jump to the end.
+func passLast(known []bpf.Verdict) []bpf.Verdict {
+	slices.SortStableFunc(known, func(a, b bpf.Verdict) int {
+		return cmp.Compare(b.Kind(), a.Kind())
+	})
+	return known
+}
+
+// lastPass returns the last of the common blocks that ends in a pass, or nil:
+// control comes to its end without a jump.
+func lastPass(blocks []*block) *block {
+	for _, b := range slices.Backward(blocks) {
+		if !b.cold && b.term == termExit && (!b.exit.verdict.isConst() || verdictOf(b.exit.verdict) == bpf.VerdictPass) {
+			return b
+		}
+	}
+	return nil
+}
+
+// onlyPasses reports whether b does nothing but let the call pass.
+func (b *block) onlyPasses() bool {
+	return len(b.values) == 0 && b.term == termExit && b.exit.verdict.isConst() && verdictOf(b.exit.verdict) == bpf.VerdictPass
+}
+
+// pass leaves the guard at x, the exit of a block: the call goes on.
+func (e *emitter) pass(x *exit) {
+	if _, written := e.Bound(e.link); !written && e.linkAt != nil && e.linkAt.exit == x {
+		e.writeLink()
+		return
+	}
+	e.Jmp(e.link)
+}
+
+// writeLink writes the link and what follows it.
+func (e *emitter) writeLink() {
+	e.Nop(-e.Len() & (LinkSize - 1))
+	e.Bind(e.link)
+	e.linkOff = e.Len()
+	e.Raw(linkThrough[:]...)
+	e.displaced(e.l.After)
+	e.end = e.Len()
+}
+
+// displaced writes instructions that the site's jump displaced.
+func (e *emitter) displaced(write Displaced) {
+	if write == nil {
+		return
+	}
+	code, err := write(e.Here())
+	if err != nil && e.misplaced == nil {
+		e.misplaced = err
+	}
+	e.Raw(code...)
+}
+
 // leave writes what a verdict does.
 func (e *emitter) leave(v bpf.Verdict, x *exit) {
 	switch v.Kind() {
@@ -47,7 +103,7 @@ func (e *emitter) leave(v bpf.Verdict, x *exit) {
 		e.event(KindLog, x.code)
 	}
 	e.epilogue()
-	e.JmpMem(amd64.Abs(e.l.Next))
+	e.pass(x)
 }
 
 // reject counts and writes the event; unless that finds that the call is to
@@ -90,7 +146,7 @@ func (e *emitter) rewrite(v bpf.Verdict, x *exit) {
 	}
 	e.parallel(moves)
 	e.restoreBut(changed)
-	e.JmpMem(amd64.Abs(e.l.Next))
+	e.Jmp(e.link)
 }
 
 // eventOrPass writes an event that takes effect only in enforce mode and while a
@@ -104,7 +160,7 @@ func (e *emitter) eventOrPass(k Kind, code *value) {
 		e.framed = framed
 		e.Bind(pass)
 		e.epilogue()
-		e.JmpMem(amd64.Abs(e.l.Next))
+		e.Jmp(e.link)
 	})
 }
 

@@ -43,7 +43,7 @@ func FuzzCompile(f *testing.F) {
 			for _, abi := range []ABI{SysV, GoInternal} {
 				l := Layout{
 					Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000,
-					Next: codeAt + codeLen - 8, Gettid: true, Errno: ErrnoSlot{Known: true}, Faults: mode,
+					After: goesBack, Gettid: true, Errno: ErrnoSlot{Known: true}, Faults: mode,
 				}
 				site := Site{ABI: abi, Free: amd64.RegSet(free).Without(amd64.RSP)}
 				c, err := Compile(p, site, l)

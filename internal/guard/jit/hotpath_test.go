@@ -28,7 +28,7 @@ func TestHotPath(t *testing.T) {
 			lock inc qword ptr [rax+8*r11]
 			test rdi, rdi
 			jz cold
-			jmp qword ptr [next]`},
+			after`},
 		{"int32 above a bound, nothing free", `
 			ldxdw %r2, [%r1+8]
 			movsx3264 %r2, %r2
@@ -48,7 +48,7 @@ func TestHotPath(t *testing.T) {
 			pop rax
 			cmp esi, 0x400
 			jnle cold
-			jmp qword ptr [next]`},
+			after`},
 		{"u32 field", "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+16]\njgt %r2, 9, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), `
 			cmp dword ptr [mode], 0x0
 			jz cold
@@ -62,10 +62,11 @@ func TestHotPath(t *testing.T) {
 			mov eax, dword ptr [rdi+0x10]
 			cmp rax, 0x9
 			jnbe cold
-			jmp qword ptr [next]`},
+			after`},
 	} {
 		l := Layout{
-			Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, Next: codeAt + codeLen - 8,
+			Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000,
+			After: func(address.Addr) ([]byte, error) { return []byte{0x0f, 0x0b}, nil }, // ud2
 		}
 		code, err := Compile(verified(t, c.text), Site{Free: c.free}, l)
 		if err != nil {
@@ -77,8 +78,8 @@ func TestHotPath(t *testing.T) {
 	}
 }
 
-// listing disassembles up to the first unconditional jump; a forward branch goes
-// to what is cold.
+// listing disassembles up to what follows the link; a forward branch goes to what
+// is cold, or to the link. nops are left out.
 func listing(t *testing.T, code []byte) string {
 	t.Helper()
 	var text []string
@@ -92,10 +93,13 @@ func listing(t *testing.T, code []byte) string {
 		if rel, ok := in.Args[0].(x86asm.Rel); ok && rel > 0 {
 			s = strings.Fields(s)[0] + " cold"
 		}
-		text = append(text, s)
-		if in.Op == x86asm.JMP {
-			return strings.Join(strings.Fields(strings.Join(text, " ")), " ")
+		switch in.Op {
+		case x86asm.NOP:
+			continue
+		case x86asm.UD2:
+			return strings.Join(strings.Fields(strings.Join(append(text, "after"), " ")), " ")
 		}
+		text = append(text, s)
 	}
 }
 
@@ -112,7 +116,7 @@ func named(s string, next address.Addr) string {
 		return s
 	}
 	name, ok := map[address.Addr]string{
-		stateAt + ControlMode: "mode", sharedAt + CounterCalls: "calls", codeAt + codeLen - 8: "next",
+		stateAt + ControlMode: "mode", sharedAt + CounterCalls: "calls",
 	}[next.Add(d)]
 	if !ok {
 		name = "literal"

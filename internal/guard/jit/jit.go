@@ -1,10 +1,12 @@
 // Package jit turns a verified guard into x86-64 code for one place in one
 // process.
 //
-// The code is a block that is jumped to, not called: it stands between the
-// patch site and the trampoline, on the stack of the thread that made the call.
+// The code is a block that is jumped to, not called: the patch site's jump leads
+// to it, and it leads back, on the stack of the thread that made the call.
 // Its promises:
 //
+//   - A call that passes goes on at the block's link (link.go): with the
+//     instructions that the site's jump displaced, or with the next guard.
 //   - On pass, every general and vector register, rsp and all memory at and
 //     above rsp are as at the block's entry; only the flags change. A register
 //     in Site.Free may change; every other one the block uses is pushed first.
@@ -75,14 +77,17 @@ type ErrnoSlot struct {
 	GOT    address.Addr // 0: Offset counts
 }
 
-// Layout is where everything is. Code, Control, Counters, Events and Next lie
-// within 2 GiB of one another.
+// Displaced writes instructions that the site's jump displaced, as they must be
+// at at.
+type Displaced func(at address.Addr) ([]byte, error)
+
+// Layout is where everything is. Code, Control, Counters and Events lie within
+// 2 GiB of one another.
 type Layout struct {
 	Code     address.Addr   // where the block goes, 16-byte aligned
 	Control  address.Addr   // the guard's control block, Control* offsets
 	Counters address.Addr   // CountersSize bytes, Counter* offsets
 	Events   address.Addr   // EventsSize bytes, Event* offsets
-	Next     address.Addr   // 8-byte aligned pointer to what follows on pass
 	Guard    uint32         // index written into events
 	Symbols  []address.Addr // by Unit.Symbols
 	Errno    ErrnoSlot
@@ -90,6 +95,10 @@ type Layout struct {
 	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)
 	Gettid   bool         // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
 	Faults   FaultMode
+
+	// Before runs ahead of the guard where the site's jump leads to it: nil for
+	// nothing. After runs when the call has passed, and goes back to the function.
+	Before, After Displaced
 }
 
 // FaultRange is a range of instructions that may fault, and where a fault in it
@@ -102,6 +111,9 @@ type FaultRange struct {
 // Code is a guard placed at Layout.Code.
 type Code struct {
 	Bytes  []byte
+	Body   int          // offset of the guard itself, where another guard of the site goes on; Before is ahead of it
+	Link   int          // offset of the link, a multiple of LinkSize; After is behind it
+	End    int          // offset of the end of After
 	Faults []FaultRange // ascending, disjoint; empty unless Layout.Faults is Table
 	Stack  int          // the most bytes of stack used below the entry's rsp
 	Saved  amd64.RegSet // registers saved and restored

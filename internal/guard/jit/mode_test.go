@@ -66,10 +66,13 @@ func (m *machine) callStrict(l Layout, arg uint64) (int, uint64) {
 	return outcome, out.GPR[amd64.RAX]
 }
 
-func placeStrict(t *testing.T, mode Mode) (*machine, Layout) {
+func placeStrict(t *testing.T, mode Mode, after Displaced) (*machine, Layout) {
 	t.Helper()
 	m, u := newMachine(t), unit(t, strict, strictOnFault, strictOnFuel)
 	l := m.layout()
+	if after != nil {
+		l.After = after
+	}
 	c := compileUnit(t, guess{u}, Site{Free: amd64.Set(amd64.R11)}, l)
 	m.place(c, l, mode)
 	return m, l
@@ -124,7 +127,7 @@ func TestModes(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m, l := placeStrict(t, c.mode)
+			m, l := placeStrict(t, c.mode, nil)
 			m.poke64(l.Control+ControlTrialEnd, c.trialEnd)
 			for _, call := range c.calls {
 				outcome, result := m.callStrict(l, call.arg)
@@ -162,7 +165,7 @@ func TestModes(t *testing.T) {
 // TestMaxReject: a trial ends when the share of rejects since it began is too
 // high, and not before there were enough calls to tell.
 func TestMaxReject(t *testing.T) {
-	m, l := placeStrict(t, ModeEnforce)
+	m, l := placeStrict(t, ModeEnforce, nil)
 	m.poke64(l.Control+ControlTrialEnd, 1<<63-1)
 	m.poke32(l.Control+ControlMaxReject, 65536/10)
 	m.poke64(l.Counters+CounterCalls, 1000) // before the trial: all rejected
@@ -221,7 +224,7 @@ func TestEvent(t *testing.T) {
 // TestEventRing: the ring holds the newest events; a slot whose writer is gone is
 // lost until it is taken over, and blocks nobody.
 func TestEventRing(t *testing.T) {
-	m, l := placeStrict(t, ModeEnforce)
+	m, l := placeStrict(t, ModeEnforce, nil)
 	slot := func(ticket int) address.Addr {
 		return l.Events.Add(EventFirst + int64(ticket%EventSlots)*EventSize)
 	}

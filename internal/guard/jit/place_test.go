@@ -217,7 +217,7 @@ func TestVariableVerdict(t *testing.T) {
 // TestRefusals: what cannot be placed says so with its own error.
 func TestRefusals(t *testing.T) {
 	good := Layout{
-		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, Next: codeAt + codeLen - 8, Gettid: true,
+		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, After: goesBack, Gettid: true,
 	}
 	pass := "mov %r0, 0\nexit"
 	read := "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+0]\nmov %r0, 0\nexit"
@@ -233,10 +233,11 @@ func TestRefusals(t *testing.T) {
 		{"xmm0 under Go", "stdw [%r1+200], 1\nmov %r0, 0x10001\nexit", Site{ABI: GoInternal}, nil, ErrResult},
 		{"probe without its system call", read, Site{}, func(l *Layout) { l.Faults, l.Gettid = Probe, false }, ErrSyscall},
 		{"code misaligned", pass, Site{}, func(l *Layout) { l.Code++ }, ErrLayout},
-		{"next misaligned", pass, Site{}, func(l *Layout) { l.Next += 4 }, ErrLayout},
+		{"no way back", pass, Site{}, func(l *Layout) { l.After = nil }, ErrLayout},
+		{"a way back that cannot be written", pass, Site{}, func(l *Layout) { l.After = nowhere }, errJumpReach},
 		{"control misaligned", pass, Site{}, func(l *Layout) { l.Control += 8 }, ErrLayout},
 		{"counters out of reach", pass, Site{Free: amd64.Set(amd64.RAX, amd64.R11)}, func(l *Layout) { l.Counters += 1 << 32 }, ErrLayout},
-		{"next out of reach", pass, Site{}, func(l *Layout) { l.Next += 1 << 32 }, ErrLayout},
+		{"instructions ahead that cannot be written", pass, Site{}, func(l *Layout) { l.Before = nowhere }, errJumpReach},
 		{"unknown fault mode", pass, Site{}, func(l *Layout) { l.Faults = 9 }, ErrLayout},
 		{"unknown convention", pass, Site{ABI: 9}, nil, ErrLayout},
 		{"entry above the stack pointer", pass, Site{SPDelta: -8}, nil, ErrLayout},
@@ -279,7 +280,7 @@ func TestRefusals(t *testing.T) {
 // TestStack: what the common guard needs of the stack, and of registers.
 func TestStack(t *testing.T) {
 	l := Layout{
-		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, Next: codeAt + codeLen - 8, Gettid: true,
+		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, After: goesBack, Gettid: true,
 	}
 	free := Site{Free: amd64.Set(amd64.RAX, amd64.R10, amd64.R11)}
 	for _, c := range []struct {

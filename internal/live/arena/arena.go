@@ -176,42 +176,27 @@ func (a *Arena) GuardsAt(site address.Addr) []int {
 	return out
 }
 
-// Next is the address of the pointer that guard i follows on pass.
-func (a *Arena) Next(i int) address.Addr { return a.SlotAddr(a.Guards[i].Slot) }
+// Start is where guard i's block starts: the site's jump leads there when the
+// guard is the first.
+func (a *Arena) Start(i int) address.Addr { return a.SlotAddr(a.Guards[i].Slot) }
 
-// Entry is where guard i's block starts.
-func (a *Arena) Entry(i int) address.Addr { return a.Next(i).Add(nextSize) }
+// Body is where the guard ahead of guard i leads to.
+func (a *Arena) Body(i int) address.Addr { return a.Start(i).Add(int64(a.Guards[i].Body)) }
 
-// Head is the address of the pointer that the dispatcher of guard i's site
-// follows, and Trampoline what the last guard passes to.
-func (a *Arena) Head(i int) address.Addr {
-	return a.SlotAddr(a.Guards[i].Dispatcher).Add(headPointer)
-}
-
-// Trampoline is where the relocated prologue of guard i's site starts.
-func (a *Arena) Trampoline(i int) address.Addr {
-	return a.SlotAddr(a.Guards[i].Dispatcher).Add(dispatcherSize)
-}
+// Link is the address of guard i's link, jit.LinkSize bytes.
+func (a *Arena) Link(i int) address.Addr { return a.Start(i).Add(int64(a.Guards[i].Link)) }
 
 func (a *Arena) String() string { return fmt.Sprintf("arena at %v", a.Base) }
 
-// Release frees guard i's record, and its slots, unless another guard of the
-// site uses the dispatcher. clean says that no thread can be in them. What the
-// guard was stays readable, so that old events keep their names.
+// Release frees guard i's record and its slot. clean says that no thread can be
+// in it. What the guard was stays readable, so that old events keep their names.
 func (a *Arena) Release(i int, clean bool) {
 	g := &a.Guards[i]
 	g.State = Free
-	state := SlotQuarantined
+	a.Slots[g.Slot].State = SlotQuarantined
 	if clean {
-		state = SlotFree
+		a.Slots[g.Slot].State = SlotFree
 	}
-	a.Slots[g.Slot].State = state
-	for _, o := range a.Guards {
-		if o.State != Free && o.Dispatcher == g.Dispatcher {
-			return
-		}
-	}
-	a.Slots[g.Dispatcher].State = state
 }
 
 // Quarantined reports whether some slot waits for threads to leave it.
@@ -249,7 +234,7 @@ func (a *Arena) AbandonSlots() {
 	used := map[int]bool{}
 	for _, g := range a.Guards {
 		if g.State != Free {
-			used[g.Dispatcher], used[g.Slot] = true, true
+			used[g.Slot] = true
 		}
 	}
 	for i := range a.Slots {

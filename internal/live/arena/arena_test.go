@@ -37,6 +37,7 @@ func filled(t testing.TB) *Arena {
 		g.Prepatch, g.Function, g.SiteOff, g.Order = 3, "stringmatchlen", 0x1234, 0
 		g.State = []State{In, Prepared}[i]
 		g.Image = Image{Name: "redis-server", Dev: 0xfe01, Inode: 77, BuildID: bytes.Repeat([]byte{0xab}, 20)}
+		g.Body, g.Link = 3, 96
 		g.Original, g.Patch = []byte{1, 2, 3, 4, 5}, []byte{0xe9, 0, 0, 0, 0}
 		g.Base = Counts{Calls: 1, Logs: 6}
 		a.Controls[p.Index][0] = 2
@@ -130,7 +131,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"slot that ends outside", func(a *Arena) { a.Slots[0].Start = CodeSize - Granule }},
 		{"unknown slot state", func(a *Arena) { a.Slots[0].State = 9 }},
 		{"guard with a slot that does not exist", func(a *Arena) { a.Guards[0].Slot = MaxSlots }},
-		{"guard with another kind of slot", func(a *Arena) { a.Guards[0].Slot = a.Guards[0].Dispatcher }},
+		{"guard with another kind of slot", func(a *Arena) { a.Guards[0].Slot = a.Handler.Slot }},
 		{"guard of no prepatch", func(a *Arena) { a.Guards[0].Prepatch = MaxPrepatches }},
 		{"unknown state", func(a *Arena) { a.Guards[0].State = 77 }},
 		{"no original bytes", func(a *Arena) { a.Guards[0].Original = nil }},
@@ -145,7 +146,10 @@ func TestDecodeRefuses(t *testing.T) {
 		{"giant region", func(a *Arena) { a.Header.state = 1 << 31 }},
 		{"shards of no size", func(a *Arena) { a.Header.shardSize = 0 }},
 		{"ring head beyond its ring", func(a *Arena) { a.Header.ringHead = 1 << 20 }},
-		{"another version", func(a *Arena) { a.Header.Version = 2 }},
+		{"link outside its slot", func(a *Arena) { a.Guards[0].Link = int(a.Slots[a.Guards[0].Slot].Size) }},
+		{"link misaligned", func(a *Arena) { a.Guards[0].Link = 44 }},
+		{"body behind the link", func(a *Arena) { a.Guards[0].Body = 104 }},
+		{"another version", func(a *Arena) { a.Header.Version = formatVersion - 1 }},
 		{"another base", func(a *Arena) { a.Base += 4096 }},
 	}
 	for _, tt := range tests {
@@ -226,8 +230,9 @@ func assertInside(t *testing.T, a *Arena) {
 		inside(a.Shared(), at, n*size)
 		inside(a.State(), a.Control(i), controlSize)
 		if a.Guards[i].State != Free {
-			inside(a.Code(), a.Next(i), nextSize)
-			inside(a.Code(), a.Head(i), 8)
+			inside(a.Code(), a.Start(i), 1)
+			inside(a.Code(), a.Body(i), 1)
+			inside(a.Code(), a.Link(i), jit.LinkSize)
 			_ = a.Prepatches[a.Guards[i].Prepatch]
 		}
 	}

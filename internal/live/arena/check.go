@@ -1,6 +1,10 @@
 package arena
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+)
 
 // ownGeometry is the geometry of arenas that this build makes.
 func ownGeometry() geometry {
@@ -94,20 +98,20 @@ func (a *Arena) checkGuard(i int) string {
 	if g.State > Leaving {
 		return fmt.Sprintf("state %d", g.State)
 	}
-	if g.Dispatcher >= len(a.Slots) || g.Slot >= len(a.Slots) {
-		return fmt.Sprintf("slots %d and %d", g.Dispatcher, g.Slot)
+	if g.Slot >= len(a.Slots) {
+		return fmt.Sprintf("slot %d", g.Slot)
 	}
 	if g.State == Free {
 		return ""
 	}
-	d, s := a.Slots[g.Dispatcher], a.Slots[g.Slot]
+	s := a.Slots[g.Slot]
 	switch {
 	case g.Prepatch < 0 || g.Prepatch >= len(a.Prepatches):
 		return fmt.Sprintf("prepatch %d", g.Prepatch)
-	case d.Kind != SlotDispatcher || d.Size < dispatcherSize:
-		return fmt.Sprintf("slot %d is no dispatcher", g.Dispatcher)
-	case s.Kind != SlotGuard || s.Size <= nextSize:
+	case s.Kind != SlotGuard:
 		return fmt.Sprintf("slot %d is no guard's", g.Slot)
+	case g.Body > g.Link || g.Link%jit.LinkSize != 0 || uint64(g.Link)+jit.LinkSize > uint64(s.Size):
+		return fmt.Sprintf("body at %d and link at %d of %d bytes", g.Body, g.Link, s.Size)
 	case len(g.Original) == 0 || len(g.Patch) != len(g.Original):
 		return "no original bytes"
 	case g.Site == 0 || uint64(g.Site) > 1<<47-4096:

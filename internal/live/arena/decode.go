@@ -138,12 +138,14 @@ func decodeGuard(b []byte) Guard {
 	r := reader{b: b}
 	var g Guard
 	g.State, g.Order = State(r.u8()), int(r.u8())
-	g.Prepatch, g.Dispatcher, g.Slot = int(int16(r.u16())), int(r.u16()), int(r.u16())
+	g.Prepatch, g.Body, g.Slot = int(int16(r.u16())), int(r.u16()), int(r.u16())
 	g.Site, g.SiteOff = address.Addr(r.u64()), address.Off(r.u64())
 	g.Image.Dev, g.Image.Inode = r.u64(), r.u64()
 	n, note := min(int(r.u8()), MaxPatch), min(int(r.u8()), noteMax)
 	g.FaultMode = r.u8()
-	r.take(5)
+	r.u8()
+	g.Link = int(r.u16())
+	r.u16()
 	g.Original = bytes.Clone(r.take(MaxPatch)[:n])
 	g.Patch = bytes.Clone(r.take(MaxPatch)[:n])
 	g.Image.BuildID = bytes.Clone(r.take(noteMax)[:note])

@@ -4,7 +4,7 @@
 // An arena is three adjacent private regions below the image they guard, so
 // that a 5-byte jmp reaches from one to the other:
 //
-//	base            code    64 KiB  r-x private         slots: guards, dispatchers, handler
+//	base            code    64 KiB  r-x private         slots: guards, handler
 //	base + 64 KiB   state    8 KiB  rw- private         header, control blocks, records
 //	base + 72 KiB   shared  32 KiB  rw- shared (anon)   event ring, counters
 //

@@ -12,7 +12,7 @@ import (
 // file or string table is taken for an arena.
 var magic = [8]byte{'P', 'I', 'E', 'a', 'r', 'n', 'a', 0x9d}
 
-const formatVersion = 1
+const formatVersion = 2
 
 var order = binary.LittleEndian
 
@@ -114,7 +114,7 @@ func (a *Arena) EncodeGuard(i int) Record {
 	w.u8(uint8(g.State))
 	w.u8(uint8(g.Order))
 	w.u16(uint16(g.Prepatch))
-	w.u16(uint16(g.Dispatcher))
+	w.u16(uint16(g.Body))
 	w.u16(uint16(g.Slot))
 	w.u64(uint64(g.Site))
 	w.u64(uint64(g.SiteOff))
@@ -124,7 +124,8 @@ func (a *Arena) EncodeGuard(i int) Record {
 	w.u8(uint8(min(len(g.Image.BuildID), noteMax)))
 	w.u8(g.FaultMode)
 	w.u8(0)
-	w.u32(0)
+	w.u16(uint16(g.Link))
+	w.u16(0)
 	w.fixed(g.Original, MaxPatch)
 	w.fixed(g.Patch, MaxPatch)
 	w.fixed(g.Image.BuildID, noteMax)

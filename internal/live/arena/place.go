@@ -7,46 +7,18 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// A slot of a guard is its Next pointer, padded to a granule, then its block.
-// A slot of a dispatcher is `jmp [rip+2]`, two bytes of int3, the head
-// pointer, then the trampoline.
-const (
-	nextSize       = Granule
-	headPointer    = 8
-	dispatcherSize = 16
-)
-
-// Dispatch is the start of every dispatcher: jmp [rip+2]; int3; int3. The
-// 8-byte aligned head pointer follows.
-var dispatch = [headPointer]byte{0xff, 0x25, 2, 0, 0, 0, 0xcc, 0xcc}
-
-// Dispatcher returns a dispatcher's bytes: the jump through head, which points
-// to the first guard or the trampoline, then the trampoline's code.
-func Dispatcher(head address.Addr, trampoline []byte) []byte {
-	b := append([]byte(nil), dispatch[:]...)
-	b = order.AppendUint64(b, uint64(head))
-	return append(b, trampoline...)
-}
-
-// TrampolineRoom is the most bytes a trampoline may have.
-const TrampolineRoom = 112
-
 // Place is where one guard goes: everything that compiling it and relocating
 // its site's prologue must know. It is booked in the arena's model only; the
 // process learns of it when the plan is inserted.
 type Place struct {
-	Arena      *Arena
-	Index      int          // of the guard: Guards, control block, counters, events
-	Code       address.Addr // of the block, aligned to a granule
-	Room       int          // bytes there
-	Next       address.Addr // 8-byte aligned pointer to what follows on pass
-	Control    address.Addr
-	Counters   address.Addr
-	Events     address.Addr
-	Dispatcher address.Addr
-	Head       address.Addr // pointer in the dispatcher
-	Trampoline address.Addr // TrampolineRoom bytes
-	Reach      Range        // of the arena
+	Arena    *Arena
+	Index    int          // of the guard: Guards, control block, counters, events
+	Code     address.Addr // of the block, aligned to a granule
+	Room     int          // bytes there
+	Control  address.Addr
+	Counters address.Addr
+	Events   address.Addr
+	Reach    Range // of the arena
 }
 
 // Space is the address space of a process as an allocator sees it: the arenas
@@ -111,22 +83,16 @@ func (a *Arena) fitsCode() bool {
 
 // Need is what a guard asks an arena for.
 type Need struct {
-	Program [32]byte     // content hash of the prepatch
-	Guard   string       // the guard's name in it
-	Variant string       // all else that the code depends on: pie's build, the fault mode, symbols' addresses
-	Site    address.Addr // guards of one site share its dispatcher
-	Site0   []byte       // original bytes of the site
+	Program [32]byte // content hash of the prepatch
+	Guard   string   // the guard's name in it
+	Variant string   // all else that the code depends on: pie's build, the fault mode, symbols' addresses
+	Site    address.Addr
+	Site0   []byte // original bytes of the site
 }
 
 func (n Need) guardKey() Key {
 	h := sha256.New()
-	fmt.Fprintf(h, "guard\x00%x\x00%s\x00%s\x00%d", n.Program, n.Guard, n.Variant, n.Site)
-	return Key(h.Sum(nil)[:16])
-}
-
-func (n Need) dispatcherKey() Key {
-	h := sha256.New()
-	fmt.Fprintf(h, "dispatcher\x00%x\x00%d", n.Site0, n.Site)
+	fmt.Fprintf(h, "guard\x00%x\x00%s\x00%s\x00%d\x00%x", n.Program, n.Guard, n.Variant, n.Site, n.Site0)
 	return Key(h.Sum(nil)[:16])
 }
 
@@ -134,10 +100,6 @@ func (n Need) dispatcherKey() Key {
 // also after a removal; the block must then have the size it had. Fit ends
 // the booking once the block's size is known.
 func (a *Arena) Allot(n Need) (Place, error) {
-	d, err := a.slotFor(n.dispatcherKey(), SlotDispatcher, dispatcherSize+TrampolineRoom)
-	if err != nil {
-		return Place{}, err
-	}
 	s, err := a.slotFor(n.guardKey(), SlotGuard, 0)
 	if err != nil {
 		return Place{}, err
@@ -146,13 +108,12 @@ func (a *Arena) Allot(n Need) (Place, error) {
 	if i < 0 {
 		return Place{}, fmt.Errorf("%v: all %d guards in use: %w", a, len(a.Guards), ErrFull)
 	}
-	a.Guards[i] = Guard{State: Prepared, Prepatch: -1, Site: n.Site, Dispatcher: d, Slot: s}
+	a.Guards[i] = Guard{State: Prepared, Prepatch: -1, Site: n.Site, Slot: s}
 	counters, _, _ := a.Counters(i)
 	events, _, _, _ := a.Ring()
 	return Place{
-		Arena: a, Index: i, Code: a.Entry(i), Room: int(a.Slots[s].Size) - nextSize, Next: a.Next(i),
-		Control: a.Control(i), Counters: counters, Events: events,
-		Dispatcher: a.SlotAddr(d), Head: a.Head(i), Trampoline: a.Trampoline(i), Reach: a.Range(),
+		Arena: a, Index: i, Code: a.Start(i), Room: int(a.Slots[s].Size),
+		Control: a.Control(i), Counters: counters, Events: events, Reach: a.Range(),
 	}, nil
 }
 
@@ -170,7 +131,7 @@ func (a *Arena) Fit(p Place, size int) error {
 		return fmt.Errorf("%v: a block of %d bytes in a slot of %d: %w", a, size, p.Room, ErrFull)
 	}
 	s := &a.Slots[a.Guards[p.Index].Slot]
-	s.Size = roundUp(uint32(size)+nextSize, Granule)
+	s.Size = roundUp(uint32(size), Granule)
 	return nil
 }
 

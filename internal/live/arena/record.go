@@ -47,10 +47,9 @@ type SlotKind uint8
 
 // Kinds of slot.
 const (
-	SlotGuard      SlotKind = iota // Next pointer, then a guard's block
-	SlotDispatcher                 // a site's dispatcher and trampoline
-	SlotHandler                    // table mode's signal handler
-	SlotTable                      // table mode's table of instructions that may fault
+	SlotGuard   SlotKind = iota // a guard's block
+	SlotHandler                 // table mode's signal handler
+	SlotTable                   // table mode's table of instructions that may fault
 )
 
 // Key identifies what stands in a slot: the same program on the same site has
@@ -114,9 +113,9 @@ type Guard struct {
 	Site       address.Addr
 	SiteOff    address.Off // of the site in the image's file
 	Original   []byte      // as in the file, before
-	Patch      []byte      // as written; as long as Original
-	Dispatcher int         // index in Arena.Slots
+	Patch      []byte      // what leads to this guard when it is the site's first; as long as Original
 	Slot       int         // index in Arena.Slots
+	Body, Link int         // jit.Code's: offsets in the slot
 	FaultMode  uint8       // jit.FaultMode
 	Base       Counts      // the counters at insertion: a reused index starts at them
 }

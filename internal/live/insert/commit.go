@@ -1,20 +1,21 @@
 package insert
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/plan"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
-// edit is one write of a commit: a site, or a pointer between guards.
+// edit is one write of a commit: a site, or a link between guards.
 type edit struct {
 	at       address.Addr
 	old, new []byte
@@ -25,11 +26,22 @@ type edit struct {
 func (e *edit) end() address.Addr { return e.at.Add(int64(len(e.old))) }
 
 // edits are the writes that let the prepared guards be reached: the patch of
-// each unguarded site, or the pointer of the last guard of a guarded one.
-func (in *insertion) edits() []edit {
-	var out []edit
+// each unguarded site, or the link of the last guard of a guarded one. Ahead of
+// them come the links of guards whose code was left in place when they were removed,
+// and differs in its link; no thread may be in that code.
+func (in *insertion) edits() (edits []edit, quiet []arena.Range, err error) {
 	if f := in.faults; f != nil && f.live {
-		out = append(out, f.edit(in.arenas[f.in]))
+		edits = append(edits, f.edit(in.arenas[f.in]))
+	}
+	for k, g := range in.pp.guards {
+		e, err := in.relink(k)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e.at != 0 {
+			edits = append(edits, e)
+			quiet = append(quiet, arena.Range{Start: g.Place.Code, End: g.Place.Code.Add(int64(len(g.Code.Bytes)))})
+		}
 	}
 	for k, g := range in.pp.guards {
 		if !in.firstAt(k) {
@@ -37,16 +49,48 @@ func (in *insertion) edits() []edit {
 		}
 		others := in.others(g)
 		if len(others) == 0 {
-			out = append(out, edit{g.Site, g.Original, g.Patch, g.Function, g.Moves})
+			edits = append(edits, edit{g.Site, g.Original, g.Patch, g.Function, g.Moves})
 			continue
 		}
-		last := g.Place.Arena.Next(others[len(others)-1])
-		out = append(out, edit{last, word(g.Place.Trampoline), word(g.Place.Code), g.Function, nil})
+		e, err := linkEdit(g.Place.Arena, others[len(others)-1], 0, bodyOf(g))
+		if err != nil {
+			return nil, nil, err
+		}
+		edits = append(edits, e)
 	}
-	return out
+	return edits, quiet, nil
 }
 
-func word(a address.Addr) []byte { return binary.LittleEndian.AppendUint64(nil, uint64(a)) }
+// relink changes the link of guard k's code where the process has another one
+// there; else the edit is none.
+func (in *insertion) relink(k int) (edit, error) {
+	g := in.pp.guards[k]
+	link, err := in.link(k)
+	if err != nil {
+		return edit{}, err
+	}
+	at := g.Place.Code.Add(int64(g.Code.Link))
+	has := make([]byte, len(link))
+	if _, err := in.p.ReadAt(has, at); err != nil {
+		return edit{}, fmt.Errorf("pid %d: link at %v: %w", in.p.Pid(), at, err)
+	}
+	if bytes.Equal(has, link) {
+		return edit{}, nil
+	}
+	return edit{at: at, old: has, new: link, function: g.Function}, nil
+}
+
+// linkEdit makes guard i's link lead to to instead of from; 0 is back to the
+// function.
+func linkEdit(a *arena.Arena, i int, from, to address.Addr) (edit, error) {
+	at := a.Link(i)
+	was, err := jit.Link(at, from)
+	if err != nil {
+		return edit{}, err
+	}
+	is, err := jit.Link(at, to)
+	return edit{at: at, old: was, new: is, function: a.Guards[i].Function}, err
+}
 
 // A commit waits for a thread to leave a site in which its pc, or a signal
 // frame of it, cannot be moved: so often, so long apart.
@@ -57,10 +101,15 @@ const (
 
 // commit stops the world and lets the prepared guards be reached: all, or none.
 func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
-	c, err := newCommitment(in.p, in.edits())
+	edits, quiet, err := in.edits()
 	if err != nil {
 		return tracee.Stop{}, err
 	}
+	c, err := newCommitment(in.p, edits)
+	if err != nil {
+		return tracee.Stop{}, err
+	}
+	c.quiet = quiet
 	if f := in.faults; f != nil && f.live {
 		a := in.arenas[f.in]
 		c.quiet = append(c.quiet, a.SlotRange(a.Handler.Slot))
@@ -251,7 +300,7 @@ func (e *edit) move(pc address.Addr) (address.Addr, bool) {
 }
 
 // takeBack takes the first n edits back, the world still stopped. Threads that
-// were moved already go on in the trampoline, which does the same.
+// were moved already go on in the guard's copy, which does the same.
 func (c *commitment) takeBack(w *tracee.World, n int) {
 	for i := range slices.Backward(c.edits[:n]) {
 		e := &c.edits[i]

@@ -82,6 +82,70 @@ func TestSeveralOnOneSite(t *testing.T) {
 	}
 }
 
+// A guard comes back behind the one that it led to when it was removed, into code
+// that a thread may still have been in: its link changes with the world stopped, and
+// the chain has an end.
+func TestBackInAnotherOrder(t *testing.T) {
+	v := startVictim(t, "2", "0", "300")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	in := func(id string) arena.Place {
+		t.Helper()
+		pp := handMade(t, v.p, id, v.exe)
+		_, err := insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeAudit})
+		must(t, err)
+		return pp.guards[0].Place
+	}
+	out := func(id string) {
+		t.Helper()
+		_, err := Remove(ctx, tr, v.p, id, nil)
+		must(t, err)
+	}
+	a, _ := in("O-1"), in("O-2")
+	out("O-1")
+	all, err := observe.Arenas(v.p)
+	must(t, err)
+	all[0].Slots[all[0].Guards[a.Index].Slot].State = arena.SlotQuarantined
+	must(t, writeChanges(tr, v.p, all[0]))
+	if again := in("O-1"); again.Code != a.Code {
+		t.Fatalf("at %v, before at %v", again.Code, a.Code)
+	}
+	v.progress(t, slow)
+	for _, id := range []string{"O-1", "O-2"} {
+		if pp := status(t, v, id); pp.State != observe.StateIn || pp.Guards[0].Counts.Audited == 0 {
+			t.Errorf("%s: %+v", id, pp)
+		}
+	}
+	out("O-2")
+	v.progress(t, slow)
+	out("O-1")
+	textEqualsFile(t, v.p)
+}
+
+// What leads nowhere any more is no reason to leave the only guard of a site in.
+func TestRemoveWithoutLink(t *testing.T) {
+	v := startVictim(t, "1")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 60*time.Second)
+	pp := handMade(t, v.p, "N-1", v.exe)
+	_, err := insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeAudit})
+	must(t, err)
+	g := pp.guards[0]
+	// Another jump to where the nop leads.
+	link := g.Place.Code.Add(int64(g.Code.Link))
+	must(t, tr.Write(v.p, link, append(jmp(link, link+jit.LinkSize), 0x90, 0x90, 0x90)))
+	v.progress(t, slow)
+	_, err = insertGuards(ctx, tr, v.p, handMade(t, v.p, "N-2", v.exe), Options{Mode: jit.ModeAudit})
+	var differs *SiteError
+	if !errors.As(err, &differs) {
+		t.Errorf("another guard behind it: %v", err)
+	}
+	_, err = Remove(ctx, tr, v.p, "N-1", nil)
+	must(t, err)
+	v.progress(t, slow)
+	textEqualsFile(t, v.p)
+}
+
 // Ever new programs come and go on a busy function. Threads are in the removed
 // ones now and then, and still the arena does not fill up.
 func TestManyPrograms(t *testing.T) {

@@ -7,17 +7,19 @@
 //	         filled: records as prepared, code, control blocks
 //	commit   the world stopped: every site compared with the file's bytes, threads
 //	         inside a site moved, one write a site
-//	prove    sites, code and pointers read back; the records say in
+//	prove    sites, code and links read back; the records say in
 //
 // A removal is a commit in the other direction. What decides whether a guard is
-// in is one write to its site, or for a further guard on a guarded site one
-// aligned pointer; so whichever step pie dies at, the process is guarded or as
+// in is one write to its site, or for a further guard on a guarded site to the
+// link of the guard ahead of it; so whichever step pie dies at, the process is guarded or as
 // it was, its records name what was begun, and Space or Remove of any later pie
 // finishes it.
 //
 // Invariants:
 //
-//   - Code that a thread may be in is never written, but for aligned pointers.
+//   - Code that a thread may be in is never written, but for links, in the
+//     stopped world. A removed guard's link leads on to what followed it, so that a
+//     thread in it finds its way; it changes only when no thread is there.
 //     Slots of removed guards are reused by the same program alone until a stopped
 //     world has shown that no thread, and no signal frame, is in them.
 //   - Code a guard was removed from stays mapped and valid; so does the arena.

@@ -137,7 +137,8 @@ const handlerRoom = 768
 
 // words are the table's address and length, as the block has them.
 func (f *faultTable) words() []byte {
-	return binary.LittleEndian.AppendUint64(word(f.at), uint64(len(f.table)/jit.FaultEntrySize))
+	b := binary.LittleEndian.AppendUint64(nil, uint64(f.at))
+	return binary.LittleEndian.AppendUint64(b, uint64(len(f.table)/jit.FaultEntrySize))
 }
 
 // allArenas are the process's arenas: the insertion's own models of them, and
@@ -228,9 +229,9 @@ func (in *insertion) faultBlocks(a *arena.Arena) []block {
 	if f == nil || in.arenas[f.in] != a {
 		return nil
 	}
-	out := []block{{at: f.at, bytes: f.table, slot: f.slot}}
+	out := []block{{at: f.at, bytes: f.table, slot: f.slot, link: -1}}
 	if f.handler != nil {
-		out = append(out, block{at: a.SlotAddr(a.Handler.Slot), bytes: f.handler, slot: a.Handler.Slot})
+		out = append(out, block{at: a.SlotAddr(a.Handler.Slot), bytes: f.handler, slot: a.Handler.Slot, link: -1})
 	}
 	return out
 }

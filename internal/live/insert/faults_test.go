@@ -29,7 +29,6 @@ func faulting(pl arena.Place) *jit.Code {
 	b = binary.LittleEndian.AppendUint32(b, uint32(0xffff_ffff+rejected+1)) //
 	b = append(b, 0xc3)                                                     // ret
 	b[3] = byte(len(b) - 4)                                                 //
-	rip([]byte{0xff, 0x25}, pl.Next)                                        // pass: jmp *next(%rip)
 	load := pl.Code.Add(9)
 	return &jit.Code{Bytes: b, Faults: []jit.FaultRange{{Start: load, End: load.Add(3), Landing: pl.Code.Add(int64(landing))}}}
 }

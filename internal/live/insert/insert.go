@@ -169,8 +169,8 @@ func (in *insertion) fits() error {
 		switch {
 		case n == 0 || n > arena.MaxPatch || len(g.Patch) != n || g.Site.Page() != g.Site.Add(int64(n)-1).Page():
 			return fmt.Errorf("pid %d: %s: a site of %d bytes at %v, replaced by %d", in.p.Pid(), g.Function, n, g.Site, len(g.Patch))
-		case len(g.Trampoline) > arena.TrampolineRoom || len(g.Code.Bytes) > g.Place.Room:
-			return fmt.Errorf("pid %d: %s: %d bytes of trampoline, %d of code: %w", in.p.Pid(), g.Function, len(g.Trampoline), len(g.Code.Bytes), arena.ErrFull)
+		case len(g.Code.Bytes) > g.Place.Room:
+			return fmt.Errorf("pid %d: %s: %d bytes of code: %w", in.p.Pid(), g.Function, len(g.Code.Bytes), arena.ErrFull)
 		}
 	}
 	return nil

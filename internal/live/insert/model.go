@@ -89,10 +89,9 @@ func (in *insertion) guardRecord(a *arena.Arena, pp int, g plan.Guard) error {
 	a.Guards[i] = arena.Guard{
 		State: arena.Prepared, Prepatch: pp, Order: place, Function: g.Function, Image: g.Image,
 		Site: g.Site, SiteOff: g.SiteOff, Original: g.Original, Patch: g.Patch,
-		Dispatcher: old.Dispatcher, Slot: old.Slot, FaultMode: uint8(g.Faults), Base: base,
+		Slot: old.Slot, Body: g.Code.Body, Link: g.Code.Link, FaultMode: uint8(g.Faults), Base: base,
 	}
 	a.Slots[old.Slot].Content = arena.ContentHash(g.Code.Bytes)
-	a.Slots[old.Dispatcher].Content = arena.ContentHash(g.Trampoline)
 	return nil
 }
 
@@ -139,42 +138,43 @@ func share(s float64) uint32 {
 type block struct {
 	at    address.Addr
 	bytes []byte
-	slot  int   // whose code it is
-	words []int // offsets of 8-byte pointers in it, which may differ in code that is in use
+	slot  int // whose code it is
+	link  int // offset of the guard's link in bytes; −1 where there is none
 }
 
-// blocks are the dispatchers and guards in a, with their pointers set so that
-// each site's new guards follow one another and end at the trampoline. A
-// dispatcher that guards are behind already is left alone.
-func (in *insertion) blocks(a *arena.Arena) []block {
+// blocks are the guards in a, with their links set so that each site's new guards
+// follow one another and the last goes back to the function.
+func (in *insertion) blocks(a *arena.Arena) ([]block, error) {
 	var out []block
 	for k, g := range in.pp.guards {
 		if g.Place.Arena != a {
 			continue
 		}
-		rec := a.Guards[g.Place.Index]
-		code := make([]byte, g.Place.Code-g.Place.Next, int(g.Place.Code-g.Place.Next)+len(g.Code.Bytes))
-		binary.LittleEndian.PutUint64(code, uint64(in.follower(k)))
-		out = append(out, block{g.Place.Next, append(code, g.Code.Bytes...), rec.Slot, []int{0}})
-		if in.firstAt(k) && !in.shares(g) {
-			d := arena.Dispatcher(g.Place.Code, g.Trampoline)
-			out = append(out, block{g.Place.Dispatcher, d, rec.Dispatcher, []int{int(g.Place.Head - g.Place.Dispatcher)}})
+		link, err := in.link(k)
+		if err != nil {
+			return nil, err
 		}
+		code := bytes.Clone(g.Code.Bytes)
+		copy(code[g.Code.Link:], link)
+		out = append(out, block{g.Place.Code, code, a.Guards[g.Place.Index].Slot, g.Code.Link})
 	}
-	return append(out, in.faultBlocks(a)...)
+	return append(out, in.faultBlocks(a)...), nil
 }
 
-// follower is what guard k passes to: the next new guard of its site, or the
-// trampoline.
-func (in *insertion) follower(k int) address.Addr {
+// link is guard k's link: to the next new guard of its site, or back.
+func (in *insertion) link(k int) ([]byte, error) {
 	g := in.pp.guards[k]
+	at := g.Place.Code.Add(int64(g.Code.Link))
 	for _, o := range in.pp.guards[k+1:] {
 		if o.Site == g.Site {
-			return o.Place.Code
+			return jit.Link(at, bodyOf(o))
 		}
 	}
-	return g.Place.Trampoline
+	return jit.Link(at, 0)
 }
+
+// bodyOf is where a guard ahead of g leads to.
+func bodyOf(g plan.Guard) address.Addr { return g.Place.Code.Add(int64(g.Code.Body)) }
 
 // firstAt reports whether guard k is the first new one of its site.
 func (in *insertion) firstAt(k int) bool {
@@ -187,7 +187,8 @@ func (in *insertion) firstAt(k int) bool {
 }
 
 // missing cuts from b what the process has already. ok is false when b differs
-// from code that threads may be in.
+// from code that threads may be in. The link of such code is left as it is: it
+// changes in the stopped world.
 func (b block) missing(has []byte, state arena.SlotState) (parts []block, ok bool) {
 	if bytes.Equal(has, b.bytes) {
 		return nil, true
@@ -196,11 +197,8 @@ func (b block) missing(has []byte, state arena.SlotState) (parts []block, ok boo
 		return []block{b}, true
 	}
 	same := bytes.Clone(has)
-	for _, w := range b.words {
-		copy(same[w:w+8], b.bytes[w:w+8])
-		if !bytes.Equal(has[w:w+8], b.bytes[w:w+8]) {
-			parts = append(parts, block{at: b.at.Add(int64(w)), bytes: b.bytes[w : w+8], slot: b.slot})
-		}
+	if b.link >= 0 {
+		copy(same[b.link:], b.bytes[b.link:b.link+jit.LinkSize])
 	}
-	return parts, bytes.Equal(same, b.bytes)
+	return nil, bytes.Equal(same, b.bytes)
 }

@@ -129,7 +129,11 @@ func (in *insertion) recordStep(k int, r arena.Record) step {
 func (in *insertion) codeSteps(k int) ([]step, error) {
 	a := in.arenas[k]
 	var out []step
-	for _, b := range in.blocks(a) {
+	blocks, err := in.blocks(a)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range blocks {
 		parts := []block{b}
 		if a.Mapped&arena.HasCode != 0 {
 			has := make([]byte, len(b.bytes))

@@ -10,7 +10,11 @@ import (
 // prove reads back what was written, and reports it.
 func (in *insertion) prove() error {
 	for _, a := range in.arenas {
-		for _, b := range in.blocks(a) {
+		blocks, err := in.blocks(a)
+		if err != nil {
+			return err
+		}
+		for _, b := range blocks {
 			has := make([]byte, len(b.bytes))
 			if _, err := in.p.ReadAt(has, b.at); err != nil {
 				return fmt.Errorf("pid %d: code at %v: %w: %w", in.p.Pid(), b.at, ErrUnproven, err)

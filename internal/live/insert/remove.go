@@ -3,12 +3,13 @@ package insert
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
@@ -179,7 +180,7 @@ func (r *removal) checkOriginal(g *arena.Guard) error {
 }
 
 // layOut makes the edits: where the prepatch's guards are the only ones of a
-// site, its bytes; else the pointers that lead to them.
+// site, its bytes; else the jump and the links that lead to them.
 func (r *removal) layOut() error {
 	done := map[address.Addr]bool{}
 	for _, l := range r.guards {
@@ -188,64 +189,74 @@ func (r *removal) layOut() error {
 			continue
 		}
 		done[g.Site] = true
-		stays, err := r.chain(l)
+		edits, err := r.bypass(l)
 		if err != nil {
 			return err
 		}
-		if stays == nil {
-			r.edits = append(r.edits, edit{at: g.Site, old: g.Patch, new: g.Original, function: g.Function})
-			continue
-		}
-		r.edits = append(r.edits, stays...)
+		r.edits = append(r.edits, edits...)
 	}
 	return nil
 }
 
-// chain follows the guards of l's site and returns the pointers to change so
-// that those of this removal are passed by; nil when no other guard is there.
-func (r *removal) chain(l leaving) ([]edit, error) {
-	at := l.a.Head(l.i)
-	var edits []edit
-	from, others := at, 0
-	var skipped address.Addr
-	for range l.a.Guards {
-		var b [8]byte
-		if _, err := r.p.ReadAt(b[:], at); err != nil {
-			return nil, fmt.Errorf("pid %d: pointer at %v: %w", r.p.Pid(), at, err)
-		}
-		next := address.Addr(binary.LittleEndian.Uint64(b[:]))
-		j := r.guardWithEntry(l.a, next)
-		switch {
-		case j >= 0 && r.leaves(l.a, j):
-			if skipped == 0 {
-				skipped = next
-			}
-		default:
-			if skipped != 0 {
-				edits = append(edits, edit{at: from, old: word(skipped), new: word(next), function: l.record().Function})
-				skipped = 0
-			}
-			if j < 0 {
-				if others == 0 {
-					return nil, nil
-				}
-				return edits, nil
-			}
-			others++
-			from = l.a.Next(j)
-		}
-		at = l.a.Next(j)
+// bypass makes the calls of l's site go past the guards of this removal: each jump
+// or link to one leads to the next that stays, or back to the function.
+func (r *removal) bypass(l leaving) ([]edit, error) {
+	g := l.record()
+	chain, err := observe.Chain(r.p, l.a, g.Site, l.found)
+	switch {
+	case err == nil:
+	case r.leave(l.a, l.a.GuardsAt(g.Site)):
+		chain = nil // whatever is behind them, no other guard is
+	default:
+		return nil, err
 	}
-	return nil, &arena.CorruptError{Base: l.a.Base, Msg: "the guards of a site follow one another in a circle"}
+	var edits []edit
+	last := -1 // of those that stay
+	add := func(skipped, next int) error {
+		e, err := r.redirect(l, last, skipped, next)
+		edits = append(edits, e)
+		return err
+	}
+	skipped := -1
+	if len(chain) == 0 {
+		skipped = l.i
+	}
+	for _, j := range append(chain, -1) {
+		if j >= 0 && r.leaves(l.a, j) {
+			if skipped < 0 {
+				skipped = j
+			}
+			continue
+		}
+		if skipped >= 0 {
+			if err := add(skipped, j); err != nil {
+				return nil, err
+			}
+		}
+		last, skipped = j, -1
+	}
+	return edits, nil
 }
 
-func (r *removal) guardWithEntry(a *arena.Arena, at address.Addr) int {
-	for j, g := range a.Guards {
-		if g.State != arena.Free && a.Entry(j) == at {
-			return j
-		}
+// redirect makes what follows guard last, or with last −1 the site's jump, lead to
+// guard next instead of guard from; next −1 is back to the function.
+func (r *removal) redirect(l leaving, last, from, next int) (edit, error) {
+	g, a := l.record(), l.a
+	switch {
+	case last < 0 && next < 0:
+		return edit{at: g.Site, old: l.found, new: g.Original, function: g.Function}, nil
+	case last < 0:
+		jump, err := jit.Jump(g.Site, a.Start(next), len(l.found))
+		return edit{at: g.Site, old: l.found, new: jump, function: g.Function}, err
+	case next < 0:
+		return linkEdit(a, last, a.Body(from), 0)
 	}
-	return -1
+	return linkEdit(a, last, a.Body(from), a.Body(next))
+}
+
+// leave reports whether all of the guards do.
+func (r *removal) leave(a *arena.Arena, guards []int) bool {
+	return !slices.ContainsFunc(guards, func(j int) bool { return !r.leaves(a, j) })
 }
 
 func (r *removal) leaves(a *arena.Arena, j int) bool {

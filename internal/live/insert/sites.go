@@ -11,7 +11,7 @@ import (
 )
 
 // checkSites compares every site with the file's bytes, or, where guards of
-// ours are in, with their patch.
+// ours are in, with a jump to the first.
 func (in *insertion) checkSites(maps []proc.Mapping) error {
 	for _, g := range in.pp.guards {
 		e := SiteError{Pid: in.p.Pid(), Function: g.Function, Site: g.Site, Want: g.Original}
@@ -24,7 +24,7 @@ func (in *insertion) checkSites(maps []proc.Mapping) error {
 			e.Code = SiteNotMapped
 			return &e
 		}
-		if bytes.Equal(found, g.Original) || in.shares(g) && bytes.Equal(found, g.Patch) {
+		if bytes.Equal(found, g.Original) || in.shares(g) {
 			continue
 		}
 		e.Found, e.Code = found, in.differs(g, found)
@@ -55,19 +55,16 @@ func mappingAt(maps []proc.Mapping, site address.Addr, n int, inode uint64) Site
 // shares reports whether a guard that is in already has g's site.
 func (in *insertion) shares(g plan.Guard) bool { return len(in.others(g)) > 0 }
 
-// others are the guards in use at g's site that are not of this insertion, in
-// their order.
+// others are the guards that a call of g's site goes through now, in their order.
+// One that leads elsewhere ends the chain: the commit then finds another link than
+// it expects, and changes nothing.
 func (in *insertion) others(g plan.Guard) []int {
-	a := g.Place.Arena
-	var out []int
-	for _, j := range a.GuardsAt(g.Site) {
-		if in.guardOf(a, j) < 0 {
-			if s, _ := observe.Site(in.p, a, j); s == observe.SiteIn {
-				out = append(out, j)
-			}
-		}
+	found := make([]byte, len(g.Original))
+	if _, err := in.p.ReadAt(found, g.Site); err != nil {
+		return nil
 	}
-	return out
+	chain, _ := observe.Chain(in.p, g.Place.Arena, g.Site, found)
+	return chain
 }
 
 // guardOf returns which guard of this insertion has record j of a, or −1.

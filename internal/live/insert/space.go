@@ -38,14 +38,11 @@ func Space(p observe.Process, build string) (*arena.Space, error) {
 	}), nil
 }
 
-// freeLeftovers frees the records of prepatches none of whose guards is in.
-// The code of a guard that was never in is free; that of one that was may have
-// threads in it.
+// freeLeftovers frees the records of prepatches none of whose guards is in, also
+// of those whose own record is free already: a removal ended in between. The code of
+// a guard that was never in is free; that of one that was may have threads in it.
 func freeLeftovers(p observe.Process, a *arena.Arena) {
 	for i := range a.Prepatches {
-		if a.Prepatches[i].State == arena.Free {
-			continue
-		}
 		guards := a.GuardsOf(i)
 		reached := false
 		for _, j := range guards {

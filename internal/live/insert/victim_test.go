@@ -210,7 +210,7 @@ func tryHandMade(p *tracee.Process, id string, functions ...address.Addr) (prepa
 	return tryMade(p, id, plain, functions...)
 }
 
-// kind is a guard in machine code.
+// kind is a guard in machine code, which passes at its end.
 type kind struct {
 	hash byte // of the prepatch
 	code func(arena.Place) *jit.Code
@@ -254,22 +254,32 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 		return plan.Guard{}, err
 	}
 	code := write(pl)
-	if err := a.Fit(pl, len(code.Bytes)); err != nil {
-		return plan.Guard{}, err
-	}
 	faults := jit.Probe
 	if len(code.Faults) > 0 {
 		faults = jit.Table
 	}
-	back := jmp(pl.Trampoline+siteLen, site+siteLen)
+	code.Body, code.Link = 0, (len(code.Bytes)+jit.LinkSize-1)&^(jit.LinkSize-1)
+	for len(code.Bytes) < code.Link {
+		code.Bytes = append(code.Bytes, 0x90)
+	}
+	link, err := jit.Link(pl.Code.Add(int64(code.Link)), 0)
+	if err != nil {
+		return plan.Guard{}, err
+	}
+	after := pl.Code.Add(int64(code.Link + jit.LinkSize))
+	code.Bytes = append(append(code.Bytes, link...), original...)
+	code.Bytes = append(code.Bytes, jmp(after+siteLen, site+siteLen)...)
+	code.End = len(code.Bytes)
+	if err := a.Fit(pl, len(code.Bytes)); err != nil {
+		return plan.Guard{}, err
+	}
 	return plan.Guard{
 		Place: pl, Function: "guarded", Image: arena.Image{Name: filepath.Base(m.Path), Inode: m.File.Inode},
 		Site: site, SiteOff: m.Offset + address.Off(site-m.Start),
-		Original: original, Patch: append(jmp(site, pl.Dispatcher), 0xcc, 0xcc, 0xcc),
-		Moves:      []plan.Move{{From: site + 1, To: pl.Trampoline + 1}, {From: site + 4, To: pl.Trampoline + 4}},
-		Trampoline: append(bytes.Clone(original), back...),
-		Code:       code,
-		Faults:     faults,
+		Original: original, Patch: append(jmp(site, pl.Code), 0xcc, 0xcc, 0xcc),
+		Moves:  []plan.Move{{From: site + 1, To: after + 1}, {From: site + 4, To: after + 4}},
+		Code:   code,
+		Faults: faults,
 	}, nil
 }
 
@@ -326,8 +336,7 @@ func rejectNegative(pl arena.Place) *jit.Code {
 	b = binary.LittleEndian.AppendUint32(b, uint32(0xffff_ffff+rejected+1))
 	b = append(b, 0xc3) // ret
 	rip(lockInc, pl.Counters+jit.CounterAudited)
-	rip([]byte{0xff, 0x25}, pl.Next) // pass: jmp *next(%rip)
-	return &jit.Code{Bytes: b}
+	return &jit.Code{Bytes: b} // pass: the link follows
 }
 
 // textEqualsFile compares every executable mapping of the two images with

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -61,10 +62,14 @@ func guarded(t testing.TB) (*memory, *arena.Arena, arena.Place) {
 	if err := a.Fit(pl, 100); err != nil {
 		t.Fatal(err)
 	}
+	patch, err := jit.Jump(text, pl.Code, len(original))
+	if err != nil {
+		t.Fatal(err)
+	}
 	a.Prepatches[2] = arena.Prepatch{State: arena.In, ID: "CVE-1", Guards: 1}
 	g := &a.Guards[pl.Index]
 	g.State, g.Prepatch, g.Function = arena.In, 2, "f"
-	g.Original, g.Patch = original, []byte{0xe9, 1, 2, 3, 4}
+	g.Original, g.Patch, g.Body, g.Link = original, patch, 4, 64
 	g.Base = arena.Counts{Calls: 5}
 	binary.LittleEndian.PutUint32(a.Controls[pl.Index][jit.ControlMode:], uint32(jit.ModeEnforce))
 	m := &memory{bytes: map[address.Addr][]byte{}}
@@ -72,7 +77,7 @@ func guarded(t testing.TB) (*memory, *arena.Arena, arena.Place) {
 	m.add(a.State(), proc.Read|proc.Write, proc.FileID{}, a.Encode())
 	m.add(a.Shared(), proc.Read|proc.Write|proc.Shared, proc.FileID{Minor: 1, Inode: 99}, nil)
 	m.add(arena.Range{Start: text, End: text + 4096}, proc.Read|proc.Exec, proc.FileID{Minor: 2, Inode: 7}, g.Patch)
-	m.put(pl.Dispatcher, arena.Dispatcher(pl.Code, original)...)
+	m.link(t, a, pl.Index, 0)
 	m.word(pl.Counters+jit.CounterCalls, 7)
 	m.word(pl.Counters+jit.CounterCalls+8*(jit.CallSlots-1), 3)
 	return m, a, pl
@@ -90,6 +95,59 @@ func (m *memory) word(at address.Addr, v uint64) {
 	m.put(at, binary.LittleEndian.AppendUint64(nil, v)...)
 }
 
+// link writes guard i's link to to.
+func (m *memory) link(t testing.TB, a *arena.Arena, i int, to address.Addr) {
+	t.Helper()
+	b, err := jit.Link(a.Link(i), to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.put(a.Link(i), b...)
+}
+
+// A chain is read from the bytes alone: through links, not by the records' order;
+// one that has no end, or leads out of the guards, is told apart from one that ends.
+func TestChain(t *testing.T) {
+	m, a, first := guarded(t)
+	add := func() int {
+		t.Helper()
+		pl, err := a.Allot(arena.Need{Program: [32]byte{byte(len(a.GuardsAt(text)))}, Guard: "H", Site: text, Site0: original})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Fit(pl, 100); err != nil {
+			t.Fatal(err)
+		}
+		g := &a.Guards[pl.Index]
+		g.Original, g.Body, g.Link = original, 4, 72
+		m.link(t, a, pl.Index, 0)
+		return pl.Index
+	}
+	second, third := add(), add()
+	site := m.bytes[text][:len(original)]
+	expect := func(what string, broken bool, want ...int) {
+		t.Helper()
+		got, err := Chain(m, a, text, site)
+		var corrupt *arena.CorruptError
+		if !slices.Equal(got, want) || errors.As(err, &corrupt) != broken {
+			t.Errorf("%s: guards %v, %v; want %v", what, got, err, want)
+		}
+	}
+	expect("one", false, first.Index)
+	m.link(t, a, first.Index, a.Body(third))
+	expect("two", false, first.Index, third)
+	m.link(t, a, third, a.Body(second))
+	expect("three", false, first.Index, third, second)
+	m.link(t, a, second, a.Body(third))
+	expect("a circle", true, first.Index, third, second)
+	m.link(t, a, third, a.Start(second))
+	expect("ahead of a guard's body", true, first.Index, third)
+	m.word(a.Link(first.Index), 1)
+	expect("no link", true, first.Index)
+	copy(site, original)
+	expect("no jump", false)
+}
+
 func TestStatusBelievesTheSiteAlone(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -105,9 +163,13 @@ func TestStatusBelievesTheSiteAlone(t *testing.T) {
 			a.Guards[pl.Index].State = arena.Prepared
 			m.put(a.State().Start, a.Encode()...)
 		}, StateIn, SiteIn},
-		{"patched, but the dispatcher passes it by", func(m *memory, _ *arena.Arena, pl arena.Place) {
-			m.word(pl.Head, uint64(pl.Trampoline))
-		}, StatePrepared, SiteOut},
+		{"patched, but the jump leads elsewhere", func(m *memory, _ *arena.Arena, pl arena.Place) {
+			b, _ := jit.Jump(text, pl.Code+8, len(original))
+			m.put(text, b...)
+		}, StateAltered, SiteAltered},
+		{"patched, and the link is overwritten", func(m *memory, a *arena.Arena, pl arena.Place) {
+			m.word(a.Link(pl.Index), 0)
+		}, StateIn, SiteIn},
 		{"a breakpoint on the patch", func(m *memory, _ *arena.Arena, _ arena.Place) { m.put(text, 0xcc) }, StateAltered, SiteAltered},
 		{"the library is gone", func(m *memory, _ *arena.Arena, _ arena.Place) { delete(m.bytes, text) }, StateAltered, SiteGone},
 		{"more guards announced than recorded", func(m *memory, a *arena.Arena, _ arena.Place) {

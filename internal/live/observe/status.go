@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
@@ -163,56 +164,25 @@ func readGuard(p Process, a *arena.Arena, i int, c *clock.Clock) Guard {
 	return g
 }
 
-// Site reads the bytes at guard i's site and says what they are. A guard that
-// shares its site is in when the dispatcher's chain leads to it.
+// Site reads the bytes at guard i's site and says what they are. The guard is in
+// when the site's chain goes through it.
 func Site(p Process, a *arena.Arena, i int) (SiteState, []byte) {
 	g := a.Guards[i]
 	b := make([]byte, len(g.Original))
 	if _, err := p.ReadAt(b, g.Site); err != nil {
 		return SiteGone, nil
 	}
-	switch {
-	case bytes.Equal(b, g.Original):
+	if bytes.Equal(b, g.Original) {
 		return SiteOut, b
-	case !bytes.Equal(b, g.Patch):
+	}
+	chain, _ := Chain(p, a, g.Site, b)
+	switch {
+	case len(chain) == 0:
 		return SiteAltered, b
-	case !linked(p, a, i):
+	case !slices.Contains(chain, i):
 		return SiteOut, b
 	}
 	return SiteIn, b
-}
-
-// linked follows the chain of the site's guards from the dispatcher's head.
-func linked(p Process, a *arena.Arena, i int) bool {
-	at := a.Head(i)
-	for range a.Guards {
-		next, err := pointer(p, at)
-		if err != nil {
-			return false
-		}
-		if next == a.Entry(i) {
-			return true
-		}
-		follow := -1
-		for _, j := range a.GuardsAt(a.Guards[i].Site) {
-			if a.Entry(j) == next {
-				follow = j
-			}
-		}
-		if follow < 0 {
-			return false
-		}
-		at = a.Next(follow)
-	}
-	return false
-}
-
-func pointer(p Process, at address.Addr) (address.Addr, error) {
-	var b [8]byte
-	if _, err := p.ReadAt(b[:], at); err != nil {
-		return 0, fmt.Errorf("pid %d: pointer at %v: %w", p.Pid(), at, err)
-	}
-	return address.Addr(binary.LittleEndian.Uint64(b[:])), nil
 }
 
 // Counts returns the sums over guard i's shards since the region was made.

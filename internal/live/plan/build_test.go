@@ -12,6 +12,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 )
@@ -124,7 +125,7 @@ func (in Input) with(t *testing.T, name string, f Function, image arena.Range) I
 	return in
 }
 
-func TestGuardsOfOneSiteShareItsDispatcher(t *testing.T) {
+func TestGuardsOfOneSite(t *testing.T) {
 	f, image := function(t, "53/48 89 fb/48 89 f0/5b/c3")
 	in := Input{ID: "a", Build: "test", Space: space(image)}.with(t, "A", f, image).with(t, "B", f, image)
 	p, err := Build(in)
@@ -132,10 +133,10 @@ func TestGuardsOfOneSiteShareItsDispatcher(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := p.Guards()[0], p.Guards()[1]
-	if a.Place.Dispatcher != b.Place.Dispatcher || !bytes.Equal(a.Patch, b.Patch) || !bytes.Equal(a.Trampoline, b.Trampoline) {
-		t.Errorf("dispatchers at %v and %v, patches % x and % x", a.Place.Dispatcher, b.Place.Dispatcher, a.Patch, b.Patch)
+	if a.Site != b.Site || !bytes.Equal(a.Original, b.Original) {
+		t.Errorf("sites %v and %v", a.Site, b.Site)
 	}
-	if a.Place.Code == b.Place.Code || a.Place.Control == b.Place.Control {
+	if a.Place.Code == b.Place.Code || a.Place.Control == b.Place.Control || bytes.Equal(a.Patch, b.Patch) {
 		t.Error("two guards in one place")
 	}
 	other := Input{ID: "b", Hash: [32]byte{1}, Build: "another", Space: in.Space}.with(t, "A", f, image)
@@ -143,10 +144,13 @@ func TestGuardsOfOneSiteShareItsDispatcher(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := p.Guards()[0]; c.Place.Dispatcher != a.Place.Dispatcher || c.Place.Code == a.Place.Code {
-		t.Errorf("another prepatch's dispatcher at %v, code at %v", c.Place.Dispatcher, c.Place.Code)
+	if c := p.Guards()[0]; c.Site != a.Site || c.Place.Code == a.Place.Code {
+		t.Errorf("another prepatch's site at %v, code at %v", c.Site, c.Place.Code)
 	}
 }
+
+// afterOf is where g's copy of the displaced instructions is.
+func afterOf(g Guard) address.Addr { return g.Place.Code.Add(int64(g.Code.Link + jit.LinkSize)) }
 
 func TestMoves(t *testing.T) {
 	f, image := function(t, "53/48 89 fb/48 89 f0/5b/c3") // site: mov (3 bytes), mov (3 bytes)
@@ -155,8 +159,8 @@ func TestMoves(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := p.Guards()[0]
-	if len(g.Moves) != 1 || g.Moves[0] != (Move{From: g.Site + 3, To: g.Place.Trampoline + 3}) {
-		t.Errorf("moves %v, site %v, trampoline %v", g.Moves, g.Site, g.Place.Trampoline)
+	if after := afterOf(g); len(g.Moves) != 1 || g.Moves[0] != (Move{From: g.Site + 3, To: after + 3}) {
+		t.Errorf("moves %v, site %v, copies at %v", g.Moves, g.Site, after)
 	}
 }
 
@@ -171,7 +175,7 @@ func TestOverlap(t *testing.T) {
 		for i := range ar.Guards {
 			if ar.Guards[i].State != arena.Free {
 				ar.Guards[i].Site = testEntry.Add(1 + at)
-				ar.Guards[i].Original = make([]byte, jumpLen)
+				ar.Guards[i].Original = f.Text[1+at:][:jumpLen]
 			}
 		}
 		_, err := Build(in)
@@ -211,7 +215,7 @@ func TestBuildRefusals(t *testing.T) {
 	}
 }
 
-// TestMovedCall looks at the trampoline of a function that begins with a call.
+// TestMovedCall looks at what runs behind the guard of a function that begins with a call.
 func TestMovedCall(t *testing.T) {
 	f, image := function(t, "53/e8 10 00 00 00/5b/c3")
 	p, err := Build(Input{Build: "test", Space: space(image)}.with(t, "A", f, image))
@@ -219,9 +223,9 @@ func TestMovedCall(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := p.Guards()[0]
-	ret := binary.LittleEndian.Uint64(g.Trampoline[len(g.Trampoline)-8:])
+	ret := binary.LittleEndian.Uint64(g.Code.Bytes[g.Code.End-8:])
 	if address.Addr(ret) != testEntry+6 {
-		t.Errorf("return address %#x in % x", ret, g.Trampoline)
+		t.Errorf("return address %#x in % x", ret, g.Code.Bytes)
 	}
 	if !strings.Contains(p.Describe(), "original return address") {
 		t.Errorf("described as\n%s", p.Describe())

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -21,7 +22,7 @@ func (p *Plan) Describe() string {
 }
 
 // Describe tells what one guard writes where: the site before and after, the
-// trampoline, the guard's block, and what deserves a warning.
+// guard's block, what it runs for the site, and what deserves a warning.
 func (g Guard) Describe() string {
 	var b strings.Builder
 	s := g.Where
@@ -33,9 +34,11 @@ func (g Guard) Describe() string {
 		line(&b, "moves", i.Addr, i.Bytes(), i.String())
 	}
 	line(&b, "site", g.Site, g.Patch, disassemble(g.Patch, g.Site))
-	listing(&b, "trampoline", g.Trampoline, g.Place.Trampoline, g.constants())
+	listing(&b, "ahead", g.Code.Bytes[:g.Code.Body], g.Place.Code, 0)
 	fmt.Fprintf(&b, "  %-10s %v  %d bytes, %d of stack, saves %s, free %s\n",
 		"guard", g.Place.Code, len(g.Code.Bytes), g.Code.Stack, g.Code.Saved, s.Free)
+	after := g.Code.Link + jit.LinkSize
+	listing(&b, "on pass", g.Code.Bytes[after:g.Code.End], g.Place.Code.Add(int64(after)), g.constants())
 	if len(s.Undo) > 0 {
 		listing(&b, "on reject", s.Undo, 0, 0)
 	}
@@ -45,11 +48,11 @@ func (g Guard) Describe() string {
 	return b.String()
 }
 
-// constants is how many bytes at the trampoline's end are a constant: the
+// constants is how many bytes at the end of what runs on pass are a constant: the
 // return address of a moved call.
 func (g Guard) constants() int {
 	s := g.Where
-	if len(s.Before) > 0 || len(s.After) == 0 {
+	if len(s.After) == 0 {
 		return 0
 	}
 	switch s.After[len(s.After)-1].Flow {

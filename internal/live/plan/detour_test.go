@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 // The test builds victims in many ways, statically, plans every function in
@@ -178,19 +178,33 @@ func detours(t *testing.T, functions []Function) (records []byte, size, planned 
 			continue
 		}
 		chunk := testArena.Add(int64(n * chunkSize))
-		d, err := detour(s, arena.Place{Dispatcher: chunk, Trampoline: chunk.Add(tramp)})
-		if err != nil {
-			t.Fatalf("%s: %v", f.Name, err)
-		}
-		block := standIn(t, s, chunk, chunk.Add(tramp), strings.HasPrefix(f.Name, "reject_"))
-		records = appendRecord(records, chunk, block)
-		records = appendRecord(records, chunk.Add(tramp), d.trampoline)
+		d := detour(t, s, chunk, strings.HasPrefix(f.Name, "reject_"))
+		records = appendRecord(records, chunk, d.block)
+		records = appendRecord(records, chunk.Add(tramp), d.after)
 		sites = appendRecord(sites, s.Start, d.patch)
 		planned++
 	}
 	t.Logf("refused: %v", refused)
 	records = append(records, sites...)
 	return append(records, make([]byte, 16)...), (len(functions) + 1) * chunkSize, planned
+}
+
+// detoured is what a stand-in for a guard puts where.
+type detoured struct{ patch, block, after []byte }
+
+// detour leads the site to a stand-in at chunk, and back from chunk + tramp.
+func detour(t *testing.T, s Site, chunk address.Addr, reject bool) detoured {
+	t.Helper()
+	check := func(b []byte, err error) []byte {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", s.Function, err)
+		}
+		return b
+	}
+	before := check(s.writeBefore(chunk))
+	block := append(before, standIn(t, s, chunk.Add(int64(len(before))), chunk.Add(tramp), reject)...)
+	return detoured{check(jit.Jump(s.Start, chunk, jumpLen)), block, check(s.writeAfter(chunk.Add(tramp)))}
 }
 
 func appendRecord(b []byte, at address.Addr, code []byte) []byte {
@@ -215,7 +229,7 @@ func standIn(t *testing.T, s Site, at, next address.Addr, reject bool) []byte {
 		b = append(b, s.Undo...)
 		return append(b, 0xb8, 0x67, 0x12, 0, 0, 0xc3) // mov $4711,%eax; ret
 	}
-	jump, err := jmpTo(at.Add(int64(len(b))), next)
+	jump, err := jit.Jump(at.Add(int64(len(b))), next, jumpLen)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,13 @@
 //
 //	entry:  kept      whole instructions that stay in place
 //	site:   jmp  ─────────────▶ before: instructions that must run ahead of the guards
-//	                            dispatcher ─▶ guard ─▶ guard ─▶ trampoline
-//	after:  …        ◀───────── trampoline: the instructions the jmp replaced, jmp back
+//	                            guard
+//	                            link ─▶ the next guard of the site, if there is one
+//	after:  …        ◀───────── after: the instructions the jmp replaced, jmp back
+//
+// Every guard has its own copies of before and after, so that a call through a lone
+// guard meets two jumps, as with a detour written by hand. Several guards of a
+// site run the before of the first and the after of the last.
 //
 // The first instruction is kept where that can be: a kernel uprobe executes the
 // first instruction of the file and goes on behind it, so a jump that begins at

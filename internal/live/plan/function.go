@@ -42,9 +42,9 @@ type Site struct {
 	Start    address.Addr // of the bytes that are replaced
 	Original []byte       // those bytes: jumpLen of them
 	Kept     []amd64.Inst // from Entry to Start: stay in place, run ahead of the guards
-	Again    []amd64.Inst // the last of Kept, run once more by the trampoline: guards change flags, and may rewrite arguments
+	Again    []amd64.Inst // the last of Kept, run once more behind the guards: guards change flags, and may rewrite arguments
 	Before   []amd64.Inst // replaced, and run ahead of the guards
-	After    []amd64.Inst // replaced, and run by the trampoline
+	After    []amd64.Inst // replaced, and run behind the guards
 	Resume   address.Addr // behind the last replaced instruction
 
 	ABI     jit.ABI

@@ -12,7 +12,6 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
-	"github.com/patch-integration-engine/pie/internal/live/arena"
 )
 
 // TestDetourGo builds a Go program and detours, in its file, every function
@@ -91,12 +90,9 @@ func patchGo(t *testing.T, image []byte, functions []Function) (patched []byte, 
 			continue
 		}
 		chunk := testArena.Add(int64(n * chunkSize))
-		d, err := detour(s, arena.Place{Dispatcher: chunk, Trampoline: chunk.Add(tramp)})
-		if err != nil {
-			t.Fatalf("%s: %v", f.Name, err)
-		}
-		copy(patched[start+n*chunkSize:], standIn(t, s, chunk, chunk.Add(tramp), false))
-		copy(patched[start+n*chunkSize+tramp:], d.trampoline)
+		d := detour(t, s, chunk, false)
+		copy(patched[start+n*chunkSize:], d.block)
+		copy(patched[start+n*chunkSize+tramp:], d.after)
 		off := len(image) - len(f.Text) + int(s.Start-s.Entry)
 		copy(patched[off:], d.patch)
 		planned++

@@ -32,7 +32,7 @@ type undoStep struct {
 // keep adds i and reports true if a guard may run behind it as if it had not
 // run: arguments, callee-saved registers and visible memory are as at the
 // entry, or undo brings them back; and it cannot fault. What computes from an
-// argument runs again in the trampoline, since a guard may rewrite the argument;
+// argument runs again behind the guards, since a guard may rewrite the argument;
 // nothing is kept behind it.
 func (k *keeper) keep(i amd64.Inst) bool {
 	e := i.Effects()

@@ -42,23 +42,22 @@ type Plan struct {
 
 // Guard is one guard of a plan.
 type Guard struct {
-	Name       string // the guard's name in the prepatch
-	Place      arena.Place
-	Function   string
-	Image      arena.Image
-	Site       address.Addr
-	SiteOff    address.Off // of Site in the image's file
-	Original   []byte      // the bytes at Site, as the file has them
-	Patch      []byte      // what replaces them; as long as Original, in one page
-	Moves      []Move
-	Trampoline []byte // for Place.Trampoline
-	Code       *jit.Code
-	Faults     jit.FaultMode // as the input says: recorded in the process
-	Where      Site
+	Name     string // the guard's name in the prepatch
+	Place    arena.Place
+	Function string
+	Image    arena.Image
+	Site     address.Addr
+	SiteOff  address.Off // of Site in the image's file
+	Original []byte      // the bytes at Site, as the file has them
+	Patch    []byte      // what replaces them; as long as Original, in one page
+	Moves    []Move
+	Code     *jit.Code
+	Faults   jit.FaultMode // as the input says: recorded in the process
+	Where    Site
 }
 
 // Move says where a thread goes on that was stopped inside a site: at From, an
-// instruction of the site, to To, the same instruction in the trampoline.
+// instruction of the site, to To, the same instruction in the guard's copy.
 type Move struct{ From, To address.Addr }
 
 // ID is the prepatch's id.

@@ -9,7 +9,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
-// jumpLen is the length of jmp rel32.
+// jumpLen is the length of jmp rel32, in bytes.
 const jumpLen = 5
 
 // maxKept is the most instructions that stay in front of a site: the first
