@@ -5,47 +5,53 @@ import (
 	"path/filepath"
 )
 
-// cost prints what a guard adds to a call: the guarded function against its twin
-// in the same process and time, minus the same difference before the guard.
+// cost prints what a guard adds to a call: the guarded function against its twin,
+// less the same difference before the guard, and beside it what a detour written
+// by hand adds; all in one process and at one time.
 func (b *bench) cost() error {
-	fmt.Print("\n## Added per call\n\n| guard | threads | bare call ns | added ns (median) | all repeats |\n|---|---|---|---|---|\n")
+	fmt.Print("\n## Added per call\n\n| guard | threads | bare call ns | hand-written detour ns | guard ns (median) | call, × the detour's | all repeats |\n|---|---|---|---|---|---|---|\n")
 	for _, threads := range []int{1, 8} {
 		for _, guard := range []string{"compare", "field", "text"} {
-			var added, bare []float64
+			var twin, added, detour, ratio []float64
 			for range b.repeat {
-				a, twin, err := b.added(guard, threads)
+				c, err := b.added(guard, threads)
 				if err != nil {
 					return err
 				}
-				added, bare = append(added, a), append(bare, twin)
+				twin, added, detour, ratio = append(twin, c.twin), append(added, c.added), append(detour, c.detour), append(ratio, c.ratio)
 			}
-			fmt.Printf("| %s | %d | %.2f | %+.2f | %+.2f |\n", guard, threads, median(bare), median(added), added)
+			byHand, times := "", ""
+			if median(detour) != 0 {
+				byHand, times = fmt.Sprintf("%+.2f", median(detour)), fmt.Sprintf("%.2f", median(ratio))
+			}
+			fmt.Printf("| %s | %d | %.2f | %s | %+.2f | %s | %+.2f |\n", guard, threads, median(twin), byHand, median(added), times, added)
 		}
 	}
 	return nil
 }
 
-func (b *bench) added(guard string, threads int) (added, bare float64, err error) {
+func (b *bench) added(guard string, threads int) (costs, error) {
 	t, err := b.start("cost", threads)
 	if err != nil {
-		return 0, 0, err
+		return costs{}, err
 	}
 	defer t.stop()
 	if _, err := t.costs(); err != nil { // warm up
-		return 0, 0, err
+		return costs{}, err
 	}
 	before, err := t.costs()
 	if err != nil {
-		return 0, 0, err
+		return costs{}, err
 	}
 	prepatch := filepath.Join("bench/testdata/guards", guard+".go")
 	if err := b.pie("insert", prepatch, "--pid", t.pid(), "--yes"); err != nil {
-		return 0, 0, err
+		return costs{}, err
 	}
 	after, err := t.costs()
 	if err != nil {
-		return 0, 0, err
+		return costs{}, err
 	}
-	x, y := before[guard], after[guard]
-	return (y.function - y.twin) - (x.function - x.twin), y.twin, nil
+	c := after[guard]
+	c.added -= before[guard].added
+	return c, nil
 }

@@ -44,8 +44,10 @@ func (t *target) stop() {
 	t.cmd.Wait()
 }
 
-// costs is what one call takes in ns: the function, and its unguarded twin.
-type costs struct{ function, twin float64 }
+// costs is what one call takes in ns: one of the unguarded twin, what the function
+// and a detour written by hand add to it, and how many times a call with that
+// detour the function takes; the last two are 0 where there is no such detour.
+type costs struct{ twin, added, detour, ratio float64 }
 
 func (t *target) costs() (map[string]costs, error) {
 	if _, err := io.WriteString(t.in, "\n"); err != nil {
@@ -55,7 +57,7 @@ func (t *target) costs() (map[string]costs, error) {
 	for t.out.Scan() && t.out.Text() != "." {
 		var name string
 		var c costs
-		if _, err := fmt.Sscan(t.out.Text(), &name, &c.function, &c.twin); err != nil {
+		if _, err := fmt.Sscan(t.out.Text(), &name, &c.twin, &c.added, &c.detour, &c.ratio); err != nil {
 			return nil, fmt.Errorf("the target said %q: %w", t.out.Text(), err)
 		}
 		report[name] = c
