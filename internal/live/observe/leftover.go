@@ -103,7 +103,7 @@ func abandoned(a *arena.Arena) bool {
 	tidy := a.Clone()
 	tidy.AbandonSlots()
 	for i, s := range a.Slots {
-		if (s.Kind == arena.SlotGuard || s.Kind == arena.SlotDispatcher) && tidy.Slots[i].State != s.State {
+		if s.Kind == arena.SlotGuard && tidy.Slots[i].State != s.State {
 			return true
 		}
 	}
