@@ -229,8 +229,14 @@ func (a *Arena) Abandon(i int) {
 }
 
 // AbandonSlots frees the slots in use that no guard refers to. They go back to
-// what they were before they were prepared.
+// what they were before they were prepared. A guard that was leaving, and whose
+// prepatch's record is free already, has left: its site was restored before.
 func (a *Arena) AbandonSlots() {
+	for i, g := range a.Guards {
+		if g.State == Leaving && a.Prepatches[g.Prepatch].State == Free {
+			a.Release(i, false)
+		}
+	}
 	used := map[int]bool{}
 	for _, g := range a.Guards {
 		if g.State != Free {

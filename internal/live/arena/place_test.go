@@ -157,6 +157,18 @@ func TestNearLeavesAnotherBuildsArenaAlone(t *testing.T) {
 	}
 }
 
+// A removal that was killed between the records of a prepatch and of its guard: the
+// guard's is freed with the next look, and its code waits for threads to leave it.
+func TestGuardWithoutPrepatchIsLeftBehind(t *testing.T) {
+	a := filled(t)
+	i := a.GuardsOf(3)[0]
+	a.Guards[i].State, a.Prepatches[3].State = Leaving, Free
+	a.AbandonSlots()
+	if a.Guards[i].State != Free || a.Slots[a.Guards[i].Slot].State != SlotQuarantined {
+		t.Errorf("guard %v, slot %+v", a.Guards[i].State, a.Slots[a.Guards[i].Slot])
+	}
+}
+
 func book(t *testing.T, a *Arena, n Need, size int) Place {
 	t.Helper()
 	p, err := a.Allot(n)
