@@ -69,12 +69,16 @@ func (f *Follower) read(pid int) ([]Event, error) {
 	f.Lost += lost
 	var out []Event
 	for _, e := range got {
-		out = append(out, Event{
-			Time: e.Time, Pid: pid, Exe: p.exe, Tid: int(e.Tid), ID: e.ID, Function: e.Function,
-			Kind: kindName(jit.Kind(e.Kind)), Code: e.Code, Args: e.Args[:], Seq: e.Ticket,
-		})
+		out = append(out, describeEvent(e, pid, p.exe))
 	}
 	return out, explain(err, p.String())
+}
+
+func describeEvent(e observe.Event, pid int, exe string) Event {
+	return Event{
+		Time: e.Time, Pid: pid, Exe: exe, Tid: int(e.Tid), ID: e.ID, Function: e.Function,
+		Kind: kindName(jit.Kind(e.Kind)), Code: e.Code, Args: e.Args[:], Seq: e.Ticket,
+	}
 }
 
 func kindName(k jit.Kind) string {

@@ -89,7 +89,7 @@ func (a *app) command() *cobra.Command {
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
-		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(),
+		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(), a.autopsyCommand(),
 		a.scanCommand(), a.doctorCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
 	)
 	return root

@@ -71,6 +71,7 @@ func start(t testing.TB, attr *syscall.SysProcAttr, path string, args ...string)
 	t.Helper()
 	h := &host{t: t, cmd: exec.Command(path, args...), lines: make(chan string, 4)}
 	h.cmd.SysProcAttr, h.cmd.Stderr = attr, os.Stderr
+	h.cmd.Dir = t.TempDir()
 	var err error
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,156 @@
+package autopsy
+
+import (
+	"fmt"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+)
+
+// Verdict says whose a crash is.
+type Verdict uint8
+
+// Verdicts, the gravest first.
+const (
+	Ours    Verdict = iota // the thread was in PIE's code, or in the middle of a jump that PIE wrote
+	Near                   // PIE's code is on the thread's stack
+	Moved                  // an instruction of the program, which PIE had moved
+	Theirs                 // nothing of PIE has to do with where the thread was
+	Without                // there is nothing of PIE in the process
+)
+
+func (v Verdict) String() string {
+	return [...]string{"ours", "near", "moved", "theirs", "without"}[min(v, Without)]
+}
+
+// Finding is what was found of one thread.
+type Finding struct {
+	Thread  Thread
+	Verdict Verdict
+	Where   string // in words; empty for Theirs and Without
+	ID      string // of the prepatch, where it is about one
+}
+
+// stackDepth is how far up a stack PIE's code is looked for, in bytes.
+const stackDepth = 16 << 10
+
+// Judge says of each thread where it was. Arenas that cannot be read are in the
+// error, beside what could be judged.
+func Judge(p observe.Process, threads []Thread) ([]Finding, error) {
+	arenas, err := observe.Arenas(p)
+	out := make([]Finding, len(threads))
+	for i, t := range threads {
+		out[i] = judge(p, arenas, t)
+		if len(arenas) == 0 && err == nil {
+			out[i].Verdict = Without
+		}
+	}
+	return out, err
+}
+
+func judge(p observe.Process, arenas []*arena.Arena, t Thread) Finding {
+	for _, a := range arenas {
+		if a.Code().Contains(t.PC) {
+			f := inCode(p, a, t.PC)
+			f.Thread = t
+			return f
+		}
+	}
+	for _, a := range arenas {
+		for i, g := range a.Guards {
+			if g.State != arena.Free && g.Site < t.PC && t.PC < g.Site.Add(int64(len(g.Patch))) {
+				if s, _ := observe.Site(p, a, i); s != observe.SiteOut {
+					return Finding{t, Ours, fmt.Sprintf("in the middle of the jump at %v in %s", g.Site, g.Function), idOf(a, i)}
+				}
+			}
+		}
+	}
+	if at, f, ok := onStack(p, arenas, t); ok {
+		return Finding{t, Near, fmt.Sprintf("the stack holds at %v an address in %s", at, f.Where), f.ID}
+	}
+	return Finding{Thread: t, Verdict: Theirs}
+}
+
+// inCode says what stands at pc in an arena's code.
+func inCode(p observe.Process, a *arena.Arena, pc address.Addr) Finding {
+	for i, s := range a.Slots {
+		if s.Size == 0 || !a.SlotRange(i).Contains(pc) {
+			continue
+		}
+		switch s.Kind {
+		case arena.SlotHandler:
+			return Finding{Verdict: Ours, Where: "PIE's signal handler"}
+		case arena.SlotTable:
+			return Finding{Verdict: Ours, Where: "PIE's fault table, which is no code"}
+		}
+		for j, g := range a.Guards {
+			switch {
+			case g.Site == 0 || g.Slot != i:
+			case displaced(p, a, j, pc):
+				return Finding{Verdict: Moved, Where: "the first instructions of " + g.Function + ", which were moved: the same would have happened in place", ID: idOf(a, j)}
+			default:
+				return Finding{Verdict: Ours, Where: "the guard in front of " + g.Function, ID: idOf(a, j)}
+			}
+		}
+	}
+	return Finding{Verdict: Ours, Where: "PIE's code memory, where no guard is"}
+}
+
+// displaced tells whether at pc stands what the site's jump displaced: ahead of the
+// guard's body, or behind its link up to the jump back into the function.
+func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bool {
+	if pc < a.Body(guard) {
+		return true
+	}
+	g := a.Guards[guard]
+	at := a.Link(guard).Add(jit.LinkSize)
+	if pc < at {
+		return false
+	}
+	code := make([]byte, maxDisplaced)
+	n, _ := p.ReadAt(code, at)
+	for off := 0; off < n; {
+		inst, err := amd64.Decode(code[off:n], at.Add(int64(off)))
+		if err != nil {
+			return false
+		}
+		if pc == inst.Addr {
+			return true
+		}
+		if inst.Target == g.Site.Add(int64(len(g.Original))) {
+			return false // the jump back, which cannot fault itself
+		}
+		off += inst.Len
+	}
+	return false
+}
+
+// maxDisplaced is more than the displaced instructions of a site take, in bytes.
+const maxDisplaced = 256
+
+func idOf(a *arena.Arena, guard int) string {
+	if i := a.Guards[guard].Prepatch; i >= 0 && i < len(a.Prepatches) {
+		return a.Prepatches[i].ID
+	}
+	return ""
+}
+
+// onStack looks for an address in PIE's code on a thread's stack, above its stack
+// pointer: what lies there may be old, so that it is a hint.
+func onStack(p observe.Process, arenas []*arena.Arena, t Thread) (at address.Addr, f Finding, ok bool) {
+	b := make([]byte, stackDepth)
+	sp := (t.SP + 7) &^ 7
+	n, _ := p.ReadAt(b, sp)
+	for off := 0; off+8 <= n; off += 8 {
+		word := address.Addr(order.Uint64(b[off:]))
+		for _, a := range arenas {
+			if a.Code().Contains(word) {
+				return sp.Add(int64(off)), inCode(p, a, word), true
+			}
+		}
+	}
+	return 0, f, false
+}
