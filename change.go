@@ -3,7 +3,6 @@ package pie
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/live/observe"
@@ -19,14 +18,25 @@ type change struct {
 	// childrenFirst is the order of a removal: a child born meanwhile of a parent
 	// that still has the guard would keep it.
 	childrenFirst bool
+	mode          Mode // for the report
 	// do does it to prepatch id in p and notes what came of it in out.
 	do func(ctx context.Context, t *tracee.Tracer, p *process, w *tracee.Process, id string, out *ProcessReport) error
+}
+
+// alone runs the change with an Engine of its own.
+func (c change) alone(ctx context.Context, sel Select) (*Report, error) {
+	e, err := NewEngine()
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	return c.run(ctx, e.tracer, sel)
 }
 
 // run applies the change to every selected process that has the prepatch.
 // Processes without it are left out of the report; a Refusal says that there
 // was none.
-func (c change) run(ctx context.Context, sel Select) (*Report, error) {
+func (c change) run(ctx context.Context, t *tracee.Tracer, sel Select) (*Report, error) {
 	pids, err := selected(ctx, sel)
 	if err != nil {
 		return nil, err
@@ -34,12 +44,7 @@ func (c change) run(ctx context.Context, sel Select) (*Report, error) {
 	if c.childrenFirst {
 		slices.Reverse(pids)
 	}
-	t, err := tracee.NewTracer(tracee.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("preparing to write into processes: %w", err)
-	}
-	defer t.Close()
-	report := &Report{ID: c.id}
+	report := &Report{ID: c.id, Mode: c.mode}
 	var errs []error
 	var unreadable error
 	for _, pid := range pids {

@@ -63,6 +63,8 @@ func explainProcess(err error, who string) *Refusal {
 		return refuse(CodeFrozen, nil, "thaw its cgroup, then insert", "%s is frozen by its cgroup", who)
 	case errors.Is(err, tracee.ErrBusy):
 		return refuse(CodeBusy, nil, "try again in a moment", "%s: %v", who, err)
+	case errors.Is(err, tracee.ErrNoExec):
+		return refuse(CodeStale, nil, "guard it when it runs", "%s: %v", who, err)
 	case errors.Is(err, tracee.ErrNoRemoteSyscall):
 		return refuse(CodeNoSyscall, nil, "pie doctor --pid N tells what forbids it", "%s: no system call can be run in it without a risk: %v", who, err)
 	}

@@ -22,6 +22,15 @@ import (
 // Who guards a child of its own must not wait(2) for it meanwhile: such a wait,
 // (*exec.Cmd).Wait too, takes the stops that the tracer waits for.
 func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, error) {
+	e, err := NewEngine()
+	if err != nil {
+		return nil, err
+	}
+	defer e.Close()
+	return e.Insert(ctx, p, sel, o)
+}
+
+func insertWith(ctx context.Context, t *tracee.Tracer, p *Prepatch, sel Select, o Options) (*Report, error) {
 	if err := p.expired(); err != nil {
 		return nil, err
 	}
@@ -29,11 +38,6 @@ func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, e
 	if err != nil {
 		return nil, err
 	}
-	t, err := tracee.NewTracer(tracee.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("preparing to stop threads: %w", err)
-	}
-	defer t.Close()
 	in := inserter{p: p, o: o, resolver: newResolver(p, o), tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
 	defer in.resolver.close()
 	seen := map[int]bool{}

@@ -59,7 +59,7 @@ func (r *resolved) find(pp *Prepatch, g source.Guard, o Options) ([]locate.Funct
 	case fp == nil:
 		return found, err
 	case err == nil:
-		return found, refuseNamedFixed(found, fp)
+		return found, r.refuseNamedFixed(found, fp)
 	case errors.As(err, &unnamed):
 		return r.match(q, fp, o)
 	}
@@ -67,12 +67,12 @@ func (r *resolved) find(pp *Prepatch, g source.Guard, o Options) ([]locate.Funct
 }
 
 // refuseNamedFixed refuses a function that was found by name and has the fix.
-func refuseNamedFixed(found []locate.Function, fp *fingerprint.Fingerprint) error {
+func (r *resolved) refuseNamedFixed(found []locate.Function, fp *fingerprint.Fingerprint) error {
 	if !fp.KnowsFix() {
 		return nil
 	}
 	for _, f := range found {
-		m, err := fingerprint.Analyze(f.Image.File)
+		m, err := r.known.analyze(f.Image.File)
 		if err != nil {
 			continue // the name was enough; there is nothing to compare with
 		}
@@ -102,7 +102,7 @@ func (r *resolved) match(q locate.Query, fp *fingerprint.Fingerprint, o Options)
 	for _, im := range images {
 		f, known := seen[im.File]
 		if !known {
-			m, err := fingerprint.Analyze(im.File)
+			m, err := r.known.analyze(im.File)
 			switch {
 			case err == nil:
 				f = m.Find(fp)

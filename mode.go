@@ -11,16 +11,16 @@ import (
 // SetMode changes what the prepatch id, or every one for AnyID, does in the
 // selected processes. No thread is stopped.
 func SetMode(ctx context.Context, id string, m Mode, sel Select) (*Report, error) {
+	return modeChange(id, m).alone(ctx, sel)
+}
+
+func modeChange(id string, m Mode) change {
 	do := func(ctx context.Context, t *tracee.Tracer, _ *process, w *tracee.Process, id string, out *ProcessReport) error {
 		changed, err := insert.SetMode(ctx, t, w, id, modeWord(m))
 		out.Changed = out.Changed || changed
 		return err
 	}
-	r, err := change{id: id, do: do}.run(ctx, sel)
-	if r != nil {
-		r.Mode = m
-	}
-	return r, err
+	return change{id: id, mode: m, do: do}
 }
 
 // Keep ends the trial of the prepatch id: it stays until it is removed.
@@ -30,7 +30,7 @@ func Keep(ctx context.Context, id string, sel Select) (*Report, error) {
 		out.Changed = out.Changed || changed
 		return err
 	}
-	return change{id: id, do: do}.run(ctx, sel)
+	return change{id: id, do: do}.alone(ctx, sel)
 }
 
 func modeWord(m Mode) jit.Mode {

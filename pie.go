@@ -53,6 +53,9 @@ type Options struct {
 	AcceptMatch bool
 	Build       string       // of pie, recorded in the process
 	Progress    func(string) // told what is being done; may be nil
+
+	known *known // of the Engine at work; may be nil
+	early bool   // the program has not run yet
 }
 
 // ProcessState says what a verb found or left in one process.

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -22,48 +21,39 @@ import (
 )
 
 // resolver resolves one prepatch against processes, one after another. Those of
-// a family map the same files, and share what was read of them.
+// a family map the same files, and share what is known of them.
 type resolver struct {
 	p     *Prepatch
 	o     Options
-	files *locate.Files
-	notes map[noted]notes
-}
-
-// noted is what debug information was asked about: guard i in front of a
-// function of a file.
-type noted struct {
-	file  *binfile.File
-	at    address.Vaddr
-	guard int
-}
-
-// notes is the answer.
-type notes struct {
-	lines   []string
-	inlined int // places where the function was inlined
-	err     error
+	known *known
 }
 
 func newResolver(p *Prepatch, o Options) *resolver {
-	return &resolver{p: p, o: o, files: locate.NewFiles(), notes: map[noted]notes{}}
+	if o.known != nil {
+		return &resolver{p: p, o: o, known: o.known}
+	}
+	return &resolver{p: p, o: o, known: newKnown()}
 }
 
-func (rs *resolver) close() { rs.files.Close() }
+// close forgets what is known, unless it is an Engine's.
+func (rs *resolver) close() {
+	if rs.o.known == nil {
+		rs.known.close()
+	}
+}
 
 // debugNotes is debugNotes, asked once.
 func (rs *resolver) debugNotes(f locate.Function, guard int) (lines []string, inlined int, err error) {
-	about := noted{f.Image.File, f.Vaddr, guard}
-	n, ok := rs.notes[about]
-	if !ok {
+	n := rs.known.debugNotes(noted{f.Image.File, f.Vaddr, rs.p.Hash(), guard}, func() (n notes) {
 		n.lines, n.inlined, n.err = debugNotes(f, rs.p.compiled.Guards[guard], rs.p.guarded())
-		rs.notes[about] = n
-	}
+		return n
+	})
 	return n.lines, n.inlined, n.err
 }
 
 // resolved is a prepatch resolved against one process: nothing is attached.
 type resolved struct {
+	known  *known
 	images *locate.Set
 	read   *proc.Process
 	plan   *plan.Plan
@@ -72,6 +62,9 @@ type resolved struct {
 	// looks at every thread, and so only when a guard reads memory.
 	tableRisk func() (string, error)
 }
+
+// notYet is why table mode must not be used in a program that has not run yet.
+const notYet = "the program may install signal handlers of its own over PIE's"
 
 // resolvedGuard is what plan show tells of one guard beyond its plan.
 type resolvedGuard struct {
@@ -104,12 +97,17 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 	if status.Seccomp == seccompStrict {
 		return nil, refuse(CodeSeccomp, nil, "nothing can be guarded in it", "%s is in strict seccomp mode, which forbids it to read the time stamp counter, as guards do", p)
 	}
-	images, err := rs.files.Images(p.read)
+	images, err := rs.known.files.Images(p.read)
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	r := &resolved{images: images, read: p.read}
-	r.tableRisk = sync.OnceValues(func() (string, error) { return insert.TableRisk(w) })
+	r := &resolved{known: rs.known, images: images, read: p.read}
+	r.tableRisk = sync.OnceValues(func() (string, error) {
+		if rs.o.early {
+			return notYet, nil
+		}
+		return insert.TableRisk(w)
+	})
 	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space}
 	for i := range rs.p.compiled.Guards {
 		if err := r.add(&in, rs, i, status); err != nil {

@@ -59,6 +59,7 @@ const (
 	CodeUntrusted    Code = "file_untrusted"    // a file lies where a program answers reads, or does not answer
 	CodeReplaced     Code = "file_replaced"     // the mapped file is no longer at its path, or no regular file
 	CodeNoText       Code = "code_unmapped"     // the executable's code is not mapped from its file
+	CodePolicy       Code = "policy"            // the agent's policy has a mistake
 	CodeArena        Code = "arena_damaged"     // PIE's memory in the process cannot be trusted
 )
 

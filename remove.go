@@ -12,8 +12,10 @@ import (
 // Remove takes the prepatch id, or every one for AnyID, out of the selected
 // processes, children first, and checks that the bytes are the file's again.
 func Remove(ctx context.Context, id string, sel Select) (*Report, error) {
-	return change{id: id, childrenFirst: true, do: remove}.run(ctx, sel)
+	return removal(id).alone(ctx, sel)
 }
+
+func removal(id string) change { return change{id: id, childrenFirst: true, do: remove} }
 
 func remove(ctx context.Context, t *tracee.Tracer, p *process, w *tracee.Process, id string, out *ProcessReport) error {
 	done, err := insert.Remove(ctx, t, w, id, originalOf(p))

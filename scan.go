@@ -41,6 +41,12 @@ type ScanResult struct {
 // one it cannot be told from the outside: a ScanGuardable process has the function
 // the prepatch is for, and FixedIn is for the operator to compare.
 func Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult, error) {
+	k := newKnown()
+	defer k.close()
+	return scanWith(ctx, k, prepatches, sel)
+}
+
+func scanWith(ctx context.Context, k *known, prepatches []*Prepatch, sel Select) ([]ScanResult, error) {
 	pids, err := selected(ctx, sel)
 	if err != nil {
 		return nil, err
@@ -54,7 +60,7 @@ func Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult
 		if err != nil {
 			continue // gone, or not ours to look at
 		}
-		out = append(out, scanProcess(p, prepatches)...)
+		out = append(out, scanProcess(k, p, prepatches)...)
 		p.close()
 	}
 	return out, nil
@@ -62,7 +68,7 @@ func Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult
 
 // scanProcess opens the images of a process once, and only when a prepatch
 // names its executable or no executable at all.
-func scanProcess(p *process, prepatches []*Prepatch) []ScanResult {
+func scanProcess(k *known, p *process, prepatches []*Prepatch) []ScanResult {
 	var out []ScanResult
 	var images *locate.Set
 	for _, pp := range prepatches {
@@ -70,14 +76,14 @@ func scanProcess(p *process, prepatches []*Prepatch) []ScanResult {
 			continue
 		}
 		if images == nil {
-			set, err := locate.Images(p.read)
+			set, err := k.files.Images(p.read)
 			if err != nil {
 				return out
 			}
 			defer set.Close()
 			images = set
 		}
-		if r, ok := scanOne(p, pp, images); ok {
+		if r, ok := scanOne(k, p, pp, images); ok {
 			out = append(out, r)
 		}
 	}
@@ -116,7 +122,7 @@ func isGo(images *locate.Set) bool {
 	return !errors.Is(err, binfile.ErrNoTable)
 }
 
-func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
+func scanOne(k *known, p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
 	r := ScanResult{ID: pp.ID, Pid: p.pid, Parent: parentOf(p.pid), Exe: p.exe, State: ScanGuardable}
 	in, err := alreadyIn(p, pp)
 	if in != nil {
@@ -126,7 +132,7 @@ func scanOne(p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
 	if pp.linkedIn() && !isGo(images) {
 		return r, false
 	}
-	at := resolved{images: images}
+	at := resolved{known: k, images: images}
 	for _, g := range pp.compiled.Guards {
 		if err == nil {
 			_, err = at.find(pp, g.Guard, Options{})

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/term"
 )
 
 // idFlags are what mode, keep, off and remove share: one prepatch or every one.
@@ -58,7 +59,14 @@ func (a *app) changeCommand(c *cobra.Command, w reportWords, args func(*cobra.Co
 		if err != nil {
 			return err
 		}
+		note := ""
+		if c.Name() != "keep" {
+			note = a.takeOver(c.Context(), id)
+		}
 		report, err := do(c.Context(), id, rest, sel)
+		if note != "" && !a.json {
+			fmt.Fprintln(a.err, term.Escape(note))
+		}
 		if err != nil {
 			return err
 		}

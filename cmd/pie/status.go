@@ -39,6 +39,7 @@ func (a *app) statusCommand() *cobra.Command {
 			err = a.printJSON(orEmpty(all))
 		} else {
 			err = a.printStatus(c.Context(), sel, all)
+			a.printAgent(c.Context())
 		}
 		if err == nil && check && !allWell(all, time.Now()) {
 			return exitWith{exitFailed}

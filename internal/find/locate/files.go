@@ -49,6 +49,9 @@ func (fs *Files) Close() {
 	fs.shared, fs.others = map[identity]*elfFile{}, nil
 }
 
+// Len counts the open files.
+func (fs *Files) Len() int { return len(fs.shared) + len(fs.others) }
+
 // open reads file's headers, or returns what was made of the same file before.
 // It takes file over, also when there is an error.
 func (fs *Files) open(file *proc.File) (*elfFile, error) {
@@ -73,4 +76,15 @@ func (fs *Files) open(file *proc.File) (*elfFile, error) {
 
 func newELFFile(f *binfile.File, file *proc.File) *elfFile {
 	return &elfFile{File: f, file: file, starts: sync.OnceValue(func() []address.Vaddr { return starts(f) })}
+}
+
+// Read reads a file that processes may map later, with the tables that finding a
+// function takes. It takes f over.
+func (fs *Files) Read(f *proc.File) (*binfile.File, error) {
+	o, err := fs.open(f)
+	if err != nil {
+		return nil, err
+	}
+	_ = o.starts()
+	return o.File, nil
 }

@@ -106,12 +106,17 @@ const attachOptions = unix.PTRACE_O_TRACESYSGOOD
 // logic still to come. Signals that arrive first are passed on.
 func (a *Attached) stop(ctx context.Context, tid int) error {
 	a.began = time.Now()
-	if errno := a.h.seize(tid, attachOptions); errno != 0 {
-		return a.p.seizeError(tid, errno)
+	held := tid == a.h.held
+	if !held {
+		if errno := a.h.seize(tid, attachOptions); errno != 0 {
+			return a.p.seizeError(tid, errno)
+		}
 	}
 	a.tid, a.memory.tid = tid, tid
-	if errno := a.h.interrupt(tid); errno != 0 {
-		return a.lost("interrupting it", errno)
+	if !held {
+		if errno := a.h.interrupt(tid); errno != 0 {
+			return a.lost("interrupting it", errno)
+		}
 	}
 	if err := a.awaitEvent(ctx); err != nil {
 		return err
@@ -234,7 +239,7 @@ func (p *Process) stuck(tid int) error {
 // release puts the thread back and lets it go.
 func (a *Attached) release() error {
 	err := a.leave()
-	if a.h.abandoned {
+	if a.h.abandoned || a.tid == a.h.held {
 		return err
 	}
 	if errno := a.h.detach(a.tid, 0); errno != 0 && a.p.alive() {

@@ -74,7 +74,10 @@ func (w *World) gatherGroup(group int) error {
 
 // seize adds a task. One that has ended is remembered as such.
 func (w *World) seize(group, tid int) error {
-	errno := w.h.seize(tid, worldOptions)
+	var errno unix.Errno
+	if tid != w.h.held {
+		errno = w.h.seize(tid, worldOptions)
+	}
 	t := task{tid: tid, group: group, state: taskSeized}
 	switch {
 	case errno == 0:
@@ -121,6 +124,9 @@ func (w *World) halt(ctx context.Context) error {
 
 func (w *World) interrupt(t *task, now time.Duration) {
 	t.interrupted = now
+	if t.tid == w.h.held {
+		return // it stands still
+	}
 	if w.h.interrupt(t.tid) == unix.ESRCH {
 		t.state = taskGone
 	}

@@ -35,6 +35,8 @@ type hand struct {
 	// abandoned is set when a tracee could not be stopped and so not be
 	// detached: only the end of the thread lets go of it.
 	abandoned bool
+	// held is the tracee that stands still between operations, 0 when none does.
+	held int
 }
 
 // step tells the test hook that a request or a remote write was made.
@@ -95,6 +97,10 @@ func (h *hand) toSyscall(tid int, sig unix.Signal) unix.Errno {
 
 func (h *hand) detach(tid int, sig unix.Signal) unix.Errno {
 	return h.request("detach", unix.PTRACE_DETACH, tid, 0, uintptr(sig))
+}
+
+func (h *hand) setOptions(tid int, options uintptr) unix.Errno {
+	return h.request("setoptions", unix.PTRACE_SETOPTIONS, tid, 0, options)
 }
 
 func (h *hand) getRegs(tid int, r *unix.PtraceRegs) unix.Errno {

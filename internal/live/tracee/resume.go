@@ -16,7 +16,9 @@ func (w *World) resume() (pause, window time.Duration) {
 			if t.state != taskStopped || t.running != running {
 				continue
 			}
-			_ = w.h.detach(t.tid, t.signal) // ESRCH: it was killed
+			if t.tid != w.h.held {
+				_ = w.h.detach(t.tid, t.signal) // ESRCH: it was killed
+			}
 			t.state = taskGone
 			if running && !w.crowd.began.IsZero() {
 				pause = max(pause, time.Since(w.crowd.began)-t.interrupted)
@@ -50,6 +52,9 @@ const sweepTime = 20 * time.Millisecond
 // reaped keeps its whole process from ending. What does not stop is left to
 // the end of the OS thread.
 func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
+	if h.held != 0 {
+		return // a process at its first instruction has one thread
+	}
 	begin := time.Now()
 	for turn := 0; !h.abandoned; turn++ {
 		tid, ws, errno := h.poll(-1)

@@ -113,7 +113,7 @@ func (t *Tracer) serve() {
 			j.run(&t.hand)
 			close(j.done)
 			if t.hand.abandoned {
-				t.hand.abandoned = false
+				t.hand.abandoned, t.hand.held = false, 0
 				go t.loop(make(chan struct{}))
 				return
 			}

@@ -136,6 +136,17 @@ func (s *Selector) Groups(ctx context.Context) ([]Group, error) {
 	return t.group(chosen, s.spec.Unit != "" || s.spec.Container != ""), nil
 }
 
+// Has tells whether one process matches now: a process that is not the caller's
+// own. Conditions on descent (pids) are not looked at.
+func (s *Selector) Has(pid int) (bool, error) {
+	p, err := proc.Open(pid)
+	if err != nil {
+		return false, gone(err)
+	}
+	defer p.Close()
+	return s.matches(table{pid: &entry{Process: Process{Pid: pid, Start: p.Start()}}}, pid)
+}
+
 // matches tests one process against every condition.
 func (s *Selector) matches(t table, pid int) (bool, error) {
 	if pid == os.Getpid() || len(s.spec.Pids) > 0 && !s.underRoot(t, pid) {

@@ -1,0 +1,247 @@
+package pie
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/live/tracee"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// Engine carries out verbs and keeps what they share: the thread that stops
+// processes with its watchdog, and what was read of program files. The functions
+// of this package make one for themselves each time; who guards process after
+// process, an agent, keeps one. It does one verb at a time.
+type Engine struct {
+	mu     sync.Mutex
+	tracer *tracee.Tracer
+	known  *known
+}
+
+// NewEngine starts the thread and the watchdog process.
+func NewEngine() (*Engine, error) {
+	t, err := tracee.NewTracer(tracee.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("preparing to stop threads: %w", err)
+	}
+	return &Engine{tracer: t, known: newKnown()}, nil
+}
+
+// Close ends the thread and the watchdog. Guarded processes are not touched.
+func (e *Engine) Close() error {
+	defer e.begin()()
+	e.known.close()
+	return e.tracer.Close()
+}
+
+// begin waits for the verb that is being done.
+func (e *Engine) begin() (end func()) {
+	e.mu.Lock()
+	e.known.trim()
+	return e.mu.Unlock
+}
+
+// Insert is the function Insert.
+func (e *Engine) Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, error) {
+	defer e.begin()()
+	o.known = e.known
+	return insertWith(ctx, e.tracer, p, sel, o)
+}
+
+// Early is one prepatch for a process that has not run yet.
+type Early struct {
+	Prepatch *Prepatch
+	Options  Options
+}
+
+// GuardExec guards a process that is about to start another program, before the
+// first instruction of it: thread tid stands inside execve(2), held there by
+// somebody else. allow lets it go on and is called once, as soon as the thread is
+// seized, or cannot be.
+//
+// within bounds how long the new program is waited for. A caller that cannot
+// bear a longer hold must kill this process from outside: that lets go of it.
+// Libraries that the program is linked with are mapped then; what it loads later
+// is not.
+func (e *Engine) GuardExec(ctx context.Context, tid int, allow func(), within time.Duration, all []Early) []EarlyReport {
+	defer e.begin()()
+	held, err := e.tracer.Hold(ctx, tid)
+	allow()
+	late, pid := false, tid
+	if err == nil {
+		defer held.Release()
+		pid = held.Pid()
+		late, err = e.awaitProgram(ctx, held, within)
+	}
+	var out []EarlyReport
+	for _, x := range all {
+		r := EarlyReport{ID: x.Prepatch.ID, ProcessReport: ProcessReport{Pid: pid, State: StateUnguarded}}
+		if err != nil {
+			r.Err = explain(err, fmt.Sprintf("pid %d", pid))
+		} else {
+			r.insert(ctx, e, x)
+		}
+		if late && r.Err == nil {
+			r.Notes = append(r.Notes, lateNote)
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// EarlyReport is what became of one prepatch in a process that has not run yet.
+type EarlyReport struct {
+	ProcessReport
+	ID  string
+	Err error // a *Refusal, or what failed; nil when it is guarded
+}
+
+func (r *EarlyReport) insert(ctx context.Context, e *Engine, x Early) {
+	x.Options.known, x.Options.early = e.known, true
+	report, err := insertWith(ctx, e.tracer, x.Prepatch, Pids(r.Pid), x.Options)
+	if r.Err = err; err == nil {
+		r.ProcessReport = report.Processes[0]
+	}
+}
+
+// lateNote is about a program without RELRO: when the dynamic linker is done with
+// it does not show.
+const lateNote = "guarded at its first system call: what it did before was not looked at"
+
+// awaitProgram waits for the new program, and for its libraries.
+func (e *Engine) awaitProgram(ctx context.Context, held *tracee.Held, within time.Duration) (late bool, err error) {
+	if err := held.Await(ctx, within); err != nil {
+		return false, err
+	}
+	w, err := tracee.Open(held.Pid())
+	if err != nil {
+		return false, err
+	}
+	defer w.Close()
+	return held.RunLoader(ctx, w, within)
+}
+
+// Remove is the function Remove.
+func (e *Engine) Remove(ctx context.Context, id string, sel Select) (*Report, error) {
+	defer e.begin()()
+	return removal(id).run(ctx, e.tracer, sel)
+}
+
+// SetMode is the function SetMode.
+func (e *Engine) SetMode(ctx context.Context, id string, m Mode, sel Select) (*Report, error) {
+	defer e.begin()()
+	return modeChange(id, m).run(ctx, e.tracer, sel)
+}
+
+// Scan is the function Scan.
+func (e *Engine) Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult, error) {
+	defer e.begin()()
+	return scanWith(ctx, e.known, prepatches, sel)
+}
+
+// Prepare reads what p will need of the executable at path, so that a process
+// that is held need not wait for it. What cannot be read then is read later.
+func (e *Engine) Prepare(path string, p *Prepatch) {
+	defer e.begin()()
+	self, err := proc.Open(os.Getpid())
+	if err != nil {
+		return
+	}
+	defer self.Close()
+	f, err := self.OpenInRoot(path)
+	if err != nil {
+		return
+	}
+	file, err := e.known.files.Read(f)
+	if err != nil {
+		return
+	}
+	rs := newResolver(p, Options{known: e.known})
+	for i, g := range p.compiled.Guards {
+		at, err := locate.InFile(file, path, g.Func)
+		if err != nil {
+			continue
+		}
+		_, _, _ = rs.debugNotes(locate.Function{Name: g.Func, Vaddr: at, Image: &locate.Image{Path: path, IsExe: true, File: file}}, i)
+		if p.fingerprintOf(g.Guard) != nil {
+			_, _ = e.known.analyze(file)
+		}
+	}
+}
+
+// known is what was read of program files: the same program runs in many
+// processes. It is not safe for concurrent use.
+type known struct {
+	files   *locate.Files
+	modules map[*binfile.File]module
+	notes   map[noted]notes
+}
+
+// module is a file as functions that call each other, or why it has none.
+type module struct {
+	*fingerprint.Module
+	err error
+}
+
+// noted is what debug information was asked about: a guard of a prepatch in
+// front of a function of a file.
+type noted struct {
+	file  *binfile.File
+	at    address.Vaddr
+	hash  [32]byte
+	guard int
+}
+
+// notes is the answer.
+type notes struct {
+	lines   []string
+	inlined int // places where the function was inlined
+	err     error
+}
+
+// maxKnown bounds the files that an Engine keeps open between verbs.
+const maxKnown = 256
+
+func newKnown() *known {
+	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}}
+}
+
+func (k *known) close() {
+	k.files.Close()
+	clear(k.modules)
+	clear(k.notes)
+}
+
+// trim forgets all when it has become much. Nothing that was found may be in use.
+func (k *known) trim() {
+	if k.files.Len() > maxKnown {
+		k.close()
+	}
+}
+
+// analyze is fingerprint.Analyze, asked once.
+func (k *known) analyze(f *binfile.File) (*fingerprint.Module, error) {
+	m, ok := k.modules[f]
+	if !ok {
+		m.Module, m.err = fingerprint.Analyze(f)
+		k.modules[f] = m
+	}
+	return m.Module, m.err
+}
+
+// debugNotes returns what debug information says, as read finds it.
+func (k *known) debugNotes(about noted, read func() notes) notes {
+	n, ok := k.notes[about]
+	if !ok {
+		n = read()
+		k.notes[about] = n
+	}
+	return n
+}

@@ -1,0 +1,339 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+const guardSource = `// Package prepatch guards the victim.
+package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id TEST-AGENT
+
+//pie:guard exe=victim func=lookup onfault=pass onfuel=pass
+func Lookup(_ *libpie.Call, n int32) libpie.Verdict {
+	if n > 100 {
+		return libpie.Reject(int32(-1))
+	}
+	return libpie.Pass()
+}
+`
+
+// world is an agent with its files and a program to guard.
+type world struct {
+	t           *testing.T
+	dir, victim string
+	agent       *Agent
+	client      *Client
+	stop        func()
+}
+
+func newWorld(t *testing.T, policy string, pollOnly bool) *world {
+	t.Helper()
+	w := &world{t: t, dir: t.TempDir()}
+	w.victim = filepath.Join(w.dir, "victim")
+	if out, err := exec.Command("gcc", "-O2", "-o", w.victim, "testdata/victim.c").CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s(scripts/setup installs what is missing)", err, out)
+	}
+	w.write("TEST-AGENT.go", guardSource)
+	w.policy(policy)
+	w.begin(pollOnly)
+	return w
+}
+
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// policy writes the policy; VICTIM stands for its path.
+func (w *world) policy(text string) {
+	w.t.Helper()
+	w.write("policy", strings.ReplaceAll(text, "VICTIM", w.victim))
+}
+
+// begin starts the agent and waits until it has looked at everything once.
+func (w *world) begin(pollOnly bool) {
+	w.t.Helper()
+	var err error
+	w.agent, err = New(Config{Policy: filepath.Join(w.dir, "policy"), Prepatches: w.dir, Version: "test",
+		Log: slog.New(slog.NewJSONHandler(w.t.Output(), nil)), PollOnly: pollOnly})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	socket := filepath.Join(w.dir, "sock")
+	l, err := Listen(socket, "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{}, 2)
+	go func() { _ = w.agent.Serve(ctx, l); ended <- struct{}{} }()
+	go func() { _ = w.agent.Run(ctx); ended <- struct{}{} }()
+	w.stop = sync.OnceFunc(func() { cancel(); <-ended; <-ended })
+	w.client = Dial(socket)
+	w.t.Cleanup(w.stop)
+	if _, err := w.client.Status(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// server is a victim that answers lines.
+type server struct {
+	cmd *exec.Cmd
+	in  io.Writer
+	out *bufio.Reader
+}
+
+func (w *world) server() *server {
+	w.t.Helper()
+	s := &server{cmd: exec.Command(w.victim)}
+	in, err := s.cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	s.in, s.out = in, bufio.NewReader(out)
+	if err := s.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.cmd.Wait() })
+	return s
+}
+
+func (s *server) ask(n int) string {
+	fmt.Fprintln(s.in, n)
+	line, err := s.out.ReadString('\n')
+	if err != nil {
+		return "dead"
+	}
+	return strings.TrimSpace(line)
+}
+
+// eventually waits until the agent says what is wanted of a process.
+func (w *world) eventually(pid int, state string) Process {
+	w.t.Helper()
+	var last *Status
+	for range 150 {
+		s, err := w.client.Status(context.Background())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		last = s
+		for _, p := range s.Processes {
+			if p.Pid == pid && p.State == state {
+				return p
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	w.t.Fatalf("pid %d is not %s: %+v", pid, state, last)
+	return Process{}
+}
+
+func inMode(t *testing.T, pid int) pie.Mode {
+	t.Helper()
+	all, err := pie.Status(context.Background(), pie.Pids(pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 || len(all[0].Prepatches) == 0 {
+		return ""
+	}
+	return all[0].Prepatches[0].Mode
+}
+
+const theRule = "TEST-AGENT exe=VICTIM enforce"
+
+// What runs already is guarded, what starts is guarded before it runs, and the
+// end of the agent touches nobody.
+func TestKeeps(t *testing.T) {
+	w := newWorld(t, theRule, false)
+	old := w.server()
+	w.eventually(old.cmd.Process.Pid, Guarded)
+	if got := old.ask(101); got != "-1" {
+		t.Errorf("the attack: %s", got)
+	}
+	held := 0
+	for range 10 {
+		cmd := exec.Command(w.victim, "101")
+		_ = cmd.Run()
+		if cmd.ProcessState.ExitCode() == 7 {
+			held++
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if t.Logf("%d of 10 guarded before they ran", held); held == 0 {
+		t.Error("none was guarded before it ran")
+	}
+	w.stop()
+	if got := old.ask(101); got != "-1" {
+		t.Errorf("without the agent: %s", got)
+	}
+	w.begin(false)
+	w.eventually(old.cmd.Process.Pid, Guarded)
+	if got := old.ask(4); got != "4" {
+		t.Errorf("a good call: %s", got)
+	}
+}
+
+// Without fanotify and connector the window is measured and shown.
+func TestPolls(t *testing.T) {
+	w := newWorld(t, theRule, true)
+	s := w.server()
+	p := w.eventually(s.cmd.Process.Pid, Guarded)
+	if p.Held || p.Window <= 0 || p.Window > 30*time.Second {
+		t.Errorf("%+v", p)
+	}
+	if got := s.ask(101); got != "-1" {
+		t.Errorf("the attack: %s", got)
+	}
+}
+
+// A changed policy is followed; one with a mistake changes nothing.
+func TestPolicyChanges(t *testing.T) {
+	w := newWorld(t, theRule, false)
+	s := w.server()
+	pid := s.cmd.Process.Pid
+	w.eventually(pid, Guarded)
+	for _, bad := range []string{"TEST-AGENT exe=", "NO-SUCH-1 host enforce", "\x00", strings.Repeat("x", 2<<20)} {
+		w.policy(bad)
+		if err := w.client.Reload(context.Background()); err == nil {
+			t.Errorf("%.40q is taken", bad)
+		}
+		if st, err := w.client.Status(context.Background()); err != nil || st.PolicyError == "" || len(st.Rules) != 1 || inMode(t, pid) != pie.ModeEnforce {
+			t.Errorf("%.40q changed something: %+v, %v", bad, st, err)
+		}
+	}
+	w.write("TEST-AGENT.go", "package prepatch\nfunc (")
+	w.policy(theRule + " # again")
+	if err := w.client.Reload(context.Background()); err == nil || inMode(t, pid) != pie.ModeEnforce {
+		t.Errorf("a broken prepatch is taken: %v", err)
+	}
+	w.write("TEST-AGENT.go", guardSource)
+	w.policy("TEST-AGENT exe=VICTIM audit")
+	if err := w.client.Reload(context.Background()); err != nil || inMode(t, pid) != pie.ModeAudit {
+		t.Errorf("%v, mode %s", err, inMode(t, pid))
+	}
+	w.policy(theRule + " until=" + time.Now().AddDate(0, 0, -1).Format(time.DateOnly))
+	if err := w.client.Reload(context.Background()); err != nil || inMode(t, pid) != "" {
+		t.Errorf("a rule that is over: %v, mode %q", err, inMode(t, pid))
+	}
+}
+
+// What an operator switches off or takes out stays so.
+func TestLeavesAlone(t *testing.T) {
+	w := newWorld(t, theRule, false)
+	s := w.server()
+	pid := s.cmd.Process.Pid
+	w.eventually(pid, Guarded)
+	ctx := context.Background()
+	if err := w.client.Suspend(ctx, "TEST-AGENT"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pie.Remove(ctx, "TEST-AGENT", pie.Pids(pid)); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	if m := inMode(t, pid); m != "" {
+		t.Errorf("it came back: %s", m)
+	}
+	if err := w.client.Suspend(ctx, "NO-SUCH-1"); err == nil {
+		t.Error("suspended what no rule is about")
+	}
+	w.policy(theRule + " # again")
+	if err := w.client.Reload(ctx); err != nil || inMode(t, pid) != pie.ModeEnforce {
+		t.Errorf("after a reload: %v, %q", err, inMode(t, pid))
+	}
+	if _, err := pie.SetMode(ctx, "TEST-AGENT", pie.ModeOff, pie.Pids(pid)); err != nil {
+		t.Fatal(err)
+	}
+	w.policy(theRule + " # once more")
+	if err := w.client.Reload(ctx); err != nil || inMode(t, pid) != pie.ModeOff {
+		t.Errorf("off became %q, %v", inMode(t, pid), err)
+	}
+}
+
+// The socket answers root; nonsense gets an error and changes nothing.
+func TestSocket(t *testing.T) {
+	w := newWorld(t, theRule, true)
+	path := filepath.Join(w.dir, "sock")
+	if _, err := Listen(path, ""); err == nil {
+		t.Error("two agents listen at one socket")
+	}
+	for _, text := range []string{"\n\n\n\n", "GET / HTTP/1.1\r\n\r\n", "POST /v1/suspend?id=%zz HTTP/1.1\r\nHost: x\r\n\r\n", strings.Repeat("A", 100<<10),
+		"POST /v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"} {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
+		_, _ = io.WriteString(c, text)
+		_ = c.(*net.UnixConn).CloseWrite()
+		answer, _ := io.ReadAll(c)
+		if strings.HasPrefix(string(answer), "HTTP/1.1 200") && !strings.Contains(text, "reload") {
+			t.Errorf("%.40q: %.80s", text, answer)
+		}
+		c.Close()
+	}
+	h := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	resp, err := h.Get("http://agent/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	for _, name := range []string{"pie_policy_ok 1", "pie_holding 0", "pie_pause_seconds_count"} {
+		if !strings.Contains(string(body), name) {
+			t.Errorf("no %s in the metrics", name)
+		}
+	}
+	cmd := exec.Command("python3", "-c", "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(b'GET /v1/health HTTP/1.0\\r\\n\\r\\n'); sys.exit(len(s.recv(100)) > 0)", path)
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(w.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() == 1 && err != nil {
+		t.Error("another user was answered, though the file let it connect")
+	}
+}
+
+func TestParseExec(t *testing.T) {
+	if _, ok := parseExec(make([]byte, 76)); ok {
+		t.Error("zeros are an exec")
+	}
+	if len(listenMessage()) != unix.NLMSG_HDRLEN+cnHeader+4 {
+		t.Error("a message of another size")
+	}
+}
+
+func FuzzParseExec(f *testing.F) {
+	f.Add(make([]byte, 76))
+	f.Fuzz(func(t *testing.T, b []byte) { parseExec(b) })
+}

@@ -1,0 +1,336 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/target"
+	"github.com/patch-integration-engine/pie/internal/proc"
+)
+
+// States of a Process.
+const (
+	Guarded = "guarded"
+	Off     = "off"     // guarded, and switched off by an operator or by itself
+	Fixed   = "fixed"   // runs the vendor's fix
+	Refused = "refused" // cannot be guarded; Error says why
+	Waiting = "waiting" // has not loaded the library yet
+)
+
+// key names one prepatch in one process.
+type key struct {
+	pid   int
+	start uint64
+	id    string
+}
+
+// Process is one prepatch in one process, as the agent left it.
+type Process struct {
+	ID     string        `json:"id"`
+	Pid    int           `json:"pid"`
+	Exe    string        `json:"exe"`
+	State  string        `json:"state"`
+	Code   pie.Code      `json:"code,omitempty"`
+	Error  string        `json:"error,omitempty"`
+	Held   bool          `json:"held"`                // until it was guarded: it never ran unguarded
+	Window time.Duration `json:"window_ns,omitempty"` // from its exec to its guard; 0: not known, or held
+	Since  time.Time     `json:"since"`
+}
+
+// selector returns the processes a rule is about.
+func (r *rule) selector() (*target.Selector, error) {
+	spec := r.Where
+	spec.Runs = r.prepatch.executables()
+	return target.New(spec)
+}
+
+// pass brings every process that a rule is about to what the rule says, and
+// forgets those that have ended.
+func (a *Agent) pass(ctx context.Context) {
+	now := time.Now()
+	seen := map[key]bool{}
+	for _, r := range a.rules {
+		if a.suspended[r.ID] {
+			continue
+		}
+		sel, err := r.selector()
+		if err != nil {
+			a.log.Error("a rule cannot be followed", "prepatch", r.ID, "line", r.Line, "error", err)
+			continue
+		}
+		pids, err := sel.Select(ctx)
+		if err != nil && !errors.Is(err, target.ErrNone) {
+			a.log.Error("listing processes", "error", err)
+			continue
+		}
+		if a.retire(ctx, r, pids, now) {
+			continue
+		}
+		for _, pid := range pids {
+			if ctx.Err() != nil {
+				return
+			}
+			if k, ok := a.keyOf(pid, r.ID); ok {
+				seen[k] = true
+				a.keep(ctx, r, k, time.Time{})
+			}
+		}
+	}
+	for k := range a.kept {
+		if !seen[k] {
+			delete(a.kept, k)
+		}
+	}
+}
+
+// keyOf pins a process for the agent's records.
+func (a *Agent) keyOf(pid int, id string) (key, bool) {
+	p, err := proc.Open(pid)
+	if err != nil {
+		return key{}, false
+	}
+	defer p.Close()
+	return key{pid, p.Start(), id}, true
+}
+
+// retire takes a prepatch out whose rule or day is over.
+func (a *Agent) retire(ctx context.Context, r *rule, pids []int, now time.Time) bool {
+	why := ""
+	switch {
+	case r.Over(now):
+		why = "the rule's last day is over"
+	case r.prepatch.expired(now):
+		why = "the prepatch has expired"
+	default:
+		return false
+	}
+	if r.over == "" {
+		r.over = why
+		a.log.Info("retired", "prepatch", r.ID, "line", r.Line, "reason", why)
+		a.rehold()
+	}
+	if len(pids) == 0 {
+		return true
+	}
+	report, err := a.engine.Remove(ctx, r.ID, pie.Pids(pids...))
+	if err != nil && pie.ReasonOf(err) != pie.CodeNotIn && pie.ReasonOf(err) != pie.CodeNoProcess {
+		a.log.Error("taking a retired prepatch out", "prepatch", r.ID, "error", err)
+	}
+	if report != nil {
+		for _, p := range report.Processes {
+			a.log.Info("taken out", "prepatch", r.ID, "pid", p.Pid, "exe", p.Exe, "error", p.Error)
+		}
+	}
+	return true
+}
+
+// keep brings one process to what a rule says. execed is when it started its
+// program, zero when that was not seen.
+func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
+	known := a.kept[k]
+	if known != nil && known.State != Waiting && !retryable(known) && known.State != Guarded && known.State != Off {
+		return
+	}
+	report, err := a.engine.Insert(ctx, r.prepatch.Prepatch, pie.Pids(k.pid), pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
+	if ctx.Err() != nil {
+		return
+	}
+	p := &Process{ID: r.ID, Pid: k.pid, State: Guarded, Since: time.Now()}
+	switch {
+	case err != nil:
+		p.State, p.Code, p.Error = stateOf(err), pie.ReasonOf(err), err.Error()
+		p.Exe = exeOf(k.pid)
+	default:
+		done := report.Processes[0]
+		p.Exe = done.Exe
+		switch {
+		case done.State == pie.StateGone:
+			return
+		case done.State != pie.StateGuarded:
+			p.State, p.Code, p.Error = Refused, done.Reason, done.Error
+		case done.Changed:
+			a.Stats.pause(done.Pause)
+			p.Window = windowOf(k.pid, execed, a.started)
+			a.Stats.window(p.Window)
+		default:
+			p.State = a.follow(ctx, r, k.pid)
+		}
+	}
+	if p.Code == pie.CodeNoProcess || p.Code == pie.CodeKernelThread {
+		return // it has ended, or is about to
+	}
+	a.note(k, p)
+}
+
+// note records what became of a process, and logs what is new.
+func (a *Agent) note(k key, p *Process) {
+	known := a.kept[k]
+	if known != nil && known.State == p.State && known.Error == p.Error {
+		return
+	}
+	if known != nil && known.State == Guarded {
+		p.Held, p.Window = known.Held, known.Window
+	}
+	a.kept[k] = p
+	attrs := []any{"prepatch", p.ID, "pid", p.Pid, "exe", p.Exe}
+	switch {
+	case p.State == Guarded && p.Held:
+		a.log.Info("guarded before it ran", attrs...)
+	case p.State == Guarded && p.Window > 0:
+		a.log.Info("guarded", append(attrs, "unguarded_ms", p.Window.Milliseconds())...)
+	case p.State == Guarded, p.State == Off, p.State == Fixed, p.State == Waiting:
+		a.log.Info(p.State, attrs...)
+	default:
+		a.log.Error("not guarded", append(attrs, "code", p.Code, "error", p.Error)...)
+	}
+	if p.State == Fixed {
+		a.log.Info("the fixed build runs: the rule is not needed for it any more", attrs...)
+	}
+}
+
+// stateOf says what a refusal means.
+func stateOf(err error) string {
+	switch pie.ReasonOf(err) {
+	case pie.CodeFixed:
+		return Fixed
+	case pie.CodeNoImage:
+		return Waiting
+	}
+	return Refused
+}
+
+// retryable tells refusals that pass by themselves.
+func retryable(p *Process) bool {
+	return slices.Contains([]pie.Code{pie.CodeBusy, pie.CodeFrozen, pie.CodeStale, pie.CodeTraced, pie.CodeHeadroom, pie.CodePartly, pie.CodeInterrupted, pie.CodeNoSyscall}, p.Code)
+}
+
+// follow sets a guard that was found in a process to the mode of its rule, unless
+// somebody has switched it off, or it is on trial.
+func (a *Agent) follow(ctx context.Context, r *rule, pid int) string {
+	all, err := pie.Status(ctx, pie.Pids(pid))
+	if err != nil || len(all) == 0 {
+		return Guarded
+	}
+	for _, in := range all[0].Prepatches {
+		switch {
+		case in.ID != r.ID:
+		case in.Mode == pie.ModeOff || in.Stopped != "":
+			return Off
+		case in.TrialEnd != nil && time.Now().After(*in.TrialEnd):
+			return Off
+		case in.TrialEnd == nil && in.Mode != r.Mode:
+			if _, err := a.engine.SetMode(ctx, r.ID, r.Mode, pie.Pids(pid)); err != nil {
+				a.log.Error("setting the mode", "prepatch", r.ID, "pid", pid, "error", err)
+			} else {
+				a.log.Info("mode set as the policy says", "prepatch", r.ID, "pid", pid, "mode", string(r.Mode))
+			}
+		}
+	}
+	return Guarded
+}
+
+// windowOf is how long a process ran before it was guarded: since its execution, or
+// else since its start, if that was after the agent's own.
+func windowOf(pid int, execed, agent time.Time) time.Duration {
+	if !execed.IsZero() {
+		return time.Since(execed)
+	}
+	p, err := proc.Open(pid)
+	if err != nil {
+		return 0
+	}
+	defer p.Close()
+	started := startTime(p.Start())
+	if started.Before(agent) {
+		return 0 // it was there first
+	}
+	return time.Since(started)
+}
+
+// awaitLibraries tries again with processes that had not loaded a library.
+func (a *Agent) awaitLibraries(ctx context.Context) {
+	for k, p := range a.kept {
+		if p.State != Waiting {
+			continue
+		}
+		if now, ok := a.keyOf(k.pid, k.id); !ok || now != k {
+			delete(a.kept, k)
+			continue
+		}
+		for _, r := range a.active() {
+			if r.ID == k.id {
+				a.keep(ctx, r, k, time.Time{})
+			}
+		}
+	}
+}
+
+// How long an exec of a held file is left to the gate, which tells what becomes of
+// it, and how many are remembered meanwhile.
+const (
+	gateTime   = 500 * time.Millisecond
+	maxPending = 4096
+)
+
+// execSeen takes an exec that the kernel told of. One that the gate holds is the
+// gate's: two at work on one process would be in each other's way.
+func (a *Agent) execSeen(ctx context.Context, e execution) {
+	if id, ok := fileOf(e.pid); !ok || a.gate == nil || !a.holds[id] || len(a.pending) >= maxPending {
+		a.execed(ctx, e)
+		return
+	}
+	a.pending = append(a.pending, e)
+}
+
+// gaveUp looks at a process that the gate has let go of unguarded.
+func (a *Agent) gaveUp(ctx context.Context, pid int) {
+	e := execution{pid: pid, at: time.Now()}
+	for _, seen := range a.pending {
+		if seen.pid == pid {
+			e = seen
+		}
+	}
+	a.execed(ctx, e)
+}
+
+// lookAgain looks at what the gate has not told of.
+func (a *Agent) lookAgain(ctx context.Context) {
+	var young []execution
+	for _, e := range a.pending {
+		if time.Since(e.at) < gateTime {
+			young = append(young, e)
+			continue
+		}
+		a.execed(ctx, e)
+	}
+	a.pending = young
+}
+
+// execed looks at a process that has started another program.
+func (a *Agent) execed(ctx context.Context, e execution) {
+	if a.watch.irrelevant(e.pid) {
+		return
+	}
+	relevant := false
+	for _, r := range a.active() {
+		sel, err := r.selector()
+		if err != nil {
+			continue
+		}
+		ok, err := sel.Has(e.pid)
+		if err != nil || !ok {
+			continue
+		}
+		relevant = true
+		if k, ok := a.keyOf(e.pid, r.ID); ok && (a.kept[k] == nil || !a.kept[k].Held) {
+			delete(a.kept, k)
+			a.keep(ctx, r, k, e.at)
+		}
+	}
+	if !relevant {
+		a.watch.setIrrelevant(e.pid)
+	}
+}

@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
+	"github.com/patch-integration-engine/pie/internal/operate/policy"
+)
+
+// Bounds of what is read from the folder of prepatches, in bytes.
+const (
+	maxSource      = 1 << 20
+	maxFingerprint = 16 << 20
+)
+
+// prepatch is a prepatch as the agent uses it.
+type prepatch struct {
+	*pie.Prepatch
+	files        map[string][]byte
+	fingerprints map[string][]byte
+}
+
+// load reads the policy and every prepatch it names. All is taken or nothing.
+func (a *Agent) load() error {
+	stamp := a.stampNow()
+	text, err := readBounded(a.c.Policy, maxSource)
+	if err != nil {
+		return fmt.Errorf("reading the policy: %w", err)
+	}
+	p, err := policy.Parse(a.c.Policy, text)
+	if err != nil {
+		return err
+	}
+	sources := map[string]*prepatch{}
+	var rules []*rule
+	var errs []error
+	for _, r := range p.Rules {
+		if sources[r.ID] == nil {
+			found, err := findPrepatch(a.c.Prepatches, r.ID)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s:%d: %w", a.c.Policy, r.Line, err))
+				continue
+			}
+			sources[r.ID] = found
+		}
+		rules = append(rules, &rule{Rule: r, prepatch: sources[r.ID]})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	a.rules, a.sources, a.policyErr, a.stamp = rules, sources, nil, stamp
+	return nil
+}
+
+// stampNow changes when the policy or the folder of prepatches does.
+func (a *Agent) stampNow() string {
+	var b strings.Builder
+	note := func(path string) {
+		if st, err := os.Stat(path); err == nil {
+			fmt.Fprintf(&b, "%s %d %d\n", path, st.Size(), st.ModTime().UnixNano())
+		}
+	}
+	note(a.c.Policy)
+	all := 0
+	_ = filepath.WalkDir(a.c.Prepatches, func(path string, _ fs.DirEntry, err error) error {
+		if all++; err != nil || all > 4096 {
+			return fs.SkipAll
+		}
+		note(path)
+		return nil
+	})
+	return b.String()
+}
+
+// findPrepatch looks for an id in the folder, then in the catalogue.
+func findPrepatch(dir, id string) (*prepatch, error) {
+	for _, entry := range []string{filepath.Join(dir, id), filepath.Join(dir, id+".go")} {
+		if _, err := os.Stat(entry); dir != "" && err == nil {
+			return readPrepatch(entry, id)
+		}
+	}
+	e, ok := catalogue.Lookup(id)
+	if !ok {
+		return nil, fmt.Errorf("%s is neither in the catalogue nor in %s (as a folder %s, or as %s.go)", id, dir, id, id)
+	}
+	return compile(&prepatch{files: e.Files}, id)
+}
+
+// readPrepatch reads a .go file, or a folder of them, and the fingerprints it
+// names.
+func readPrepatch(path, id string) (*prepatch, error) {
+	names, folder := []string{path}, filepath.Dir(path)
+	if !strings.HasSuffix(path, ".go") {
+		var err error
+		if names, err = filepath.Glob(filepath.Join(path, "*.go")); err != nil {
+			return nil, err
+		}
+		folder = path
+	}
+	p := &prepatch{files: map[string][]byte{}, fingerprints: map[string][]byte{}}
+	for _, n := range names {
+		if strings.HasSuffix(n, "_test.go") {
+			continue
+		}
+		b, err := readBounded(n, maxSource)
+		if err != nil {
+			return nil, err
+		}
+		p.files[n] = b
+	}
+	if len(p.files) == 0 {
+		return nil, fmt.Errorf("%s has no .go file", path)
+	}
+	if _, err := compile(p, id); err != nil {
+		return nil, err
+	}
+	for _, name := range p.FingerprintFiles() {
+		b, err := readBounded(filepath.Join(folder, name), maxFingerprint)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.UseFingerprint(name, b); err != nil {
+			return nil, err
+		}
+		p.fingerprints[name] = b
+	}
+	return p, nil
+}
+
+// compile proves the prepatch, and that it is the one that was asked for.
+func compile(p *prepatch, id string) (*prepatch, error) {
+	var err error
+	if p.Prepatch, err = pie.Load(p.files); err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(p.ID, id) {
+		return nil, fmt.Errorf("the prepatch says //pie:id %s, not %s", p.ID, id)
+	}
+	return p, nil
+}
+
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > limit) {
+		err = fmt.Errorf("%s: not a regular file of at most %d KiB", path, limit>>10)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
+// executables are those the guards of a prepatch name; none when one guard names
+// a library alone, which any program may map.
+func (p *prepatch) executables() []string {
+	var exes []string
+	for _, g := range p.Guards {
+		if g.Exe == "" {
+			return nil
+		}
+		exes = append(exes, g.Exe)
+	}
+	return exes
+}
+
+// expired tells whether the prepatch's day is over.
+func (p *prepatch) expired(now time.Time) bool {
+	return !p.Expires.IsZero() && !now.Before(p.Expires)
+}

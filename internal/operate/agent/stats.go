@@ -1,0 +1,162 @@
+package agent
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+// Stats are the agent's own measurements, for Prometheus.
+type Stats struct {
+	pauses, windows, holds prometheus.Histogram
+	lates                  prometheus.Counter
+}
+
+func newStats() *Stats {
+	histogram := func(name, help string, buckets ...float64) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
+	}
+	return &Stats{
+		pauses:  histogram("pie_pause_seconds", "How long a thread stood still for an insertion, at most.", .0001, .0003, .001, .003, .01, .03, .1, .5),
+		windows: histogram("pie_unguarded_seconds", "How long a process ran after its exec before it was guarded; held ones did not.", .001, .003, .01, .03, .1, .3, 1, 10, 60),
+		holds:   histogram("pie_hold_seconds", "How long the exec of a process took longer because it was held until it was guarded.", .001, .003, .01, .02, .03, .04, .05, .1),
+		lates:   prometheus.NewCounter(prometheus.CounterOpts{Name: "pie_late_total", Help: "Processes let go of before they were guarded, since the limit was over."}),
+	}
+}
+
+func (s *Stats) pause(d time.Duration) { s.pauses.Observe(d.Seconds()) }
+func (s *Stats) held(d time.Duration)  { s.holds.Observe(d.Seconds()) }
+func (s *Stats) late()                 { s.lates.Inc() }
+
+func (s *Stats) window(d time.Duration) {
+	if d > 0 {
+		s.windows.Observe(d.Seconds())
+	}
+}
+
+// collector reads guards and rules when Prometheus asks.
+type collector struct{ a *Agent }
+
+var (
+	guardLabels = []string{"prepatch", "function", "exe", "pid"}
+	calls       = prometheus.NewDesc("pie_guard_calls_total", "Calls a guard looked at.", guardLabels, nil)
+	rejects     = prometheus.NewDesc("pie_guard_rejects_total", "Calls turned into a failure.", guardLabels, nil)
+	audited     = prometheus.NewDesc("pie_guard_audited_total", "Calls that would have been rejected.", guardLabels, nil)
+	guardErrors = prometheus.NewDesc("pie_guard_errors_total", "Calls on which the guard could not read memory.", guardLabels, nil)
+	ranLong     = prometheus.NewDesc("pie_guard_ran_long_total", "Calls on which the guard ran too long.", guardLabels, nil)
+	processes   = prometheus.NewDesc("pie_process_state", "1 for the state a prepatch has in a process.", []string{"prepatch", "exe", "pid", "state", "mode"}, nil)
+	policyGood  = prometheus.NewDesc("pie_policy_ok", "0 when the policy file has mistakes and an older one is in force.", nil, nil)
+	holding     = prometheus.NewDesc("pie_holding", "1 when new processes are held until they are guarded.", nil, nil)
+)
+
+// Describe tells nothing beforehand: what there is depends on the processes.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads the processes that the agent keeps.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
+	defer cancel()
+	var s Status
+	if c.a.request(ctx, func() { s = c.a.status() }) != nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
+		v := 0.0
+		if on {
+			v = 1
+		}
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(policyGood, s.PolicyError == "")
+	gauge(holding, s.Holding.On)
+	for _, p := range s.Processes {
+		if p.State != Guarded && p.State != Off {
+			gauge(processes, true, p.ID, p.Exe, strconv.Itoa(p.Pid), p.State, "")
+		}
+	}
+	for _, st := range guardsOf(ctx, s.Processes) {
+		for _, in := range st.Prepatches {
+			state := Guarded
+			if in.State != "in" {
+				state = in.State
+			}
+			gauge(processes, true, in.ID, st.Exe, strconv.Itoa(st.Pid), state, string(in.Mode))
+		}
+	}
+	for _, g := range families(guardsOf(ctx, s.Processes)) {
+		labels := []string{g.id, g.Function, g.exe, strconv.Itoa(g.pid)}
+		for _, m := range []struct {
+			d *prometheus.Desc
+			v uint64
+		}{{calls, g.Calls}, {rejects, g.Rejects}, {audited, g.Audited}, {guardErrors, g.Errors}, {ranLong, g.RanLong}} {
+			out <- prometheus.MustNewConstMetric(m.d, prometheus.CounterValue, float64(m.v), labels...)
+		}
+	}
+}
+
+// guardsOf reads what is in the processes that are kept.
+func guardsOf(ctx context.Context, all []Process) []pie.ProcessStatus {
+	var pids []int
+	for _, p := range all {
+		if p.State == Guarded || p.State == Off {
+			pids = append(pids, p.Pid)
+		}
+	}
+	if len(pids) == 0 {
+		return nil
+	}
+	st, err := pie.Status(ctx, pie.Pids(pids...))
+	if err != nil {
+		return nil
+	}
+	return st
+}
+
+// familyGuard is a guard's counts, which a family of processes shares.
+type familyGuard struct {
+	pie.GuardStatus
+	id, exe, key string
+	pid          int // of the first of the family
+}
+
+// families lists each shared count once: they are not to be added up.
+func families(all []pie.ProcessStatus) []familyGuard {
+	seen := map[string]bool{}
+	var out []familyGuard
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			for _, g := range p.Guards {
+				key := p.ID + " " + p.Counters + " " + g.Site
+				if !seen[key] {
+					seen[key] = true
+					out = append(out, familyGuard{GuardStatus: g, id: p.ID, exe: s.Exe, key: key, pid: s.Pid})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// logCounts logs what guards turned away since it was told last.
+func (a *Agent) logCounts(ctx context.Context) {
+	for k := range a.kept {
+		if now, ok := a.keyOf(k.pid, k.id); !ok || now != k {
+			delete(a.kept, k) // it has ended
+		}
+	}
+	for _, g := range families(guardsOf(ctx, a.processes())) {
+		now := g.Rejects + g.Audited + g.Errors + g.RanLong
+		if before, known := a.rejected[g.key]; known && now > before {
+			a.log.Warn("calls turned away", "prepatch", g.id, "function", g.Function, "exe", g.exe, "pid", g.pid, "since_last", now-before,
+				"rejected", g.Rejects, "audited", g.Audited, "errors", g.Errors, "ran_long", g.RanLong)
+		}
+		if len(a.rejected) > 4096 {
+			clear(a.rejected)
+		}
+		a.rejected[g.key] = now
+	}
+}

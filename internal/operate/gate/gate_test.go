@@ -1,0 +1,234 @@
+package gate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// guardSource rejects what kills the victim. That it sets errno means that it
+// needs the C library mapped and relocated.
+const guardSource = `// Package prepatch guards the victim.
+package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id TEST-GATE
+
+//pie:guard exe=victim func=lookup onfault=pass onfuel=pass
+func Lookup(_ *libpie.Call, n int32) libpie.Verdict {
+	if n > 100 {
+		return libpie.RejectErrno(libpie.EINVAL, int32(-1))
+	}
+	return libpie.Pass()
+}
+`
+
+func victim(t *testing.T, flags ...string) File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "victim")
+	if out, err := exec.Command("gcc", append(flags, "-O2", "-o", path, "testdata/victim.c")...).CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s(scripts/setup installs what is missing)", err, out)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return File{Path: path, Dev: st.Dev, Inode: st.Ino, Use: []int{0}}
+}
+
+func start(t *testing.T, files ...File) *Gate {
+	t.Helper()
+	g, err := Start(Config{Limit: MaxLimit, Files: files, Prepatches: []Prepatch{{ID: "TEST-GATE", Sources: map[string][]byte{"guard.go": []byte(guardSource)}}}})
+	if err != nil {
+		t.Fatalf("%v (the tests run as root, where fanotify is to be had)", err)
+	}
+	t.Cleanup(func() {
+		g.Close()
+		for range g.Reports() { // until it has ended
+		}
+	})
+	time.Sleep(time.Second) // the worker compiles; until then processes are late
+	return g
+}
+
+// run executes the victim and returns its exit status, minus the signal that
+// killed it, and what the gate says of it.
+func run(t *testing.T, g *Gate, path, arg string) (int, Report, time.Duration) {
+	t.Helper()
+	began := time.Now()
+	cmd := exec.Command(path, arg)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	took := time.Since(began)
+	status := cmd.ProcessState.ExitCode()
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); ws.Signaled() {
+		status = -int(ws.Signal())
+	}
+	for {
+		select {
+		case r, ok := <-g.Reports():
+			if !ok {
+				t.Fatal("the gate ended")
+			}
+			if r.Pid == cmd.Process.Pid {
+				return status, r, took
+			}
+		case <-time.After(2 * time.Second):
+			t.Fatalf("no word of pid %d", cmd.Process.Pid)
+		}
+	}
+}
+
+// A process that the gate calls guarded was guarded before its first
+// instruction. On a busy machine some come late, and say so.
+func TestGuardedBeforeItRuns(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		flags []string
+	}{
+		{"dynamic", nil},
+		{"static", []string{"-static"}},
+		{"fixed address", []string{"-no-pie"}},
+		{"lazy binding", []string{"-Wl,-z,lazy"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := victim(t, tt.flags...)
+			g := start(t, f)
+			guarded := 0
+			for range 15 {
+				status, r, _ := run(t, g, f.Path, "101")
+				switch {
+				case r.Kind == Guarded && status == 7:
+					guarded++
+					t.Logf("held %v pause %v", r.Held, r.Pause)
+				case r.Kind == Late:
+					time.Sleep(300 * time.Millisecond) // the next worker
+				default:
+					t.Fatalf("status %d, %+v", status, r)
+				}
+				if status, r, _ := run(t, g, f.Path, "4"); status != 4 {
+					t.Fatalf("a good call: status %d, %+v", status, r)
+				}
+			}
+			if t.Logf("%d of 15 guarded before they ran", guarded); guarded == 0 {
+				t.Error("all were late")
+			}
+		})
+	}
+}
+
+// workerOf finds the gate's worker.
+func workerOf(t *testing.T, g *Gate) int {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", g.Pid(), g.Pid()))
+	for _, s := range strings.Fields(string(b)) {
+		pid, _ := strconv.Atoi(s)
+		if line, _ := os.ReadFile("/proc/" + s + "/cmdline"); strings.HasPrefix(string(line), workerName) {
+			return pid
+		}
+	}
+	all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", g.Pid()))
+	for _, f := range all {
+		b, _ = os.ReadFile(f)
+		for _, s := range strings.Fields(string(b)) {
+			pid, _ := strconv.Atoi(s)
+			if line, _ := os.ReadFile("/proc/" + s + "/cmdline"); strings.HasPrefix(string(line), workerName) {
+				return pid
+			}
+		}
+	}
+	t.Fatalf("no worker: %v", err)
+	return 0
+}
+
+// A worker that is stopped holds nobody for long (the limit, and what a busy
+// machine adds), and is replaced. What is held by one that is killed goes on.
+func TestStoppedWorker(t *testing.T) {
+	f := victim(t)
+	g := start(t, f)
+	for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGKILL} {
+		w := workerOf(t, g)
+		if err := unix.Kill(w, sig); err != nil {
+			t.Fatal(err)
+		}
+		status, r, took := run(t, g, f.Path, "4")
+		if status != 4 || r.Kind != Late && sig == unix.SIGSTOP || r.Held > 10*MaxLimit || took > time.Second {
+			t.Errorf("%v: status %d, %+v, took %v", sig, status, r, took)
+		}
+		time.Sleep(time.Second)
+		if status, r, _ := run(t, g, f.Path, "101"); r.Kind == Guarded && status != 7 {
+			t.Errorf("with the next worker: status %d, %+v", status, r)
+		}
+	}
+}
+
+// Without the gate nobody waits.
+func TestKilledGate(t *testing.T) {
+	f := victim(t)
+	g := start(t, f)
+	if err := unix.Kill(workerOf(t, g), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(f.Path, "4")
+	if err := unix.Kill(g.Pid(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 4 || time.Since(began) > time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+	for range g.Reports() {
+	}
+}
+
+func TestUnmarkable(t *testing.T) {
+	f := victim(t)
+	f.Inode++
+	g, err := Start(Config{Files: []File{f}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if g.Marked != 0 {
+		t.Error("marked another file than the one named")
+	}
+}
+
+func TestParseEvents(t *testing.T) {
+	event := func(size uint32, fd, pid int32) []byte {
+		b := make([]byte, size)
+		binary.LittleEndian.PutUint32(b, size)
+		b[4] = unix.FANOTIFY_METADATA_VERSION
+		binary.LittleEndian.PutUint32(b[16:], uint32(fd))
+		binary.LittleEndian.PutUint32(b[20:], uint32(pid))
+		return b
+	}
+	two := append(event(24, 5, 100), event(32, 6, 101)...)
+	if got := parseEvents(two); len(got) != 2 || got[1].fd != 6 || got[1].tid != 101 {
+		t.Errorf("%+v", got)
+	}
+	if got := parseEvents(append(event(24, unix.FAN_NOFD, 100), two[:30]...)); len(got) != 1 || got[0].fd != 5 {
+		t.Errorf("an overflow and a cut event: %+v", got)
+	}
+}
+
+func FuzzParseEvents(f *testing.F) {
+	f.Add(make([]byte, 48))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n := len(parseEvents(b)); n > len(b)/eventSize {
+			t.Errorf("%d events in %d bytes", n, len(b))
+		}
+	})
+}

@@ -1,0 +1,239 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/target"
+)
+
+// job is one exec for the worker.
+type job struct {
+	Seq    int           `json:"seq"`
+	Tid    int           `json:"tid"`
+	Use    []int         `json:"use"`
+	Within time.Duration `json:"within"`
+}
+
+// answer is what the worker says of a job: first that the thread may go on, then
+// that it is done. Ready comes once, before the first job.
+type answer struct {
+	Ready   bool     `json:"ready,omitempty"`
+	Seq     int      `json:"seq"`
+	Done    bool     `json:"done,omitempty"`
+	Reports []Report `json:"reports,omitempty"`
+}
+
+// maxMessage bounds a job or an answer, in bytes.
+const maxMessage = 64 << 10
+
+// worker is the gate's side of a worker process.
+type worker struct {
+	process *exec.Cmd
+	socket  int
+	inbox   chan answer // closed when it has ended
+	ready   bool
+	began   time.Time
+}
+
+func startWorker() (*worker, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("socket of the worker: %w", err)
+	}
+	theirs := os.NewFile(uintptr(pair[1]), "jobs")
+	defer theirs.Close()
+	w := &worker{socket: pair[0], inbox: make(chan answer, 16), began: time.Now()}
+	w.process = command(workerName, os.NewFile(configFD, "config"), theirs)
+	if err := w.process.Start(); err != nil {
+		unix.Close(pair[0])
+		return nil, fmt.Errorf("starting the worker: %w", err)
+	}
+	go w.listen()
+	return w, nil
+}
+
+func (w *worker) listen() {
+	buf := make([]byte, maxMessage)
+	for {
+		n, err := unix.Read(w.socket, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		var m answer
+		if err != nil || n == 0 || json.Unmarshal(buf[:n], &m) != nil {
+			break
+		}
+		w.inbox <- m
+	}
+	_ = w.process.Process.Kill()
+	_ = w.process.Wait()
+	unix.Close(w.socket)
+	close(w.inbox)
+}
+
+func (w *worker) answers() <-chan answer {
+	if w == nil {
+		return nil
+	}
+	return w.inbox
+}
+
+func (w *worker) send(j job) error {
+	b, err := json.Marshal(j)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(w.socket, b)
+	return err
+}
+
+// hands is the worker process.
+type hands struct {
+	engine     *pie.Engine
+	prepatches []ready
+}
+
+// ready is a prepatch that can be inserted, or why it cannot.
+type ready struct {
+	early pie.Early
+	where *target.Selector // nil without conditions beside the executable
+	err   error
+}
+
+// work is the worker process's main function. It ends with its socket.
+func work() int {
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
+	hurry(-10)
+	unix.CloseOnExec(configFD)
+	unix.CloseOnExec(jobsFD)
+	c, err := readConfig()
+	if err != nil {
+		return 1
+	}
+	h := &hands{}
+	if h.engine, err = pie.NewEngine(); err != nil {
+		return 1
+	}
+	defer h.engine.Close()
+	h.prepare(c)
+	h.practise()
+	debug.FreeOSMemory()
+	if say(answer{Ready: true}) != nil {
+		return 1
+	}
+	buf := make([]byte, maxMessage)
+	for {
+		n, err := unix.Read(jobsFD, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		var j job
+		if err != nil || n == 0 || json.Unmarshal(buf[:n], &j) != nil {
+			return 0
+		}
+		if say(h.do(j)) != nil {
+			return 0
+		}
+	}
+}
+
+func say(a answer) error {
+	b, err := json.Marshal(a)
+	if err == nil {
+		_, err = unix.Write(jobsFD, b)
+	}
+	return err
+}
+
+// prepare compiles the prepatches, and reads the executables beforehand: what is
+// known of them need not be looked for while a process is held.
+func (h *hands) prepare(c Config) {
+	for _, p := range c.Prepatches {
+		h.prepatches = append(h.prepatches, load(p))
+	}
+	for _, f := range c.Files {
+		for _, i := range f.Use {
+			if i >= 0 && i < len(h.prepatches) && h.prepatches[i].err == nil {
+				h.engine.Prepare(f.Path, h.prepatches[i].early.Prepatch)
+			}
+		}
+	}
+}
+
+func load(p Prepatch) (r ready) {
+	r.early.Options = pie.Options{Mode: pie.ModeEnforce, Partial: p.Partial, Build: p.Build}
+	if p.Audit {
+		r.early.Options.Mode = pie.ModeAudit
+	}
+	if r.early.Prepatch, r.err = pie.Load(p.Sources); r.err != nil {
+		return r
+	}
+	for name, data := range p.Fingerprints {
+		if err := r.early.Prepatch.UseFingerprint(name, data); err != nil {
+			r.err = err
+			return r
+		}
+	}
+	if where := (target.Spec{Unit: p.Where.Unit, Container: p.Where.Container}); where.Given() {
+		r.where, r.err = target.New(where)
+	}
+	return r
+}
+
+// spare is how long before the gate would kill it a worker gives up by itself.
+const spare = 7 * time.Millisecond
+
+// do guards the process that thread j.Tid is about to make.
+func (h *hands) do(j job) answer {
+	out := answer{Seq: j.Seq, Done: true}
+	within := j.Within - spare
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	var all []pie.Early
+	for _, i := range j.Use {
+		if i < 0 || i >= len(h.prepatches) {
+			continue
+		}
+		p := h.prepatches[i]
+		if p.where != nil {
+			if ok, err := p.where.Has(j.Tid); err != nil || !ok {
+				continue
+			}
+		}
+		if p.err == nil {
+			all = append(all, p.early)
+		}
+	}
+	if len(all) == 0 {
+		return out
+	}
+	allow := func() { _ = say(answer{Seq: j.Seq}) }
+	for _, g := range h.engine.GuardExec(ctx, j.Tid, allow, within, all) {
+		out.Reports = append(out.Reports, reportOf(g))
+	}
+	return out
+}
+
+// reportOf says what became of one prepatch in a held process.
+func reportOf(g pie.EarlyReport) Report {
+	r := Report{Kind: Guarded, Pid: g.Pid, ID: g.ID, Pause: g.Pause, Notes: g.Notes}
+	code := pie.ReasonOf(g.Err)
+	switch {
+	case errors.Is(g.Err, context.DeadlineExceeded), code == pie.CodeInterrupted, code == pie.CodeStale:
+		r.Kind, r.Error = Late, g.Err.Error()
+	case g.Err != nil:
+		r.Kind, r.Error, r.Code = Refused, g.Err.Error(), string(code)
+	}
+	return r
+}
