@@ -3,8 +3,10 @@ package pie
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
@@ -21,15 +23,59 @@ type Described struct {
 	Vaddr    address.Vaddr
 
 	file  *binfile.File
+	open  func(path string) (debugFile, error) // a file beside the program
+	close []func()
+}
+
+// debugFile is a file that may have the debug information of another.
+type debugFile struct {
+	io.ReaderAt
+	size  int64
 	close func()
 }
 
 // Close lets go of the file or process.
-func (d *Described) Close() { d.close() }
+func (d *Described) Close() {
+	for _, f := range slices.Backward(d.close) {
+		f()
+	}
+	d.close = nil
+}
 
-// DebugInfo reads the debug information of the function's file; debuginfo.ErrNone
-// when it has none.
-func (d *Described) DebugInfo() (*debuginfo.Info, error) { return debuginfo.Open(d.file) }
+// BuildID is the GNU build ID of the function's file, empty without one.
+func (d *Described) BuildID() string { return d.file.BuildIDString() }
+
+// DebugInfo reads the debug information of the function's file, or that of its
+// separate debug file, /usr/lib/debug/.build-id/…; debuginfo.ErrNone when there is
+// none. It is good until Close.
+func (d *Described) DebugInfo() (*debuginfo.Info, error) {
+	i, err := debuginfo.Open(d.file)
+	if !errors.Is(err, debuginfo.ErrNone) {
+		return i, err
+	}
+	if f := d.separate(); f != nil {
+		return debuginfo.Open(f)
+	}
+	return nil, err
+}
+
+// separate is the debug file that has the build ID of the program's, or nil.
+func (d *Described) separate() *binfile.File {
+	id := d.file.BuildIDString()
+	if len(id) < 4 {
+		return nil
+	}
+	raw, err := d.open("/usr/lib/debug/.build-id/" + id[:2] + "/" + id[2:] + ".debug")
+	if err != nil {
+		return nil
+	}
+	d.close = append(d.close, raw.close)
+	f, err := binfile.OpenSymbols(raw, raw.size)
+	if err != nil || f.BuildIDString() != id {
+		return nil
+	}
+	return f
+}
 
 // Params returns the function's parameters as they were written;
 // debuginfo.ErrNone when debug information does not describe it.
@@ -55,8 +101,9 @@ func (d *Described) Result() (debuginfo.Type, error) {
 	return i.Result(d.Vaddr)
 }
 
-// DescribeProcess finds a function in a running process. exe may be empty.
-// What cannot be found is a *Refusal.
+// DescribeProcess finds a function in a running process. exe may be empty. fn
+// may be, for who only wants the types of the program or of lib. What cannot be
+// found is a *Refusal.
 func DescribeProcess(pid int, exe, lib, fn string) (*Described, error) {
 	p, err := openProcess(pid)
 	if err != nil {
@@ -67,21 +114,43 @@ func DescribeProcess(pid int, exe, lib, fn string) (*Described, error) {
 		p.close()
 		return nil, explain(err, p.String())
 	}
-	d := &Described{Func: fn, Exe: exe, Lib: lib, close: func() { images.Close(); p.close() }}
-	found, err := images.Find(locate.Query{Exe: exe, Lib: lib, Func: fn})
+	d := &Described{Func: fn, Exe: exe, Lib: lib, close: []func(){p.close, images.Close}}
+	d.open = func(path string) (debugFile, error) {
+		f, err := p.read.OpenInRoot(path)
+		if err != nil {
+			return debugFile{}, err
+		}
+		return debugFile{f, f.Size, func() { f.Close() }}, nil
+	}
+	image, err := d.inProcess(images)
 	if err != nil {
 		d.Close()
 		return nil, explain(err, p.String())
 	}
-	f := found[0]
-	d.Go, d.Vaddr, d.file = f.Go, f.Vaddr, f.Image.File
-	if d.Exe == "" && d.Lib == "" {
-		d.Exe, d.Lib = filepath.Base(p.exe), ""
-		if !f.Image.IsExe {
-			d.Exe, d.Lib = "", f.Image.SOName
+	if d.file = image.File; d.Exe == "" && d.Lib == "" {
+		if d.Exe = filepath.Base(p.exe); !image.IsExe {
+			d.Exe, d.Lib = "", image.SOName
 		}
 	}
 	return d, nil
+}
+
+// inProcess finds the function, or the image alone when there is none to find.
+func (d *Described) inProcess(images *locate.Set) (*locate.Image, error) {
+	q := locate.Query{Exe: d.Exe, Lib: d.Lib, Func: d.Func}
+	if d.Func == "" {
+		searched, err := images.Searched(q)
+		if err != nil {
+			return nil, err
+		}
+		return searched[0], nil
+	}
+	found, err := images.Find(q)
+	if err != nil {
+		return nil, err
+	}
+	d.Go, d.Vaddr = found[0].Go, found[0].Vaddr
+	return found[0].Image, nil
 }
 
 // DescribeFile finds a function in an ELF file: a program, a library, or the
@@ -91,12 +160,26 @@ func DescribeFile(path, fn string) (*Described, error) {
 	if err != nil {
 		return nil, refuse(CodeNotFound, err, "name a program, a library or a debug file", "%v", err)
 	}
-	d := &Described{Func: fn, close: func() { f.Close() }}
+	d := &Described{Func: fn, open: openDebugFile, close: []func(){func() { f.Close() }}}
 	if err := d.inFile(f, path); err != nil {
 		d.Close()
 		return nil, explain(err, path)
 	}
 	return d, nil
+}
+
+// openDebugFile opens a file of this machine.
+func openDebugFile(path string) (debugFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return debugFile{}, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return debugFile{}, err
+	}
+	return debugFile{f, st.Size(), func() { f.Close() }}, nil
 }
 
 func (d *Described) inFile(f *os.File, path string) error {

@@ -60,6 +60,11 @@ const (
 	CodeReplaced     Code = "file_replaced"     // the mapped file is no longer at its path, or no regular file
 	CodeNoText       Code = "code_unmapped"     // the executable's code is not mapped from its file
 	CodePolicy       Code = "policy"            // the agent's policy has a mistake
+	CodeNoDebugInfo  Code = "no_debug_info"     // nothing tells the program's types and parameters
+	CodeNoType       Code = "type_missing"      // debug information has no such type
+	CodeExists       Code = "file_exists"       // a file that would be written is there already
+	CodeNoTest       Code = "test_missing"      // the prepatch has no test to run
+	CodeNoGo         Code = "go_missing"        // no Go toolchain, which only tests need
 	CodeArena        Code = "arena_damaged"     // PIE's memory in the process cannot be trusted
 )
 

@@ -7,3 +7,9 @@ import "embed"
 //
 //go:embed addr.go call.go errno.go golang.go mem.go verdict.go
 var Source embed.FS
+
+// Module is the source of this package and of libpietest, which pie test lays
+// out for go test. A guard has no use for it.
+//
+//go:embed *.go internal libpietest
+var Module embed.FS

@@ -40,7 +40,7 @@ func buildAndRun(m *testing.M) int {
 		{"go", "build", "-ldflags", "-X main.version=one", "-o", filepath.Join(dir, "pie"), "."},
 		{"go", "build", "-ldflags", "-X main.version=other", "-o", filepath.Join(dir, "pie-other"), "."},
 		{"gcc", "-O2", "-o", filepath.Join(dir, "victim"), "testdata/victim/victim.c", "testdata/victim/other.c"},
-		{"gcc", "-O2", "-g", "-o", filepath.Join(dir, "victim-debug"), "testdata/victim/victim.c", "testdata/victim/other.c"},
+		{"gcc", "-O2", "-g", "-o", filepath.Join(dir, "victim-debug"), "testdata/victim/victim.c", "testdata/victim/other.c", "testdata/victim/described.c"},
 		{"gcc", "-m32", "-nostdlib", "-static", "-o", filepath.Join(dir, "compat"), "testdata/victim/compat.s"},
 	} {
 		cmd := exec.Command(build[0], build[1:]...)
@@ -61,11 +61,16 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cache, err := exec.Command("go", "env", "GOCACHE").Output() // pie test builds with it
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("GUARD", guard)
+			e.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
 			e.Setenv("DEBUG", filepath.Join(bin, "victim-debug"))
 			e.Setenv("VICTIM", filepath.Join(bin, "victim"))
 			e.Values[victimsKey{}] = &victims{byName: map[string]*victim{}}

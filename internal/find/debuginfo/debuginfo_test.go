@@ -67,7 +67,7 @@ func TestParams(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := []Param{
-				{"node", Type{Name: "struct list_node *", Kind: Pointer, Size: 8}},
+				{"node", Type{Name: "struct list_node *", Kind: Pointer, Size: 8, Points: "list_node"}},
 				{"text", Type{Name: "char *", Kind: Pointer, Size: 8}},
 				{"small", Type{Name: "unsigned char", Kind: Unsigned, Size: 1}},
 				{"c", Type{Name: "color", Kind: Unsigned, Size: 4}},

@@ -79,6 +79,13 @@ func (i *Info) CheckMirror(v address.Vaddr, m compile.Mirror) error {
 // plain is a name without what Go may have to write differently.
 func plain(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
+// called reports whether a struct of this name is meant. A Go type may go by
+// its last element, as in server.client, or without its package.
+func called(name, wanted string) bool {
+	short := name[strings.LastIndexByte(name, '/')+1:]
+	return plain(name) == wanted || plain(short) == wanted || plain(short[strings.LastIndexByte(short, '.')+1:]) == wanted
+}
+
 // findStruct returns the complete struct of a name: in the unit of the function
 // at v, else in any.
 func (i *Info) findStruct(v address.Vaddr, name string) (*dwarf.Entry, error) {
@@ -115,7 +122,7 @@ func (i *Info) structIn(r *dwarf.Reader, name string, unitOnly bool) (*dwarf.Ent
 		case dwarf.TagNamespace:
 			continue
 		case dwarf.TagStructType, dwarf.TagClassType, dwarf.TagTypedef:
-			if n, ok := e.Val(dwarf.AttrName).(string); ok && plain(n) == wanted {
+			if n, ok := e.Val(dwarf.AttrName).(string); ok && called(n, wanted) {
 				s, err := i.complete(e)
 				if s != nil || err != nil {
 					return s, err
@@ -154,36 +161,22 @@ func (i *Info) complete(e *dwarf.Entry) (*dwarf.Entry, error) {
 	return nil, nil
 }
 
-// fields returns the fields of a struct by plain name. Bit-fields, which a
-// mirror cannot have, are left out.
+// fields returns the fields of a struct by plain name, with those of anonymous
+// structs in it. Bit-fields, which a mirror cannot have, are left out.
 func (i *Info) fields(s *dwarf.Entry) (map[string]compile.Field, error) {
-	out := map[string]compile.Field{}
-	if !s.Children {
-		return out, nil
-	}
-	r := i.data.Reader()
-	r.Seek(s.Offset)
-	if _, err := i.next(r); err != nil {
+	l, err := i.layout("", s)
+	if err != nil {
 		return nil, err
 	}
-	for {
-		e, err := i.next(r)
-		if err != nil {
-			return nil, err
-		}
-		if e == nil || e.Tag == 0 {
-			return out, nil
-		}
-		name, named := e.Val(dwarf.AttrName).(string)
-		bits := e.Val(dwarf.AttrBitSize) != nil || e.Val(dwarf.AttrDataBitOffset) != nil
-		off, placed := e.Val(dwarf.AttrDataMemberLoc).(int64)
-		if e.Tag == dwarf.TagMember && named && placed && !bits {
-			t, err := i.typeOf(e)
-			if err != nil {
-				return nil, err
-			}
-			out[plain(name)] = compile.Field{Name: name, Offset: off, Size: t.Size}
-		}
-		r.SkipChildren()
+	members, err := i.Flat(l)
+	if err != nil {
+		return nil, err
 	}
+	out := map[string]compile.Field{}
+	for _, m := range members {
+		if m.Name != "" && !m.Bits {
+			out[plain(m.Name)] = compile.Field{Name: m.Name, Offset: m.Offset, Size: m.Type.Size}
+		}
+	}
+	return out, nil
 }

@@ -27,6 +27,8 @@ type Type struct {
 	Bool bool  // true or false; Kind is Unsigned
 	// Struct is the tag of a struct, union or class by value, behind typedefs.
 	Struct string
+	// Points is the struct or typedef of one that a pointer points to, or empty.
+	Points string
 }
 
 // typeOf returns the type of an entry, through typedefs and qualifiers.
@@ -70,7 +72,13 @@ func (i *Info) typeOf(e *dwarf.Entry) (Type, error) {
 		if e.Tag == dwarf.TagStructType || e.Tag == dwarf.TagClassType || e.Tag == dwarf.TagUnionType {
 			out.Struct = name
 		}
-		if out.Kind == Pointer && out.Name == "" {
+		if out.Kind != Pointer {
+			return out, nil
+		}
+		if out.Points, err = i.structTo(e); err != nil {
+			return out, err
+		}
+		if out.Name == "" {
 			to, err := i.pointee(e)
 			if err != nil {
 				return out, err
