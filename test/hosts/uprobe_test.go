@@ -126,12 +126,3 @@ func TestKernelUprobeOnTheEntry(t *testing.T) {
 	u.enable(false)
 	h.asItsFiles()
 }
-
-// guarded wants attacks rejected, once the calls in flight have returned.
-func (h *host) guarded() {
-	h.t.Helper()
-	h.calls(20)
-	if s := h.calls(perHalf); s.Passed != 0 || s.Rejected == 0 {
-		h.t.Fatalf("%v is guarded, and %+v", h.cmd.Args, s)
-	}
-}
