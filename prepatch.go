@@ -38,6 +38,11 @@ type GuardInfo struct {
 	Func      string        `json:"func"`
 	FailsOpen []string      `json:"fails_open,omitempty"` // one sentence each
 	Insns     int           `json:"instructions"`
+	Code      int           `json:"code_bytes,omitempty"`      // of machine code, at most; 0 until Measure
+	Saved     int           `json:"saved_registers,omitempty"` // registers that have to be saved, at most
+	Loads     Loads         `json:"loads"`
+	Helpers   []string      `json:"helpers,omitempty"` // that it calls: strlen, count …
+	Caps      []string      `json:"capabilities,omitempty"`
 	Reads     int           `json:"guarded_reads"` // reads that may meet unreadable memory
 	Stack     int           `json:"stack_bytes"`
 	Worst     time.Duration `json:"worst_ns"`
@@ -91,7 +96,7 @@ func loadSource(files map[string][]byte) (*Prepatch, error) {
 			continue
 		}
 		p.programs = append(p.programs, prog)
-		p.Guards = append(p.Guards, describe(g, prog))
+		p.Guards = append(p.Guards, describe(g, prog, c.Caps))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, refuseEach(CodeVerify, err, "make the guard check what it uses; docs/libpie.md tells what can be proven")
@@ -122,11 +127,14 @@ func (p *Prepatch) MarshalJSON() ([]byte, error) {
 	}{p.ID, hex.EncodeToString(h[:]), p.Fixed, expires, p.Refs, p.Guards})
 }
 
-func describe(g compile.Guard, prog *verify.Program) GuardInfo {
+// describe tells what a guard costs and where it fails open. caps are those of its
+// prepatch.
+func describe(g compile.Guard, prog *verify.Program, caps []string) GuardInfo {
 	cost := prog.Cost()
 	info := GuardInfo{
 		Name: g.Name, Exe: g.Exe, Lib: g.Lib, Func: g.Func, Where: where(g.Guard),
 		Insns: cost.Insns, Stack: prog.Stack(), Worst: time.Duration(cost.Ns),
+		Loads: loadsOf(cost), Helpers: helpersOf(prog), Caps: caps,
 	}
 	unit := prog.Unit()
 	stops := false // a Go panic, or a length that is out of range

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,7 @@ func (a *app) checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			p.Measure()
 			if a.json {
 				return a.printJSON(p)
 			}
@@ -43,15 +45,42 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 	fmt.Fprintln(a.out)
 	for _, g := range p.Guards {
 		fmt.Fprintf(a.out, "  %s guards %s\n", term.Escape(g.Name), term.Escape(g.Where))
-		fmt.Fprintf(a.out, "    at most %s, %s, %s of stack; %s may meet unreadable memory\n",
-			worstTime(g.Worst), plural(g.Insns, "instruction", "instructions"), plural(g.Stack, "byte", "bytes"),
-			plural(g.Reads, "read", "reads"))
+		a.printCost(g)
 		for _, s := range g.FailsOpen {
 			fmt.Fprintf(a.out, "    %s\n", style.Warn(term.Escape(s)))
 		}
 		if len(g.FailsOpen) == 0 {
 			fmt.Fprintf(a.out, "    never fails open\n")
 		}
+	}
+}
+
+// printCost says what a call of the guard costs at worst.
+func (a *app) printCost(g pie.GuardInfo) {
+	fmt.Fprintf(a.out, "    at most %s a call: %s", worstTime(g.Worst), plural(g.Insns, "instruction", "instructions"))
+	if g.Code > 0 {
+		fmt.Fprintf(a.out, ", %s of code, %s saved", plural(g.Code, "byte", "bytes"), plural(g.Saved, "register", "registers"))
+	}
+	fmt.Fprintf(a.out, ", %s of stack\n", plural(g.Stack, "byte", "bytes"))
+	var reads []string
+	for _, l := range []struct {
+		n    int
+		what string
+	}{{g.Loads.Call, "of the call"}, {g.Loads.Memory, "of the program's memory"}, {g.Loads.Constants, "of constants"}, {g.Loads.Stack, "of its own stack"}} {
+		if l.n > 0 {
+			reads = append(reads, fmt.Sprintf("%d %s", l.n, l.what))
+		}
+	}
+	if len(reads) == 0 {
+		reads = []string{"none"}
+	}
+	fmt.Fprintf(a.out, "    reads: %s", strings.Join(reads, ", "))
+	if len(g.Helpers) > 0 {
+		fmt.Fprintf(a.out, "; calls %s", strings.Join(g.Helpers, ", "))
+	}
+	fmt.Fprintf(a.out, "; %d may meet unreadable memory\n", g.Reads)
+	if len(g.Caps) > 0 {
+		fmt.Fprintf(a.out, "    capabilities: %s\n", term.Escape(strings.Join(g.Caps, ", ")))
 	}
 }
 

@@ -18,7 +18,7 @@ type Layout struct {
 	Size    int64  // bytes; −1 when it is not known
 	Union   bool
 	At      dwarf.Offset // of its entry, which tells it from others
-	Members []Member // by offset; of a union all at 0
+	Members []Member     // by offset; of a union all at 0
 }
 
 // Member is a field of a struct, or a base class.
