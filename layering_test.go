@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	".":                   {"internal/address", "internal/isa", "internal/guard", "internal/find", "internal/live", "internal/proc"},
 	"prepatches":          {"libpie"},
 	"internal/operate":    {".", "internal/address", "internal/guard/source", "internal/find/binfile", "internal/find/debuginfo", "internal/proc", "internal/term", "libpie", "prepatches"},
-	"cmd":                 {".", "internal/address", "internal/guard/oneline", "internal/find", "internal/operate", "internal/proc", "internal/term"},
+	"cmd":                 {".", "internal/address", "internal/guard/oneline", "internal/find", "internal/operate", "internal/proc", "internal/term", "libpie"},
 	"test":                {".", "internal", "libpie"},
 	"bench":               {".", "internal", "libpie"},
 	"packaging":           {".", "internal", "libpie"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/guard/compile"
+	"github.com/patch-integration-engine/pie/internal/guard/object"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 )
@@ -48,7 +49,8 @@ type GuardInfo struct {
 	Worst     time.Duration `json:"worst_ns"`
 }
 
-// Load compiles and verifies the Go files of one prepatch, and takes the
+// Load compiles and verifies the Go files of one prepatch, or reads the object
+// file of one written in C, and takes the
 // fingerprints (.pf) among its files, which guards name without a folder. An error
 // is a *Refusal with every complaint on a line of its own, as file:line:col.
 func Load(files map[string][]byte) (*Prepatch, error) {
@@ -78,7 +80,21 @@ func sortFiles(files map[string][]byte) (source, fingerprints map[string][]byte)
 	return source, fingerprints
 }
 
-func loadSource(files map[string][]byte) (*Prepatch, error) {
+// bytecode compiles Go files, or reads the object file that clang made of C.
+func bytecode(files map[string][]byte) (*compile.Prepatch, error) {
+	for name, data := range files {
+		if !object.Is(data) && path.Ext(name) != ".o" {
+			continue
+		}
+		if len(files) > 1 {
+			return nil, refuse(CodeCompile, nil, "name one object file alone", "%s is an object file, and not the only file of the prepatch", name)
+		}
+		c, err := object.Load(name, data)
+		if err != nil {
+			return nil, refuseEach(CodeCompile, err, "docs/libpie.md tells how a guard in C is written and compiled")
+		}
+		return c, nil
+	}
 	src, err := source.ParseFiles(files)
 	if err != nil {
 		return nil, refuseEach(CodeCompile, err, "correct the directives (docs/libpie.md explains them)")
@@ -86,6 +102,14 @@ func loadSource(files map[string][]byte) (*Prepatch, error) {
 	c, err := compile.Compile(src, files)
 	if err != nil {
 		return nil, refuseEach(CodeCompile, err, "correct these lines; pie check shows what is left")
+	}
+	return c, nil
+}
+
+func loadSource(files map[string][]byte) (*Prepatch, error) {
+	c, err := bytecode(files)
+	if err != nil {
+		return nil, err
 	}
 	p := &Prepatch{ID: c.ID, Fixed: c.Fixed, Expires: c.Expires, Refs: c.Refs, compiled: c}
 	var errs []error

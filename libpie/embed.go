@@ -13,3 +13,8 @@ var Source embed.FS
 //
 //go:embed *.go internal libpietest
 var Module embed.FS
+
+// Header is libpie.h, for guards in C.
+//
+//go:embed c/libpie.h
+var Header []byte

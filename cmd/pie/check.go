@@ -10,6 +10,7 @@ import (
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/term"
+	"github.com/patch-integration-engine/pie/libpie"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -94,11 +95,15 @@ func worstTime(d time.Duration) string {
 
 func (a *app) showCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "show [ID]",
-		Short:             "List the catalogue, or print the source of one of its prepatches",
+		Use:               "show [ID | libpie.h]",
+		Short:             "List the catalogue, or print the source of one of its prepatches, or libpie.h for guards in C",
 		Args:              atMost(1, "at most one ID"),
 		ValidArgsFunction: completePrepatch,
 		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 && args[0] == "libpie.h" {
+				_, err := a.out.Write(libpie.Header)
+				return err
+			}
 			if len(args) == 1 {
 				return a.showSource(args[0])
 			}

@@ -32,7 +32,7 @@ func prepatchFiles(arg string) (map[string][]byte, error) {
 	switch {
 	case err == nil && st.IsDir():
 		return folderFiles(arg)
-	case err == nil && strings.HasSuffix(arg, ".go"):
+	case err == nil && (strings.HasSuffix(arg, ".go") || strings.HasSuffix(arg, ".o")):
 		return readFiles(arg)
 	case err == nil:
 		return nil, notReadYet(arg)
@@ -92,13 +92,11 @@ func completePrepatch(_ *cobra.Command, args []string, _ string) ([]string, cobr
 func notReadYet(path string) error {
 	form := "a prepatch"
 	switch filepath.Ext(path) {
-	case ".o":
-		form = "an object file of clang"
 	case ".prepatch":
 		form = "a signed bundle"
 	}
 	return &pie.Refusal{Code: pie.CodeUnsupported, Msg: fmt.Sprintf("%s: this version of pie does not read %s", path, form),
-		Instead: "give the Go source: a .go file or a folder with one"}
+		Instead: "give the Go source, a .go file or a folder with one, or an object file of clang -target bpf, .o"}
 }
 
 func folderFiles(dir string) (map[string][]byte, error) {

@@ -41,6 +41,7 @@ func buildAndRun(m *testing.M) int {
 		{"go", "build", "-ldflags", "-X main.version=other", "-o", filepath.Join(dir, "pie-other"), "."},
 		{"gcc", "-O2", "-o", filepath.Join(dir, "victim"), "testdata/victim/victim.c", "testdata/victim/other.c"},
 		{"gcc", "-O2", "-g", "-o", filepath.Join(dir, "victim-debug"), "testdata/victim/victim.c", "testdata/victim/other.c", "testdata/victim/described.c"},
+		{"clang-14", "-target", "bpf", "-mcpu=v3", "-O2", "-g", "-I../../libpie/c", "-c", "-o", filepath.Join(dir, "guard.o"), "testdata/guard/lookup.c"},
 		{"gcc", "-m32", "-nostdlib", "-static", "-o", filepath.Join(dir, "compat"), "testdata/victim/compat.s"},
 	} {
 		cmd := exec.Command(build[0], build[1:]...)
@@ -71,6 +72,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
 			e.Setenv("GUARD", guard)
 			e.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
+			e.Setenv("OBJECT", filepath.Join(bin, "guard.o"))
 			e.Setenv("DEBUG", filepath.Join(bin, "victim-debug"))
 			e.Setenv("VICTIM", filepath.Join(bin, "victim"))
 			e.Values[victimsKey{}] = &victims{byName: map[string]*victim{}}

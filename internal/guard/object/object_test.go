@@ -1,0 +1,190 @@
+package object
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
+)
+
+// clang compiles a guard as its author would.
+func clang(t testing.TB, text []byte, flags ...string) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "guard.c"), filepath.Join(dir, "guard.o")
+	if err := os.WriteFile(in, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"-target", "bpf", "-O2", "-Wall", "-Werror", "-I../../../libpie/c", "-c", in, "-o", out}, flags...)
+	if b, err := exec.Command("clang-14", args...).CombinedOutput(); err != nil {
+		t.Fatalf("clang-14: %v (scripts/setup installs it)\n%s", err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func example(t testing.TB) []byte {
+	t.Helper()
+	text, err := os.ReadFile("testdata/match.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// memory is the target's, from an address on.
+type memory map[uint64][]byte
+
+func (m memory) Read(addr uint64, b []byte) bool {
+	for base, content := range m {
+		if addr >= base && addr+uint64(len(b)) <= base+uint64(len(content)) {
+			copy(b, content[addr-base:])
+			return true
+		}
+	}
+	return false
+}
+
+// Whatever -mcpu, with and without debug information, the guards are proven
+// safe and say what they are meant to.
+func TestGuards(t *testing.T) {
+	const at = 0x200000
+	for _, flags := range [][]string{{"-mcpu=v1"}, {"-mcpu=v2", "-g"}, {"-mcpu=v3"}, {"-mcpu=v3", "-g"}, {"-mcpu=v3", "-O1"}} {
+		t.Run(strings.Join(flags, " "), func(t *testing.T) {
+			p, err := Load("guard.o", clang(t, example(t), flags...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.ID != "CVE-2024-31228" || p.Fixed == "" || len(p.Guards) != 3 {
+				t.Fatalf("%+v", p.Prepatch)
+			}
+			programs := map[string]*verify.Program{}
+			for _, g := range p.Guards {
+				program, err := verify.Verify(g.Unit)
+				if err != nil {
+					t.Fatalf("%s: %v\n%s", g.Name, err, bpf.Disassemble(g.Unit.Insns))
+				}
+				programs[g.Name] = program
+			}
+			for _, c := range []struct {
+				guard, text string
+				n           uint64
+				want        bpf.Verdict
+			}{
+				{"match", strings.Repeat("*?", 100), 200, bpf.VerdictPass},
+				{"match", strings.Repeat("*?", 2000), 4000, bpf.Reject(1, 0)},
+				{"match", "", 0xdead_0000_0000, bpf.VerdictPass}, // only the low half is the int
+				{"match", "x", 0xffff_ffff, bpf.Reject(1, 0)},
+				{"match", "*", 4000, bpf.VerdictPass}, // onfault
+				{"walk", "\x01\x02ab\x00\x05short", 11, bpf.VerdictPass},
+				{"walk", "\x01\x02ab\x00\x21", 6, bpf.Reject(1, bpf.VerdictErrno)},
+				{"walk", "\x01", 4, bpf.Reject(1, 0)}, // onfault
+				{"name", "abc\x00", 4, bpf.VerdictPass},
+				{"name", "abc\x00", 1, bpf.Reject(0, 0)},
+				{"name", "abc\x00", 9, bpf.Reject(0, 0)},
+				{"name", "a${run{x}}\x00", 4, bpf.VerdictLog},
+			} {
+				in := &bpf.Interp{Unit: programs[c.guard].Unit(), Memory: memory{at: []byte(c.text)}}
+				var f bpf.Frame
+				f.Args[0], f.Args[1] = at, c.n
+				r, err := in.Run(f)
+				if err != nil || r.Verdict != c.want {
+					t.Errorf("%s(%.20q, %#x): %#x, %v; want %#x", c.guard, c.text, c.n, r.Verdict, err, c.want)
+				}
+			}
+			if pos := p.Guards[0].Unit.Pos[0]; slices.Contains(flags, "-g") && (pos.File != "guard.c" || pos.Line < 5) {
+				t.Errorf("with -g an instruction is at %+v", pos)
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	head := "#include \"libpie.h\"\nPIE(\"id TEST-1\");\n"
+	guard := "PIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass\")\n"
+	for what, c := range map[string]struct{ text, says string }{
+		"no lines":           {"#include \"libpie.h\"\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "no lines of a prepatch"},
+		"no guard":           {head + "int x(void) { return 0; }\n", "prepatch has no guard"},
+		"another section":    {head + "__attribute__((section(\"xdp\"), used)) int f(void) { return 0; }", "no guard; declare guards with PIE_GUARD"},
+		"a wrong key":        {head + "PIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass color=red\")\nu64 f(struct pie_call *c) { return 0; }", `unknown key`},
+		"a wrong line":       {head + "PIE(\"idd X\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "unknown directive"},
+		"a variable":         {head + "static int n;\n" + guard + "u64 f(struct pie_call *c) { return n++ > 3; }", "constants only"},
+		"a symbol elsewhere": {head + "extern int other(int);\n" + guard + "u64 f(struct pie_call *c) { return other(1); }", "guard"},
+		"state":              {head + "PIE(\"cap call\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "cannot have the capability call"},
+		"a Go error":         {head + "PIE_GUARD(\"exe=x func=f onfault=reject:go:io.EOF onfuel=pass\")\nu64 f(struct pie_call *c) { return 0; }", "cannot return the Go error io.EOF"},
+	} {
+		_, err := Load("guard.o", clang(t, []byte(c.text)))
+		if err == nil || !strings.Contains(err.Error(), c.says) || !strings.HasPrefix(err.Error(), "guard.") {
+			t.Errorf("%s: %v, want %q", what, err, c.says)
+		}
+	}
+	host := filepath.Join(t.TempDir(), "host.o")
+	if b, err := exec.Command("gcc", "-c", "-o", host, "-x", "c", "/dev/null").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	b, err := os.ReadFile(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load("host.o", b); err == nil || !strings.Contains(err.Error(), "not an object file for BPF") {
+		t.Errorf("an object file of this machine: %v", err)
+	}
+	for _, b := range [][]byte{nil, []byte("\x7fELF"), bytes.Repeat([]byte{0x7f}, MaxSize+1)} {
+		if _, err := Load("bad.o", b); err == nil {
+			t.Errorf("%d bytes that are no object file are read", len(b))
+		}
+	}
+}
+
+// A guard that the verifier refuses names the line of C.
+func TestUnproven(t *testing.T) {
+	text := "#include \"libpie.h\"\nPIE(\"id TEST-1\");\nPIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass\")\nu64 f(struct pie_call *c)\n{\n\t*(u64 *)c->arg[0] = 1;\n\treturn 0;\n}\n"
+	p, err := Load("guard.o", clang(t, []byte(text), "-g"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = verify.Verify(p.Guards[0].Unit); err == nil || !strings.HasPrefix(err.Error(), "guard.c:6:") {
+		t.Errorf("a write into the program: %v", err)
+	}
+}
+
+// Damaged files are read or refused, soon.
+func TestDamaged(t *testing.T) {
+	b := clang(t, example(t), "-g")
+	start := time.Now()
+	for k := 0; k < len(b); k += 17 {
+		c := slices.Clone(b)
+		c[k] ^= byte(0x55 + k)
+		load(c)
+		load(c[:k])
+	}
+	if d := time.Since(start); d > time.Minute {
+		t.Errorf("%d files took %v", 2*len(b)/17, d)
+	}
+}
+
+func load(b []byte) {
+	p, err := Load("guard.o", b)
+	if err != nil {
+		return
+	}
+	for _, g := range p.Guards {
+		_, _ = verify.Verify(g.Unit)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(clang(f, example(f)))
+	f.Add(clang(f, example(f), "-g", "-mcpu=v1"))
+	f.Fuzz(func(_ *testing.T, b []byte) { load(b) })
+}
