@@ -163,7 +163,10 @@ func (e *Engine) Prepare(path string, p *Prepatch) {
 	if err != nil {
 		return
 	}
-	rs := newResolver(p, Options{known: e.known})
+	rs, err := newResolver(p, Options{known: e.known})
+	if err != nil {
+		return
+	}
 	for i, g := range p.compiled.Guards {
 		at, err := locate.InFile(file, path, g.Func)
 		if err != nil {

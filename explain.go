@@ -86,6 +86,9 @@ func explainFunction(err error, who string) *Refusal {
 		if len(missing.Near) > 0 {
 			r.Instead = "names like it: " + strings.Join(missing.Near, ", ")
 		}
+		if missing.Servers != nil {
+			r.Details = append(r.Details, missing.Servers.Error())
+		}
 		return r
 	case errors.As(err, &several):
 		r := refuse(CodeAmbiguous, nil, "say which one in func=, as file.c:name or name@VERSION", "%s: %s means %d functions:", who, several.Func, len(several.Candidates))

@@ -38,7 +38,11 @@ func insertWith(ctx context.Context, t *tracee.Tracer, p *Prepatch, sel Select, 
 	if err != nil {
 		return nil, err
 	}
-	in := inserter{p: p, o: o, resolver: newResolver(p, o), tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
+	rs, err := newResolver(p, o)
+	if err != nil {
+		return nil, err
+	}
+	in := inserter{p: p, o: o, resolver: rs, tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
 	defer in.resolver.close()
 	seen := map[int]bool{}
 	for range maxRounds {

@@ -51,8 +51,11 @@ type Options struct {
 	// AcceptMatch guards a function that a fingerprint found without being sure:
 	// somebody has looked at the evidence.
 	AcceptMatch bool
-	Build       string       // of pie, recorded in the process
-	Progress    func(string) // told what is being done; may be nil
+	// Debuginfod are servers that are asked for the symbols of stripped files, by
+	// build ID; none unless the operator names one.
+	Debuginfod []string
+	Build      string       // of pie, recorded in the process
+	Progress   func(string) // told what is being done; may be nil
 
 	known *known // of the Engine at work; may be nil
 	early bool   // the program has not run yet

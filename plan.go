@@ -45,7 +45,10 @@ func Plan(ctx context.Context, p *Prepatch, sel Select, o Options) ([]ProcessPla
 	if err != nil {
 		return nil, err
 	}
-	rs := newResolver(p, o)
+	rs, err := newResolver(p, o)
+	if err != nil {
+		return nil, err
+	}
 	defer rs.close()
 	var plans []ProcessPlan
 	for _, pid := range pids {

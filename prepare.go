@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -28,11 +29,20 @@ type resolver struct {
 	known *known
 }
 
-func newResolver(p *Prepatch, o Options) *resolver {
+func newResolver(p *Prepatch, o Options) (*resolver, error) {
 	if o.known != nil {
-		return &resolver{p: p, o: o, known: o.known}
+		return &resolver{p: p, o: o, known: o.known}, nil
 	}
-	return &resolver{p: p, o: o, known: newKnown()}
+	rs := &resolver{p: p, o: o, known: newKnown()}
+	if len(o.Debuginfod) > 0 {
+		servers, err := debuginfod.New(o.Debuginfod)
+		if err != nil {
+			rs.known.close()
+			return nil, err
+		}
+		rs.known.files.Servers = servers
+	}
+	return rs, nil
 }
 
 // close forgets what is known, unless it is an Engine's.

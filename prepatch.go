@@ -129,7 +129,10 @@ func loadSource(files map[string][]byte) (*Prepatch, error) {
 }
 
 // HashOf is the Hash of the prepatch with these files, without compiling them.
-func HashOf(files map[string][]byte) [sha256.Size]byte { return compile.Hash(files) }
+func HashOf(files map[string][]byte) [sha256.Size]byte {
+	source, _ := sortFiles(files)
+	return compile.Hash(source)
+}
 
 // Hash identifies the content of the prepatch.
 func (p *Prepatch) Hash() [sha256.Size]byte { return p.compiled.Hash }

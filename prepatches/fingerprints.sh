@@ -50,20 +50,28 @@ build_redis() {
 	fingerprint redis-server redis ACLSetSelector redis/cve-2024-31227/aclsetselector.pf
 }
 
+# As Debian builds it, with --with-debug, whose texts are in every function, and
+# as people build it themselves.
 build_nginx() {
 	local kind
 	for kind in hole fixed; do
-		[ ! -e "$out/nginx.$kind" ] || continue
 		tree nginx $kind CVE-2024-7347-2.patch CVE-2024-7347-1.patch
-		(cd "$out/nginx-$kind" && quietly ./configure --with-compat --with-debug --with-pcre-jit --with-threads \
-			--with-http_ssl_module --with-http_v2_module --with-http_mp4_module --with-http_flv_module \
-			--with-cc-opt="$(flags CFLAGS) -fPIC $(flags CPPFLAGS)" --with-ld-opt="$(flags LDFLAGS) -fPIC" &&
-			quietly make -j"$(nproc)")
-		cp "$out/nginx-$kind/objs/nginx" "$out/nginx.$kind"
+		nginx_as $kind --with-compat --with-debug --with-pcre-jit --with-http_ssl_module --with-http_v2_module --with-http_flv_module \
+			--with-cc-opt="$(flags CFLAGS) -fPIC $(flags CPPFLAGS)" --with-ld-opt="$(flags LDFLAGS) -fPIC"
+		nginx_as $kind-plain --with-cc-opt="-g -O2"
 		rm -rf "$out/nginx-$kind"
 	done
 	shipped nginx nginx usr/sbin/nginx
 	fingerprint nginx nginx ngx_http_mp4_crop_stsc_data nginx/cve-2024-7347/crop-stsc.pf
+}
+
+# nginx_as KIND CONFIGURE-OPTION…: builds $out/nginx.KIND from the tree of the kind.
+nginx_as() {
+	local to=$out/nginx.$1 tree=$out/nginx-${1%-plain}
+	shift
+	[ ! -e "$to" ] || return 0
+	(cd "$tree" && quietly ./configure --with-threads --with-http_mp4_module "$@" && quietly make -j"$(nproc)")
+	cp "$tree/objs/nginx" "$to"
 }
 
 # shipped SERVER PACKAGE FILE: every version that apt offers, as SERVER.VERSION.
@@ -78,8 +86,10 @@ shipped() {
 
 # fingerprint BUILT SERVER FUNCTION FILE
 fingerprint() {
-	local built=$out/$1 server=$out/$2 function=$3 file=prepatches/$4 version at more=()
-	"$out/pfp" create "$built.hole" -f "$function" --fixed "$built.fixed" -o "$out/builds.pf"
+	local built=$out/$1 server=$out/$2 function=$3 file=prepatches/$4 version at holes more=()
+	holes=("$built".hole*)
+	for version in "$built".fixed*; do more+=(--fixed "$version"); done
+	"$out/pfp" create "${holes[@]}" -f "$function" "${more[@]}" -o "$out/builds.pf"
 	for version in "$server".[0-9]*; do
 		at=$("$out/pfp" find --json "$out/builds.pf" "$version" | python3 -c 'import json,sys
 a = json.load(sys.stdin)["answers"][0]
@@ -89,7 +99,7 @@ print(a["address"] if sure and a.get("fixed") else "")' || true)
 		more+=(--fixed "$version@$at")
 	done
 	rm -f "$file"
-	"$out/pfp" create "$built.hole" -f "$function" --fixed "$built.fixed" "${more[@]}" -o "$file"
+	"$out/pfp" create "${holes[@]}" -f "$function" "${more[@]}" -o "$file"
 	"$out/pfp" show "$file"
 }
 

@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
@@ -17,7 +15,8 @@ import (
 // program is a file with its truth.
 type program struct {
 	names  map[string][]address.Vaddr
-	whole  bool // names has every function
+	clones map[string][]address.Vaddr // by the name before .part, .isra, .constprop
+	whole  bool                       // names has every function
 	module *fingerprint.Module
 }
 
@@ -32,13 +31,16 @@ func open(path string) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &program{names: map[string][]address.Vaddr{}}
+	p := &program{names: map[string][]address.Vaddr{}, clones: map[string][]address.Vaddr{}}
 	for _, fn := range all {
 		p.whole = p.whole || fn.From == ".symtab"
 		for _, n := range fn.Names {
 			n, _, _ = strings.Cut(n, "@")
 			if !slices.Contains(p.names[n], fn.Start) {
 				p.names[n] = append(p.names[n], fn.Start)
+			}
+			if base, _, clone := strings.Cut(n, "."); clone {
+				p.clones[base] = append(p.clones[base], fn.Start)
 			}
 		}
 	}
@@ -59,17 +61,45 @@ func readELF(path string) (*binfile.File, error) {
 	return binfile.Open(strings.NewReader(string(b)), int64(len(b)))
 }
 
-// ask puts the questions of one pair, on every core.
-func ask(o options, p pair, t *tally) error {
+// programs keeps the files opened last, as pairs follow each other.
+type programs []struct {
+	path string
+	*program
+}
+
+const maxOpen = 6
+
+func (ps *programs) open(path string) (*program, error) {
+	for _, p := range *ps {
+		if p.path == path {
+			return p.program, nil
+		}
+	}
+	p, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(*ps) == maxOpen {
+		*ps = (*ps)[1:]
+	}
+	*ps = append(*ps, struct {
+		path string
+		*program
+	}{path, p})
+	return p, nil
+}
+
+// ask puts the questions of one pair.
+func (ps *programs) ask(o options, p pair, t *tally) error {
 	var refs []*program
 	for _, path := range p.refs {
-		r, err := open(path)
+		r, err := ps.open(path)
 		if err != nil {
 			return err
 		}
 		refs = append(refs, r)
 	}
-	bin, err := open(p.bin)
+	bin, err := ps.open(p.bin)
 	if err != nil {
 		return err
 	}
@@ -80,13 +110,17 @@ func ask(o options, p pair, t *tally) error {
 		}
 	}
 	slices.Sort(names)
-	var fps []*fingerprint.Fingerprint
+	q := &questions{o: o, set: p.set, bin: bin, file: filepath.Base(filepath.Dir(p.bin)) + "/" + filepath.Base(p.bin)}
 	for i := range min(len(names), o.each) {
 		if fp := create(o, names[i*len(names)/min(len(names), o.each)], refs); fp != nil {
-			fps = append(fps, fp)
+			q.put(fp)
 		}
 	}
-	return answer(o, p, fps, bin, t)
+	t.add(&q.tally)
+	if o.answers != nil {
+		_, err = fmt.Fprint(o.answers, q.lines.String())
+	}
+	return err
 }
 
 // one tells whether a name means one function in every build.
@@ -107,41 +141,6 @@ func create(o options, name string, refs []*program) *fingerprint.Fingerprint {
 		return nil
 	}
 	return fp
-}
-
-// answer asks for the fingerprints on every core; each has a module of its own.
-func answer(o options, p pair, fps []*fingerprint.Fingerprint, first *program, t *tally) error {
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	workers := runtime.GOMAXPROCS(0)
-	errs := make(chan error, workers)
-	for w := range workers {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			bin := first
-			if w > 0 {
-				var err error
-				if bin, err = open(p.bin); err != nil {
-					errs <- err
-					return
-				}
-			}
-			q := &questions{o: o, set: p.set, bin: bin, file: filepath.Base(filepath.Dir(p.bin)) + "/" + filepath.Base(p.bin)}
-			for i := w; i < len(fps); i += workers {
-				q.put(fps[i])
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			t.add(&q.tally)
-			if o.answers != nil {
-				fmt.Fprint(o.answers, q.lines.String())
-			}
-		}()
-	}
-	wg.Wait()
-	close(errs)
-	return <-errs
 }
 
 // questions asks one module.
@@ -167,6 +166,9 @@ func (q *questions) put(fp *fingerprint.Fingerprint) {
 		case f.Exact:
 			count(&q.tally.identical, f.Tier)
 			q.tell("identical", fp, &f)
+		case q.isClone(fp.Function, f.At):
+			count(&q.tally.clones, f.Tier)
+			q.tell("clone", fp, &f)
 		default:
 			count(&q.tally.wrong, f.Tier)
 			q.tell("wrong", fp, &f)
@@ -179,16 +181,25 @@ func (q *questions) put(fp *fingerprint.Fingerprint) {
 	case f.Exact:
 		count(&q.tally.identical, f.Tier)
 		q.tell("absent, identical", fp, &f)
+	case q.isClone(fp.Function, f.At):
+		count(&q.tally.clones, f.Tier)
+		q.tell("absent, clone", fp, &f)
 	default:
 		count(&q.tally.invented, f.Tier)
 		q.tell("absent", fp, &f)
 	}
 }
 
+// isClone tells whether what was found is what the compiler made of the function:
+// f.part.0, f.isra.0, f.constprop.0.
+func (q *questions) isClone(function string, at address.Vaddr) bool {
+	return slices.Contains(q.bin.clones[function], at)
+}
+
 func (q *questions) tell(what string, fp *fingerprint.Fingerprint, f *fingerprint.Finding) {
 	if q.o.answers == nil {
 		return
 	}
-	fmt.Fprintf(&q.lines, "%v\t%s\t%s\t%s\t%s\t%s\tJ %.3f\tscore %.1f\tmargin %.1f\texact %v\t%v\t%v\n", f.Tier, what, q.set, q.file, fp.Function,
-		strings.Join(f.Names, " "), f.Similarity, f.Score, f.Margin, f.Exact, f.Evidence, f.Why)
+	fmt.Fprintf(&q.lines, "%v\t%s\t%s\t%s\t%s\t%s\tJ %.3f\tscore %.1f\tmargin %.1f\texact %v\taround %d of %d\t%v\t%v\n", f.Tier, what, q.set, q.file, fp.Function,
+		strings.Join(f.Names, " "), f.Similarity, f.Score, f.Margin, f.Exact, f.Found, f.Found+f.Missed, f.Evidence, f.Why)
 }

@@ -29,8 +29,8 @@ func corpus(dir string) ([]pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, kind := range compilations {
-		for _, source := range sources {
+	for _, source := range sources {
+		for _, kind := range compilations {
 			p := pair{set: kind.set, bin: filepath.Join(source, kind.to)}
 			for from := range strings.FieldsSeq(kind.from) {
 				p.refs = append(p.refs, filepath.Join(source, from))
@@ -40,7 +40,6 @@ func corpus(dir string) ([]pair, error) {
 			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b pair) int { return setOrder(a.set) - setOrder(b.set) })
 	return out, nil
 }
 
@@ -66,13 +65,6 @@ var compilations = []struct{ set, from, to string }{
 	{"gcc O1+O2+O3+Os to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os", "clang14-O2"},
 	{"gcc O1+O2+O3, clang 14 O2 to gcc Os", "gcc12-O1 gcc12-O2 gcc12-O3 clang14-O2", "gcc12-Os"},
 	{"gcc O1+O2+O3+Os, clang 16 O2 to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os clang16-O2", "clang14-O2"},
-}
-
-func setOrder(set string) int {
-	if i := slices.Index([]string{setPatch, setMinor, setRelease, setReleases}, set); i >= 0 {
-		return i
-	}
-	return 4 + slices.IndexFunc(compilations, func(c struct{ set, from, to string }) bool { return c.set == set })
 }
 
 // releases pairs the versions of one library: each with the next, both ways, and

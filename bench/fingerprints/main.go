@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ import (
 
 type options struct {
 	each, least, most int
-	cache, only       string
+	cache, only, part string
 	answers           io.Writer // every answer, a line each; nil for none
 }
 
@@ -38,6 +39,7 @@ func main() {
 	flag.IntVar(&o.most, "max", 1<<30, "leave out functions of more instructions")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "where corpus.sh put its files")
 	flag.StringVar(&o.only, "only", "", "only pairs whose set or file name contains this")
+	flag.StringVar(&o.part, "part", "", "measure this part of the programs: `I/N`, I from 0")
 	flag.StringVar(&answers, "answers", "", "write every answer to this `FILE`")
 	flag.Parse()
 	if err := run(o, answers); err != nil {
@@ -70,20 +72,34 @@ func run(o options, answers string) error {
 	if err != nil {
 		return err
 	}
-	pairs = slices.DeleteFunc(pairs, func(p pair) bool { return !strings.Contains(p.set+" "+p.bin, o.only) })
+	part, parts := 0, 1
+	if _, err := fmt.Sscanf(o.part, "%d/%d", &part, &parts); o.part != "" && (err != nil || parts < 1) {
+		return fmt.Errorf("-part %s: write 0/4 for the first of four", o.part)
+	}
+	pairs = slices.DeleteFunc(pairs, func(p pair) bool {
+		return !strings.Contains(p.set+" "+p.bin, o.only) || partOf(p)%parts != part
+	})
 	if len(pairs) == 0 {
 		return fmt.Errorf("nothing to measure in %s; run bench/fingerprints/corpus.sh", o.cache)
 	}
-	r := results{}
+	r, files := results{}, programs{}
 	for _, p := range pairs {
 		start, before := time.Now(), r.of(p.set).questions()
-		if err := ask(o, p, r.of(p.set)); err != nil {
+		if err := files.ask(o, p, r.of(p.set)); err != nil {
 			return fmt.Errorf("%s: %w", p.bin, err)
 		}
 		fmt.Fprintf(os.Stderr, "%s: %s: %d questions, %.1f s\n", p.set, strings.TrimPrefix(p.bin, o.cache), r.of(p.set).questions()-before, time.Since(start).Seconds())
 	}
 	r.print(os.Stdout)
 	return nil
+}
+
+// partOf spreads programs over the parts of a measurement that several processes
+// make.
+func partOf(p pair) int {
+	h := fnv.New32a()
+	fmt.Fprint(h, filepath.Base(filepath.Dir(p.bin)))
+	return int(h.Sum32() >> 1)
 }
 
 // results are the tallies by set.
@@ -110,5 +126,6 @@ func (r results) print(w io.Writer) {
 		all.add(r[s])
 	}
 	all.row(w, "all")
-	fmt.Fprintf(w, "\n%d questions; identical code under another name: %d (AUTO %d)\n", all.questions(), all.identical[0], all.identical[auto])
+	fmt.Fprintf(w, "\n%d questions; besides, identical code under another name: %d (CONFIRM %d, AUTO %d); a clone of the function: %d (CONFIRM %d, AUTO %d)\n", all.questions(),
+		all.identical[0], all.identical[auto-1], all.identical[auto], all.clones[0], all.clones[auto-1], all.clones[auto])
 }

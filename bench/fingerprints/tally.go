@@ -20,6 +20,9 @@ type tally struct {
 	// identical are answers whose code is byte for byte that of the reference, texts
 	// and imports too, under another name. Nothing in the two could tell.
 	identical [4]int
+	// clones are answers that name what the compiler made of the function (.part,
+	// .isra, .constprop), whose arguments may be others.
+	clones [4]int
 }
 
 func (t *tally) questions() int { return t.there + t.absent }
@@ -32,6 +35,7 @@ func (t *tally) add(o *tally) {
 		t.wrong[i] += o.wrong[i]
 		t.invented[i] += o.invented[i]
 		t.identical[i] += o.identical[i]
+		t.clones[i] += o.clones[i]
 	}
 }
 

@@ -20,12 +20,14 @@ type elfFile struct {
 
 // openELF opens a regular file. It is looked at before it is opened: opening a
 // pipe would wait, and a device may do something.
-func openELF(path string) (*elfFile, error) {
+func openELF(path string) (*elfFile, error) { return openWith(path, binfile.Open) }
+
+func openWith(path string, open func(io.ReaderAt, int64) (*binfile.File, error)) (*elfFile, error) {
 	file, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := binfile.Open(file, size)
+	f, err := open(file, size)
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)

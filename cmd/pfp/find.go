@@ -1,6 +1,7 @@
 package main
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
@@ -18,7 +20,9 @@ import (
 )
 
 const findHelp = `Looks for the function of a fingerprint in a program, in every program of a
-folder, or in all that a process maps.
+folder, in the files of a core, in all that a process maps (--pid), or in all that
+the processes of this machine map (--host). With --cache, what --host found is kept
+by build, so that the next time only what is new is searched.
 
   AUTO     found: pie may guard it alone
   CONFIRM  found, but a person should look at the evidence
@@ -45,8 +49,11 @@ type answer struct {
 	Evidence  []string `json:"evidence,omitempty"`
 	Why       []string `json:"why_not_higher,omitempty"`
 	Rivals    []rival  `json:"rivals,omitempty"`
+	Runtime   string   `json:"runtime_address,omitempty"` // in the process, or the core
+	Pids      []int    `json:"pids,omitempty"`            // processes that map the file
 
 	tier fingerprint.Tier
+	at   address.Vaddr
 }
 
 type rival struct {
@@ -55,15 +62,32 @@ type rival struct {
 	Alike   float64  `json:"similarity"`
 }
 
+// findFlags are where pfp find looks.
+type findFlags struct {
+	pid   int
+	host  bool
+	cache string
+}
+
 func findCommand() *cobra.Command {
-	asJSON, pid := false, 0
+	asJSON := false
+	var f findFlags
 	c := &cobra.Command{
-		Use:   "find X.pf BINARY|FOLDER|--pid N",
+		Use:   "find X.pf BINARY|FOLDER|CORE|--pid N|--host",
 		Short: "Find a fingerprint's function in a program, or abstain",
 		Long:  findHelp,
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 || len(args) == 1 == !c.Flags().Changed("pid") {
-				return &usageError{"pfp find takes a fingerprint, and a program, a folder or --pid N"}
+			ways := max(len(args)-1, 0)
+			for _, flag := range []string{"pid", "host"} {
+				if c.Flags().Changed(flag) {
+					ways++
+				}
+			}
+			switch {
+			case len(args) == 0 || ways == 0 || ways > 1 && len(args)-1 != ways:
+				return &usageError{"pfp find takes a fingerprint, and a program, a folder, a core, --pid N or --host"}
+			case f.cache != "" && !f.host:
+				return &usageError{"--cache is for --host"}
 			}
 			return nil
 		},
@@ -72,12 +96,7 @@ func findCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var found []answer
-			if c.Flags().Changed("pid") {
-				found, err = findInProcess(fp, pid)
-			} else {
-				found, err = findInFiles(fp, args[1:])
-			}
+			found, err := f.find(fp, args[1:])
 			if err != nil {
 				return err
 			}
@@ -88,8 +107,24 @@ func findCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
-	c.Flags().IntVar(&pid, "pid", 0, "look in everything that process `N` maps")
+	c.Flags().IntVar(&f.pid, "pid", 0, "look in everything that process `N` maps")
+	c.Flags().BoolVar(&f.host, "host", false, "look in everything that the processes of this machine map")
+	c.Flags().StringVar(&f.cache, "cache", "", "keep what --host finds in this `FOLDER`")
 	return c
+}
+
+func (f *findFlags) find(fp *fingerprint.Fingerprint, paths []string) ([]answer, error) {
+	switch {
+	case f.host:
+		ix, err := openIndex(f.cache, fp)
+		if err != nil {
+			return nil, err
+		}
+		return findOnHost(fp, ix)
+	case len(paths) == 0:
+		return findInProcess(fp, f.pid)
+	}
+	return findInFiles(fp, paths)
 }
 
 // outcome is an answer that is no error, told by the exit code.
@@ -124,11 +159,11 @@ func findInFiles(fp *fingerprint.Fingerprint, paths []string) ([]answer, error) 
 			return nil, err
 		}
 		if !info.IsDir() {
-			a, err := findInFile(fp, path)
+			one, err := findInOne(fp, path)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, a)
+			out = append(out, one...)
 			continue
 		}
 		files, err := programsIn(path)
@@ -143,6 +178,25 @@ func findInFiles(fp *fingerprint.Fingerprint, paths []string) ([]answer, error) 
 		}
 	}
 	return out, nil
+}
+
+// findInOne looks in a program, or in the files of a core.
+func findInOne(fp *fingerprint.Fingerprint, path string) ([]answer, error) {
+	a, err := findInFile(fp, path)
+	var kind *binfile.UnsupportedError
+	if !errors.As(err, &kind) || kind.Type != elf.ET_CORE {
+		return []answer{a}, err
+	}
+	file, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	core, err := binfile.OpenCore(file, size)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return findInCore(fp, path, core)
 }
 
 func findInFile(fp *fingerprint.Fingerprint, path string) (answer, error) {
@@ -163,7 +217,7 @@ func findIn(fp *fingerprint.Fingerprint, f *binfile.File, path string) (answer, 
 	a := answer{File: path, Tier: r.Tier.String(), tier: r.Tier, Fixed: r.Fixed, Undecided: r.Undecided, Size: r.Size, Names: r.Names,
 		Reference: r.Reference, Score: r.Score, Margin: r.Margin, Alike: r.Similarity, Exact: r.Exact, Evidence: r.Evidence, Why: r.Why}
 	if r.Tier > fingerprint.None {
-		a.Address = r.At.String()
+		a.Address, a.at = r.At.String(), r.At
 	}
 	for _, o := range r.Rivals {
 		a.Rivals = append(a.Rivals, rival{o.At.String(), o.Names, o.Similarity})
@@ -194,6 +248,7 @@ func findInProcess(fp *fingerprint.Fingerprint, pid int) ([]answer, error) {
 			return nil, err
 		}
 		if a.tier > fingerprint.None {
+			a.Runtime = a.at.Addr(im.Bias).String()
 			out = append(out, a)
 		}
 	}
@@ -234,6 +289,12 @@ func (a *answer) describe(b *strings.Builder, fp *fingerprint.Fingerprint) {
 		if a.Fixed {
 			fmt.Fprintf(b, "  already fixed: it is the function of %s\n", one(a.Reference))
 		}
+		if a.Runtime != "" {
+			fmt.Fprintf(b, "  in memory at %s\n", a.Runtime)
+		}
+		if len(a.Pids) > 0 {
+			fmt.Fprintf(b, "  mapped by %s: %s\n", counted(len(a.Pids), "process"), some(a.Pids))
+		}
 		if len(a.Names) > 0 {
 			fmt.Fprintf(b, "  the file calls it %s\n", one(strings.Join(a.Names, " ")))
 		}
@@ -248,4 +309,17 @@ func (a *answer) describe(b *strings.Builder, fp *fingerprint.Fingerprint) {
 	if a.tier <= fingerprint.Hint {
 		fmt.Fprintf(b, "  what helps: a fingerprint with a build nearer to this one (compiler, optimization, version)\n")
 	}
+}
+
+// some prints the first few process ids.
+func some(pids []int) string {
+	const most = 8
+	var words []string
+	for _, pid := range pids[:min(len(pids), most)] {
+		words = append(words, fmt.Sprint(pid))
+	}
+	if len(pids) > most {
+		words = append(words, "…")
+	}
+	return strings.Join(words, " ")
 }

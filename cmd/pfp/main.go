@@ -134,7 +134,7 @@ type function struct {
 }
 
 func list(path string) (*listing, error) {
-	f, err := openELF(path)
+	f, err := openWith(path, binfile.OpenListed)
 	if err != nil {
 		return nil, err
 	}

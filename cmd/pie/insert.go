@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -26,6 +27,7 @@ type insertFlags struct {
 	partial     bool
 	fingerprint string
 	acceptMatch bool
+	debuginfod  []string
 	line        oneLine
 }
 
@@ -37,6 +39,7 @@ func (f *insertFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.maxReject, "max-reject", "", "end the trial when more than this `SHARE` of calls is rejected, such as 1%")
 	c.Flags().BoolVar(&f.partial, "partial", false, "guard although some copies of the function stay uncovered")
 	c.Flags().StringVar(&f.fingerprint, "fingerprint", "", "find the function by this fingerprint `FILE`, where it has no name")
+	c.Flags().StringArrayVar(&f.debuginfod, "debuginfod", nil, "ask this debuginfod server `URL` for the symbols of stripped files; repeatable (default: what DEBUGINFOD_URLS has)")
 	c.Flags().BoolVar(&f.acceptMatch, "accept-match", false, "guard what a fingerprint found without being sure; look at pie plan first")
 }
 
@@ -44,6 +47,14 @@ func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
 	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, AcceptMatch: f.acceptMatch, Trial: f.trial, Build: version, Progress: a.progress.Step}
 	if f.audit {
 		o.Mode = pie.ModeAudit
+	}
+	if o.Debuginfod = f.debuginfod; len(o.Debuginfod) == 0 {
+		o.Debuginfod = debuginfod.Servers(a.getenv("DEBUGINFOD_URLS"))
+	}
+	if len(o.Debuginfod) > 0 {
+		if _, err := debuginfod.New(o.Debuginfod); err != nil {
+			return o, usage(c, "--debuginfod: %v", err)
+		}
 	}
 	if f.trial < 0 {
 		if c.Flags().Changed("trial") {

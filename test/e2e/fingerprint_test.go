@@ -21,10 +21,10 @@ import (
 
 const croppingFunction = "ngx_http_mp4_crop_stsc_data"
 
-// TestNginxStripped guards a static function of stripped nginx builds by a
+// TestFingerprintNginx guards a static function of stripped nginx builds by a
 // fingerprint that was made from another build of the source, and is refused
 // where the function is not there or has the fix.
-func TestNginxStripped(t *testing.T) {
+func TestFingerprintNginx(t *testing.T) {
 	original := filepath.Join(installed(t, "nginx"), "sbin/nginx")
 	fixed := buildNginx(t, "fixed", "-O2", fixCropping)
 	pf := filepath.Join(t.TempDir(), "crop.pf")
@@ -33,7 +33,7 @@ func TestNginxStripped(t *testing.T) {
 	for _, flags := range []string{"-O2 -mtune=intel", "-O2 -fno-plt"} {
 		t.Run("guarded"+strings.ReplaceAll(flags, " ", "_"), func(t *testing.T) {
 			s := startNginxBinary(t, strip(t, buildNginx(t, "other", flags, nil)))
-			if code := pieRefused(t, "insert", "CVE-2024-7347", "--pid", fmt.Sprint(s.pid())); code != pie.CodeNotFound {
+			if code := pieRefused(t, "insert", withoutFingerprints(t, "nginx/cve-2024-7347"), "--pid", fmt.Sprint(s.pid())); code != pie.CodeNotFound {
 				t.Errorf("without a fingerprint: %s", code)
 			}
 			pieRun(t, piePath, nil, "insert", "CVE-2024-7347", "--pid", fmt.Sprint(s.pid()), "--fingerprint", pf, "--accept-match")
@@ -53,6 +53,46 @@ func TestNginxStripped(t *testing.T) {
 			t.Errorf("got %s, want %s", code, pie.CodeNoMatch)
 		}
 	})
+}
+
+// TestFingerprintOfCatalogue lets the catalogue's own fingerprint tell of Debian's
+// stripped nginx, which has the fix, and of a stripped build with the hole.
+func TestFingerprintOfCatalogue(t *testing.T) {
+	fixed := startNginxBinary(t, filepath.Join(installed(t, "nginx-debian"), "usr/sbin/nginx"))
+	if code := pieRefused(t, "insert", "CVE-2024-7347", "--pid", fmt.Sprint(fixed.pid()), "--accept-match"); code != pie.CodeFixed {
+		t.Errorf("Debian's nginx: %s, want %s", code, pie.CodeFixed)
+	}
+	if state := scanned(t, "CVE-2024-7347", fixed.pid()); state != pie.ScanFixed {
+		t.Errorf("pie scan says %q of Debian's nginx, want %q", state, pie.ScanFixed)
+	}
+	open := startNginxBinary(t, strip(t, filepath.Join(installed(t, "nginx"), "sbin/nginx")))
+	if state := scanned(t, "CVE-2024-7347", open.pid()); state == pie.ScanFixed {
+		t.Errorf("pie scan says %q of an nginx with the hole", state)
+	}
+	pid := fmt.Sprint(open.pid())
+	pieRun(t, piePath, nil, "insert", "CVE-2024-7347", "--pid", pid, "--accept-match")
+	attackNginx(t, open)
+	pieRun(t, piePath, nil, "remove", "CVE-2024-7347", "--pid", pid)
+}
+
+// scanned returns what pie scan says of one process and prepatch.
+func scanned(t *testing.T, id string, pid int) pie.ScanState {
+	t.Helper()
+	out, err := exec.Command(piePath, "scan", "--pid", fmt.Sprint(pid), "--json").Output()
+	if err != nil {
+		t.Fatalf("pie scan: %v\n%s", err, out)
+	}
+	var results []pie.ScanResult
+	if err := json.Unmarshal(out, &results); err != nil {
+		t.Fatalf("pie scan --json: %v\n%s", err, out)
+	}
+	for _, r := range results {
+		if r.ID == id && r.Pid == pid {
+			return r.State
+		}
+	}
+	t.Fatalf("pie scan tells nothing of %s in %d: %s", id, pid, out)
+	return ""
 }
 
 // attackNginx sends the attack and wants it answered, by workers that live on.

@@ -77,7 +77,8 @@ func startNginxBinary(t *testing.T, binary string) *server {
 		"html/bad.mp4": movie([][3]uint32{{1, 0x80000003, 1}, {3, 2, 1}}),
 		"nginx.conf": fmt.Appendf(nil, `daemon off; worker_processes 2; user root; pid %[1]s/pid; error_log %[1]s/error.log notice;
 events { worker_connections 256; }
-http { access_log off; server { listen 127.0.0.1:%[2]d; root %[1]s/html; keepalive_requests 100000000; location / {} location ~ \.mp4$ { mp4; } } }
+http { client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi; uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
+access_log off; server { listen 127.0.0.1:%[2]d; root %[1]s/html; keepalive_requests 100000000; location / {} location ~ \.mp4$ { mp4; } } }
 `, dir, port),
 	} {
 		path := filepath.Join(dir, name)

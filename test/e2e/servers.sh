@@ -100,10 +100,35 @@ build_nginx() {
 	)
 }
 
+# nginx as Debian ships it: stripped, with the fix of CVE-2024-7347.
+build_nginx-debian() {
+	packages libpcre2-8-0 zlib1g libssl3
+	use_private_apt
+	mkdir -p "$work/nginx-debian"
+	(
+		cd "$work/nginx-debian"
+		rm -f ./*.deb
+		quietly apt-get download nginx
+		quietly dpkg -x ./*.deb "$1"
+	)
+}
+
 # nats-server 2.0.0, CVE-2019-13126: as built by go, and without its symbols.
 build_nats() {
 	GOBIN=$1 quietly go install github.com/nats-io/nats-server/v2@v2.0.0
 	GOBIN=$1/stripped quietly go install -ldflags='-s -w' github.com/nats-io/nats-server/v2@v2.0.0
+}
+
+# Debian's debuginfod, unpacked with the libraries it needs, not installed.
+build_debuginfod() {
+	use_private_apt
+	mkdir -p "$work/debuginfod"
+	(
+		cd "$work/debuginfod"
+		rm -f ./*.deb
+		quietly apt-get download debuginfod libdebuginfod1 libdw1 libelf1 libmicrohttpd12 libarchive13 libsqlite3-0
+		for deb in *.deb; do quietly dpkg -x "$deb" "$1"; done
+	)
 }
 
 # Programs of ours on vulnerable versions of Go packages, which their go.mod name.
@@ -121,7 +146,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis nginx nats sshd codec dtls
+[ $# -gt 0 ] || set -- iperf3 redis nginx nginx-debian nats debuginfod sshd codec dtls
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue

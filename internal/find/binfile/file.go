@@ -55,6 +55,7 @@ type File struct {
 	// tablesOnly is set for a file with the symbols of another: its segments are
 	// not in it.
 	tablesOnly bool
+	arm64      bool
 }
 
 // Segment is a program header.
@@ -88,6 +89,17 @@ type section struct {
 // *UnsupportedError, *FormatError, or what r returned. r stays in use.
 func Open(r io.ReaderAt, size int64) (*File, error) {
 	return readHeaders(&File{r: r, size: uint64(max(size, 0))})
+}
+
+// OpenListed is Open for a file whose functions are listed and whose code is not
+// looked at: one for arm64 does as well.
+func OpenListed(r io.ReaderAt, size int64) (*File, error) {
+	f, err := Open(r, size)
+	var other *UnsupportedError
+	if errors.As(err, &other) && other.Machine == elf.EM_AARCH64 {
+		return readHeaders(&File{r: r, size: uint64(max(size, 0)), arm64: true})
+	}
+	return f, err
 }
 
 func readHeaders(f *File) (*File, error) {
@@ -176,6 +188,27 @@ func (f *File) load(v address.Vaddr) *Segment {
 }
 
 func (f *File) header() ([]byte, error) {
+	h, err := f.identify()
+	if err != nil {
+		return nil, err
+	}
+	u := unsupported(h)
+	if u.Is32Bit() || u.Data != elf.ELFDATA2LSB || u.Machine != f.machine() || u.Type != elf.ET_EXEC && u.Type != elf.ET_DYN {
+		return nil, u
+	}
+	return h, nil
+}
+
+// machine is what the file must be for.
+func (f *File) machine() elf.Machine {
+	if f.arm64 {
+		return elf.EM_AARCH64
+	}
+	return elf.EM_X86_64
+}
+
+// identify reads the header of an ELF file of any kind.
+func (f *File) identify() ([]byte, error) {
 	if f.size < headerSize {
 		return nil, ErrNotELF
 	}
@@ -186,16 +219,18 @@ func (f *File) header() ([]byte, error) {
 	if string(h[:4]) != elf.ELFMAG {
 		return nil, ErrNotELF
 	}
+	return h, nil
+}
+
+// unsupported says what kind of file a header is of.
+func unsupported(h []byte) *UnsupportedError {
 	u := &UnsupportedError{Class: elf.Class(h[4]), Data: elf.Data(h[5])}
 	if u.Data == elf.ELFDATA2MSB {
 		u.Type, u.Machine = elf.Type(binary.BigEndian.Uint16(h[16:])), elf.Machine(binary.BigEndian.Uint16(h[18:]))
 	} else {
 		u.Type, u.Machine = elf.Type(le.Uint16(h[16:])), elf.Machine(le.Uint16(h[18:]))
 	}
-	if u.Is32Bit() || u.Data != elf.ELFDATA2LSB || u.Machine != elf.EM_X86_64 || u.Type != elf.ET_EXEC && u.Type != elf.ET_DYN {
-		return nil, u
-	}
-	return h, nil
+	return u
 }
 
 func (f *File) readSegments(h []byte) error {
@@ -208,14 +243,7 @@ func (f *File) readSegments(h []byte) error {
 		return err
 	}
 	for ; len(table) > 0; table = table[segmentSize:] {
-		s := Segment{
-			Type:   elf.ProgType(le.Uint32(table)),
-			Flags:  elf.ProgFlag(le.Uint32(table[4:])),
-			Off:    address.Off(le.Uint64(table[8:])),
-			Vaddr:  address.Vaddr(le.Uint64(table[16:])),
-			Filesz: le.Uint64(table[32:]),
-			Memsz:  le.Uint64(table[40:]),
-		}
+		s := parseSegment(table)
 		if s.Type == elf.PT_LOAD && f.tablesOnly {
 			continue
 		}
@@ -225,6 +253,17 @@ func (f *File) readSegments(h []byte) error {
 		f.Segments = append(f.Segments, s)
 	}
 	return nil
+}
+
+func parseSegment(b []byte) Segment {
+	return Segment{
+		Type:   elf.ProgType(le.Uint32(b)),
+		Flags:  elf.ProgFlag(le.Uint32(b[4:])),
+		Off:    address.Off(le.Uint64(b[8:])),
+		Vaddr:  address.Vaddr(le.Uint64(b[16:])),
+		Filesz: le.Uint64(b[32:]),
+		Memsz:  le.Uint64(b[40:]),
+	}
 }
 
 // readSections reads the section headers, which a runnable file need not have:

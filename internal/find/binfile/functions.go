@@ -59,6 +59,100 @@ func (fn *Function) merge(o Function) {
 	}
 }
 
+// NamesAt returns the names of the function at an address, as Functions has them.
+// A table that is malformed has none.
+func (f *File) NamesAt(v address.Vaddr) []string {
+	var fn Function
+	add := func(syms []Symbol) {
+		for i := range syms {
+			if syms[i].Value == v && syms[i].IsFunc() {
+				fn.merge(Function{Names: []string{syms[i].Full()}})
+			}
+		}
+	}
+	if syms, err := f.Symbols(); err == nil {
+		add(syms)
+	}
+	if t, err := f.GoTable(); err == nil {
+		for i := range t.Funcs {
+			if t.Funcs[i].Entry == v {
+				fn.merge(Function{Names: []string{t.Funcs[i].Name}})
+			}
+		}
+	}
+	if syms, err := f.DynSymbols(); err == nil {
+		add(syms)
+	}
+	return fn.Names
+}
+
+// Bound is where a function is.
+type Bound struct {
+	Start    address.Vaddr
+	Size     uint64 // bytes; 0 when no table has it
+	Indirect bool   // an IFUNC: Start is its resolver
+}
+
+// Bounds is Functions without names, which costs a fraction.
+func (f *File) Bounds() ([]Bound, error) {
+	var all []Bound
+	syms, err := f.Symbols()
+	all = appendBounds(all, syms)
+	if err == nil || errors.Is(err, ErrNoTable) {
+		var g *GoTable
+		if g, err = f.GoTable(); err == nil {
+			for i := range g.Funcs {
+				all = append(all, Bound{Start: g.Funcs[i].Entry, Size: g.Funcs[i].Size})
+			}
+		}
+	}
+	if err == nil || errors.Is(err, ErrNoTable) {
+		syms, err = f.DynSymbols()
+		all = appendBounds(all, syms)
+	}
+	var frames []Range
+	if err == nil || errors.Is(err, ErrNoTable) {
+		frames, err = f.Frames()
+	}
+	if err != nil && !errors.Is(err, ErrNoTable) {
+		return nil, err
+	}
+	return mergeBounds(all, frames), nil
+}
+
+func appendBounds(all []Bound, syms []Symbol) []Bound {
+	for i := range syms {
+		if s := &syms[i]; s.IsFunc() {
+			all = append(all, Bound{s.Value, s.Size, s.IsIndirect()})
+		}
+	}
+	return all
+}
+
+// mergeBounds puts the bounds of stronger tables, in their order, and the frames,
+// which are sorted, together.
+func mergeBounds(all []Bound, frames []Range) []Bound {
+	slices.SortStableFunc(all, func(a, b Bound) int { return cmp.Compare(a.Start, b.Start) })
+	out := make([]Bound, 0, len(all)+len(frames))
+	for len(all) > 0 || len(frames) > 0 {
+		var b Bound
+		if len(frames) == 0 || len(all) > 0 && all[0].Start <= frames[0].Start {
+			b, all = all[0], all[1:]
+		} else {
+			b, frames = Bound{Start: frames[0].Start, Size: frames[0].Size}, frames[1:]
+		}
+		if n := len(out); n > 0 && out[n-1].Start == b.Start {
+			out[n-1].Indirect = out[n-1].Indirect || b.Indirect
+			if out[n-1].Size == 0 {
+				out[n-1].Size = b.Size
+			}
+			continue
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
 func (f *File) fromSymbols() ([]Function, error) {
 	syms, err := f.Symbols()
 	return ofSymbols(syms, ".symtab"), err

@@ -131,7 +131,7 @@ func parsePCHeader(b []byte, at address.Vaddr) (*pclntab, bool) {
 		return nil, false
 	}
 	t := &pclntab{b: b, at: at, magic: le.Uint32(b)}
-	if !isGoMagic(t.magic) || b[4] != 0 || b[5] != 0 || b[6] != 1 || b[7] != 8 {
+	if !isGoMagic(t.magic) || b[4] != 0 || b[5] != 0 || b[6] != 1 && b[6] != 4 || b[7] != 8 { // arm64 instructions are 4 bytes
 		return nil, false
 	}
 	word := func(i int) uint64 { return le.Uint64(b[8+8*i:]) }

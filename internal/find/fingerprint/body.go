@@ -109,7 +109,7 @@ func (r *bodyReader) read(at address.Vaddr, size uint64) {
 // entered by a conditional jump and called by nobody, or entered in its middle.
 func (r *bodyReader) partOf(d departure) int {
 	j := r.m.around(d.to)
-	if j < 0 || j == r.self || r.m.funcs[j].size > maxFunctionSize || len(r.m.called[j]) > 0 {
+	if j < 0 || j == r.self || r.m.funcs[j].size > maxFunctionSize || len(r.m.callers(j)) > 0 {
 		return -1
 	}
 	if d.to == r.m.funcs[j].at && !d.cond {
@@ -309,8 +309,8 @@ func (m *Module) context(i int) []Feature {
 			}
 		}
 	}
-	gather(m.calls[i], KindCalleeString, KindCalleeImport)
-	gather(m.called[i], KindCallerString, KindCallerImport)
+	gather(m.callees(i), KindCalleeString, KindCalleeImport)
+	gather(m.callers(i), KindCallerString, KindCallerImport)
 	slices.Sort(out)
 	out = slices.Compact(out)
 	m.body(i).around = out

@@ -9,30 +9,42 @@ import (
 // Gates. Each answers a false match that was seen; docs/fingerprints.md has the
 // measurements.
 const (
-	autoSimilarity    = .85
-	autoScore         = 25
-	autoInsns         = 20
-	confirmSimilarity = .5
-	confirmScore      = 20
-	// Code that was scheduled or tuned otherwise is less similar, and still
-	// recognized by what it refers to when that is much.
-	loneSimilarity = .3
-	loneScore      = 80
+	autoScore      = 20
+	autoInsns      = 20
+	autoLeast      = .15 // similarity, with
+	farScore       = 15
+	confirmSim     = .5
 	hintSimilarity = .12
 	hintScore      = 12
-	// A function is only accepted when the next best is behind by a margin: at
-	// least so many nats, and a share of the score.
-	marginLeast = 10
-	// The same code, instruction by instruction and with the same texts and
-	// imports, once on either side, needs little more.
+	// marginExact is enough for the same code, instruction by instruction and with
+	// the same texts and imports, that is once on either side.
 	marginExact = 1
-	marginShare = .3
+	// marginMoved is the margin below which identical code can be another function's,
+	// when the layout of structures changed.
+	marginMoved = 8
+	// marginFar is the margin from which on a quarter of the functions around is
+	// enough.
+	marginFar = 40
 	// longExact is how many instructions must be the same one by one to count
 	// without most of the functions around.
 	longExact = 60
 	// sizeRatio is the smaller of two functions' instructions by the larger's.
 	sizeRatio = .6
+	// absorbedShare of what only a caller of the target has makes the caller of a
+	// candidate, when that weighs at least absorbedWeight.
+	absorbedShare, absorbedWeight = .2, 8
 )
+
+// margins are how far behind the next best function must be, in nats: the farther
+// the less alike the code is. AUTO wants a share of the score as well.
+var margins = []struct{ similarity, auto, share, confirm float64 }{
+	{.85, 10, .15, 5},
+	{.5, 18, .2, 10},
+	{0, 25, .25, 20},
+}
+
+// alikeEnough is the similarity from which on the code itself is the evidence.
+const alikeEnough = .85
 
 // decide gives the answer: the best match of all references, with the tier that
 // it passes every gate of.
@@ -55,7 +67,7 @@ func (s *search) decide() Finding {
 	for r := range judged {
 		// Two references that point to different functions, both convincingly.
 		if o := &judged[r]; o.tier >= Confirm && v.tier >= Confirm && o.top.fn != v.top.fn {
-			v.lower(Hint, fmt.Sprintf("%s fits another function better, at %v", s.fp.References[r].Label, s.m.funcs[o.top.fn].at))
+			v.lower(Hint, fmt.Sprintf("%s fits another function better, at %v", s.refs[r].Label, s.m.funcs[o.top.fn].at))
 			v.rivals = append(v.rivals, *o.top)
 		}
 	}
@@ -97,63 +109,117 @@ func (v *verdict) lower(to Tier, why string) {
 
 func (s *search) judge(r int) verdict {
 	all := s.scores[r]
-	ref := &s.fp.References[r]
-	v := verdict{top: s.pick(all)}
+	ref := &s.refs[r]
+	v := verdict{top: &all[0]} // the one with most evidence
 	top := v.top
 	v.margin = s.marginOf(all, top, ref, &v)
 	v.tier = tierOf(top)
-	needed := neededMargin(top)
-	exactTwins := 0
-	for i := range all {
-		if all[i].exact {
-			exactTwins++
-		}
+	once := s.unique(&v, all, ref)
+	if n := min(ref.Target.Insns, s.m.body(top.fn).insns); n < autoInsns {
+		v.lower(Confirm, fmt.Sprintf("a function of %d instructions is never taken without asking", n))
 	}
-	if top.exact && exactTwins == 1 && ref.Twins == 1 && ref.Target.Insns >= autoInsns {
-		v.tier = Auto
-		needed = marginExact
-	}
-	if exactTwins > 1 || top.exact && ref.Twins > 1 {
-		v.lower(Hint, "several functions have exactly this code")
-	}
-	if ref.Target.Insns < autoInsns {
-		v.lower(Confirm, fmt.Sprintf("a function of %d instructions is never taken without asking", ref.Target.Insns))
-	}
-	switch {
+	switch auto, confirm := neededMargin(top, once); {
 	case v.margin < 0:
 		v.lower(None, "another function fits better")
-	case v.margin < needed/2, v.margin < needed && top.similarity < autoSimilarity:
+	case v.margin < confirm:
 		v.lower(Hint, "another function fits about as well")
-	case v.margin < needed:
+	case v.margin < auto:
 		v.lower(Confirm, "another function fits nearly as well")
 	}
 	s.gates(&v, ref)
+	if v.tier == Confirm && len(v.why) > 1 && !top.exact {
+		v.tier = Hint // each doubt alone a person may weigh
+	}
 	return v
 }
 
-// neededMargin is how far behind the next best must be: farther, the less alike
-// the code is.
-func neededMargin(m *match) float64 {
-	switch {
-	case m.similarity < confirmSimilarity:
-		return max(4*marginLeast, .5*m.score)
-	case m.similarity < autoSimilarity:
-		return max(1.2*marginLeast, .35*m.score)
+// unique tells whether the match has the reference's code and no other function
+// can be meant by it, which makes it AUTO. It lowers the tier where others may be.
+func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
+	if !v.top.exact {
+		return false
 	}
-	return max(marginLeast, marginShare*m.score)
+	var next *match
+	twins := 0
+	for i := range all {
+		if all[i].exact {
+			if twins++; twins == 2 {
+				next = &all[i]
+			}
+		}
+	}
+	switch {
+	case twins == 1 && ref.Twins == 1:
+		v.tier = Auto
+		if s.moved(v, ref) {
+			v.lower(Confirm, "functions that differ from it in a number only may have changed places with it")
+		}
+		return true
+	case twins == ref.Twins && v.top.missed == 0 && next != nil && next.missed > 0 && v.top.score-next.score >= marginMoved:
+		// All of them are there, and only one is where the reference is.
+		v.tier, v.margin = Auto, v.top.score-next.score
+		return true
+	}
+	v.lower(Hint, "several functions have exactly this code")
+	return false
 }
 
-// pick returns the match to judge: the one with most evidence.
-func (s *search) pick(all []match) *match { return &all[0] }
+// moved tells whether another function may have the target's code now, as when the
+// layout of structures changed: then functions that differ in a field's offset only
+// take each other's place. They did not when each is what it was.
+func (s *search) moved(v *verdict, ref *Reference) bool {
+	if v.margin >= marginMoved {
+		return false
+	}
+	own := s.against(&ref.Target, v.top.fn)
+	rivals, there, all := 0, 0, 0
+	for i := range ref.Alike {
+		found := s.hasExactly(&ref.Alike[i])
+		if found {
+			all++
+		}
+		if own-s.against(&ref.Alike[i], v.top.fn) < marginMoved {
+			rivals++
+			if found {
+				there++
+			}
+		}
+	}
+	if there == rivals {
+		v.margin = max(v.margin, marginExact)
+		return false
+	}
+	return 4*all < 3*len(ref.Alike)
+}
+
+func (s *search) hasExactly(sample *Sample) bool {
+	for i := range s.m.funcs {
+		if s.m.funcs[i].size == sample.Size && s.m.body(i).exact == sample.Exact {
+			return true
+		}
+	}
+	return false
+}
+
+// neededMargin is what AUTO and CONFIRM want. once says that the code is the
+// reference's, and there only once on either side.
+func neededMargin(m *match, once bool) (auto, confirm float64) {
+	if once {
+		return marginExact, 0
+	}
+	for _, g := range margins {
+		if m.similarity >= g.similarity {
+			return max(g.auto, g.share*m.score), g.confirm
+		}
+	}
+	return math.Inf(1), math.Inf(1)
+}
 
 // tierOf is the tier that the numbers of a match alone allow.
 func tierOf(m *match) Tier {
 	switch {
-	case m.similarity >= autoSimilarity && m.score >= autoScore:
+	case m.similarity >= confirmSim && m.score >= autoScore, m.similarity >= autoLeast && m.score >= farScore:
 		return Auto
-	case m.similarity >= confirmSimilarity && m.score >= confirmScore,
-		m.similarity >= loneSimilarity && m.score >= loneScore && m.found > 0:
-		return Confirm
 	case m.similarity >= hintSimilarity && m.score >= hintScore, m.exact:
 		return Hint
 	}
@@ -164,56 +230,107 @@ func tierOf(m *match) Tier {
 // module, and than any look-alike of the reference is for this function:
 // whichever is less.
 func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) float64 {
-	margin := math.Inf(1)
+	inModule, inReference, near := math.Inf(1), math.Inf(1), math.Inf(1)
 	for i := range all {
 		if &all[i] == top {
 			continue
 		}
-		if d := top.score - all[i].score; d < margin {
-			margin = d
-		}
-		if top.score-all[i].score < marginLeast && len(v.rivals) < 4 {
+		inModule = min(inModule, top.score-all[i].score)
+		if top.score-all[i].score < margins[0].auto && len(v.rivals) < 4 {
 			v.rivals = append(v.rivals, all[i])
 		}
 	}
 	own := s.against(&ref.Target, top.fn)
 	for i := range ref.Alike {
-		if d := own - s.against(&ref.Alike[i], top.fn); d < margin {
-			margin = d
+		inReference = min(inReference, own-s.against(&ref.Alike[i], top.fn))
+	}
+	for _, around := range [][]Sample{ref.Callers, ref.Callees} {
+		for i := range around {
+			near = min(near, top.plain-s.plain(&around[i], top.fn))
 		}
 	}
-	return min(margin, top.score)
+	return min(inModule, inReference, near, top.score)
 }
 
 // gates are the remaining reasons not to trust a match.
 func (s *search) gates(v *verdict, ref *Reference) {
-	b := s.m.body(v.top.fn)
-	small, large := min(b.insns, ref.Target.Insns), max(b.insns, ref.Target.Insns)
-	if float64(small) < sizeRatio*float64(large) {
-		v.lower(Hint, fmt.Sprintf("it has %d instructions, the reference %d", b.insns, ref.Target.Insns))
+	top := v.top
+	b := s.m.body(top.fn)
+	alike := top.exact || top.similarity >= alikeEnough
+	if n := s.nearestSize(ref, b.insns); float64(min(n, b.insns)) < sizeRatio*float64(max(n, b.insns)) {
+		v.lower(Hint, fmt.Sprintf("it has %d instructions, the reference %d", b.insns, n))
 	}
 	if !b.whole {
 		v.lower(Hint, "not all of its code could be decoded")
 	}
-	n := v.top.found + v.top.missed
+	n := top.found + top.missed
 	// The same code, and much of it, needs less from around it: when other
 	// options of the compiler changed the functions around, it stayed.
-	long := v.top.exact && b.insns >= longExact && v.top.found > 0
-	if n > 0 && 2*v.top.found < n && !long {
+	long := top.exact && b.insns >= longExact && top.found > 0
+	// So does what no other function comes near: other compilers inline otherwise.
+	far := v.margin >= marginFar && top.found >= 2 && 4*top.found >= n || v.margin >= margins[2].auto && top.found >= 3 && 3*top.found >= n
+	if n > 0 && 2*top.found < n && !long && !far {
 		to := Hint
-		if v.top.similarity >= autoSimilarity {
+		if top.exact || alike && 3*top.found >= n {
 			to = Confirm
 		}
-		v.lower(to, fmt.Sprintf("only %d of %d functions around it are like those around the reference", v.top.found, n))
+		v.lower(to, fmt.Sprintf("only %d of %d functions around it are like those around the reference", top.found, n))
+	}
+	if !alike {
+		s.corroborated(v, ref)
+	}
+	if !top.exact && !ref.Target.readsEnough(s.m.arguments(top.fn)) {
+		v.lower(Confirm, "it does not read all arguments that the reference reads")
 	}
 	s.calledAlike(v, ref)
 	s.absorbed(v, ref)
 }
 
+// corroborated wants more than code that is somewhat alike: texts, imports and
+// functions around that are the reference's. A sibling of the target, which another
+// version may have first, differs in its code as another compiler's build of the
+// target does, but has a text of its own in place of the target's.
+func (s *search) corroborated(v *verdict, ref *Reference) {
+	t := s.texts(&ref.Target, v.top.fn)
+	to := Hint
+	if v.top.similarity >= confirmSim {
+		to = Confirm
+	}
+	switch {
+	case t.both < t.missing+t.extra:
+		v.lower(to, "it refers to other texts and imports than the reference")
+	case t.missing >= otherText && t.extra >= otherText:
+		v.lower(Confirm, "it refers to another text or import in place of one of the reference's")
+	case t.both+perFunction*float64(v.top.found) < corroboration, v.top.similarity < confirmSim && v.top.found == 0:
+		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's")
+	}
+}
+
+const (
+	otherText     = 4  // nats: a text or import that at most one function in fifty has
+	corroboration = 12 // nats
+	perFunction   = 6  // nats, for each function around
+)
+
+// nearestSize returns how many instructions the reference has; of several builds
+// put together, the one nearest to n.
+func (s *search) nearestSize(ref *Reference, n int) int {
+	best := ref.Target.Insns
+	if ref.Target.Exact != 0 {
+		return best
+	}
+	for i := range s.fp.References {
+		if o := s.fp.References[i].Target.Insns; max(o-n, n-o) < max(best-n, n-best) {
+			best = o
+		}
+	}
+	return best
+}
+
 // calledAlike compares who calls. A caller with the target inlined can be as
 // good as equal to the target, and gives itself away by its own callers.
 func (s *search) calledAlike(v *verdict, ref *Reference) {
-	called := len(s.m.called[v.top.fn])
+	called := len(s.m.callers(v.top.fn))
 	switch {
 	case called == 0 && len(ref.Callers) > 0:
 		to := Hint
@@ -222,37 +339,30 @@ func (s *search) calledAlike(v *verdict, ref *Reference) {
 		}
 		v.lower(to, "nothing calls it, and the reference is called")
 	case called > 0 && len(ref.Callers) == 0:
-		v.lower(Confirm, "it is called, and nothing calls the reference")
+		to := Hint
+		if v.top.exact || v.top.similarity >= alikeEnough {
+			to = Confirm
+		}
+		v.lower(to, "it is called, and nothing calls the reference")
 	case called > 0 && v.top.callers == 0 && !v.top.exact:
 		v.lower(Confirm, "none of its callers is like one of the reference's")
 	}
 }
 
-// absorbed refuses a function that looks like a caller of the target with the
-// target's code inlined.
+// absorbed refuses a function that has what a caller of the target has beside it:
+// that is the caller, with the target's code inlined.
 func (s *search) absorbed(v *verdict, ref *Reference) {
-	features := s.m.body(v.top.fn).features
+	if v.top.exact {
+		return
+	}
+	b := s.m.body(v.top.fn)
+	target := []*Sample{&ref.Target}
 	for i := range ref.Callers {
 		c := &ref.Callers[i]
-		if sim := alike(union(ref.Target.Features, c.Features), features, s.share); sim > v.top.similarity && !v.top.exact {
+		p := b.has(distinct([]*Sample{c}, target))
+		if p.of >= absorbedWeight && p.has >= absorbedShare*p.of {
 			v.lower(Hint, "it looks like the caller "+cmp.Or(c.Name, "of the reference")+" with the function inlined")
 			return
 		}
 	}
-}
-
-// union merges two ascending lists.
-func union(a, b []Rated) []Rated {
-	out := make([]Rated, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 {
-		switch {
-		case a[0].Feature < b[0].Feature:
-			out, a = append(out, a[0]), a[1:]
-		case b[0].Feature < a[0].Feature:
-			out, b = append(out, b[0]), b[1:]
-		default:
-			out, a, b = append(out, a[0]), a[1:], b[1:]
-		}
-	}
-	return append(append(out, a...), b...)
 }

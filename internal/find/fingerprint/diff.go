@@ -76,8 +76,16 @@ func (d *differ) named() {
 // namesOf indexes names; one of several functions is -1.
 func namesOf(m *Module) map[string]int {
 	out := map[string]int{}
-	for i := range m.funcs {
-		for _, n := range m.funcs[i].names {
+	all, err := m.file.Functions()
+	if err != nil {
+		return out
+	}
+	for _, f := range all {
+		i := m.at(f.Start)
+		if i < 0 {
+			continue
+		}
+		for _, n := range f.Names {
 			if _, twice := out[n]; twice {
 				out[n] = -1
 			} else {
@@ -113,8 +121,8 @@ func (d *differ) neighbours() int {
 	n := 0
 	for i := range d.pair {
 		if j := d.pair[i]; j >= 0 {
-			n += d.pairAmong(d.old.calls[i], d.new.calls[j])
-			n += d.pairAmong(d.old.called[i], d.new.called[j])
+			n += d.pairAmong(d.old.callees(i), d.new.callees(int(j)))
+			n += d.pairAmong(d.old.callers(i), d.new.callers(int(j)))
 		}
 	}
 	return n
@@ -216,12 +224,12 @@ func (d *differ) result() Difference {
 		case j < 0 && b.insns < smallest:
 			out.Unclear++
 		case j < 0:
-			out.Changes = append(out.Changes, Change{What: Removed, Old: old.at, Names: old.names})
+			out.Changes = append(out.Changes, Change{What: Removed, Old: old.at, Names: d.old.namesOf(i)})
 		case d.new.body(int(j)).exact == b.exact:
 			out.Same++
 		default:
 			sim := alike(d.old.rate(b.features), d.new.body(int(j)).features, d.new.everything().census.share)
-			out.Changes = append(out.Changes, Change{What: Changed, Old: old.at, New: d.new.funcs[j].at, Similarity: sim, Names: old.names})
+			out.Changes = append(out.Changes, Change{What: Changed, Old: old.at, New: d.new.funcs[j].at, Similarity: sim, Names: d.old.namesOf(i)})
 		}
 	}
 	return d.added(out)
@@ -236,7 +244,7 @@ func (d *differ) added(out Difference) Difference {
 	}
 	for j := range d.back {
 		if b := d.new.body(j); d.back[j] < 0 && b.insns >= smallest && !known[b.exact] {
-			out.Changes = append(out.Changes, Change{What: Added, New: d.new.funcs[j].at, Names: d.new.funcs[j].names})
+			out.Changes = append(out.Changes, Change{What: Added, New: d.new.funcs[j].at, Names: d.new.namesOf(j)})
 		}
 	}
 	return out

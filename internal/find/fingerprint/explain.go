@@ -24,24 +24,22 @@ func (s *search) tellFixed(v *verdict) {
 // finding puts the verdict into words.
 func (s *search) finding(v *verdict) Finding {
 	f := Finding{Tier: v.tier, Why: v.why, Similarity: v.top.similarity, Score: v.top.score, Margin: v.margin, Exact: v.top.exact}
+	f.Found, f.Missed = v.top.found, v.top.missed
 	if f.Tier == None {
 		f.Why = append([]string{"nothing is like it enough"}, f.Why...)
 		return f
 	}
 	fn := &s.m.funcs[v.top.fn]
-	f.At, f.Size, f.Names = fn.at, fn.size, fn.names
+	f.At, f.Size, f.Names = fn.at, fn.size, s.m.namesOf(v.top.fn)
 	f.Fixed, f.Undecided = v.fixed, v.undecided
-	f.Reference = s.fp.References[v.top.ref].Label
+	f.Reference = s.refs[v.top.ref].Label
 	f.Evidence = s.evidence(v)
 	for _, r := range v.rivals {
 		o := &s.m.funcs[r.fn]
-		f.Rivals = append(f.Rivals, Rival{o.at, o.names, r.similarity, r.score})
+		f.Rivals = append(f.Rivals, Rival{o.at, s.m.namesOf(r.fn), r.similarity, r.score})
 	}
 	if f.Tier == Hint && len(f.Why) == 0 {
-		f.Why = append(f.Why, fmt.Sprintf("the evidence is %.0f nats for code %.0f %% alike, and %d for %.0f %% are needed", f.Score, 100*f.Similarity, confirmScore, 100*confirmSimilarity))
-	}
-	if f.Tier == Confirm && len(f.Why) == 0 {
-		f.Why = append(f.Why, fmt.Sprintf("its code is %.0f %% like the reference, and %.0f %% is needed to go without asking", 100*f.Similarity, 100*autoSimilarity))
+		f.Why = append(f.Why, fmt.Sprintf("the evidence is %.0f nats for code %.0f %% alike, and %d for %.0f %% are needed", f.Score, 100*f.Similarity, autoScore, 100*autoLeast))
 	}
 	return f
 }
@@ -50,7 +48,7 @@ func (s *search) finding(v *verdict) Finding {
 const maxQuoted = 4
 
 func (s *search) evidence(v *verdict) []string {
-	ref := &s.fp.References[v.top.ref]
+	ref := &s.refs[v.top.ref]
 	b := s.m.body(v.top.fn)
 	var out []string
 	if v.top.exact {

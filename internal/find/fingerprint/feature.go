@@ -23,6 +23,7 @@ const (
 	KindCalleeImport
 	KindCallerString
 	KindCallerImport
+	KindArguments // of a target only: the set of argument registers that it reads
 	kindEnd
 )
 
@@ -63,6 +64,7 @@ var models = [kindEnd]model{
 	KindCalleeImport: {.70, .4, 0},
 	KindCallerString: {.70, .4, 0},
 	KindCallerImport: {.70, .4, 0},
+	KindArguments:    {.90, 0, 0}, // a gate looks at it
 }
 
 // mix is the finalizer of MurmurHash3 (Appleby, public domain): every bit of v
@@ -94,6 +96,6 @@ func magnitude(n int) uint64 {
 }
 
 func (k Kind) String() string {
-	names := [...]string{"none", "text", "reference", "constant", "number", "field", "operations", "shape", "callee's text", "callee's reference", "caller's text", "caller's reference"}
+	names := [...]string{"none", "text", "reference", "constant", "number", "field", "operations", "shape", "callee's text", "callee's reference", "caller's text", "caller's reference", "arguments"}
 	return names[k%kindEnd]
 }

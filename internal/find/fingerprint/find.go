@@ -38,7 +38,10 @@ type Finding struct {
 	// what the next best function lacks to it, in nats.
 	Similarity, Score, Margin float64
 	Exact                     bool // the same code apart from what the linker fills in
-	Evidence                  []string
+	// Found and Missed are how many functions around the reference were found around
+	// this one, and not.
+	Found, Missed int
+	Evidence      []string
 	// Why says what kept the tier from being higher.
 	Why []string
 	// Rivals are other functions that it could be as well.
@@ -56,10 +59,15 @@ type Rival struct {
 // search is one search of one fingerprint in one module.
 type search struct {
 	fp     *Fingerprint
+	refs   []Reference // of fp, and what several of them have in common
 	m      *Module
 	common *census
 	absent []address.Vaddr // functions that the module is taken not to have
 	scores [][]match       // by reference: the best candidates, best first
+
+	// What was computed already.
+	samples map[*Sample]*sampled
+	odds    map[compared]float64
 }
 
 // match is a candidate compared with a reference.
@@ -75,8 +83,8 @@ type match struct {
 const (
 	// kept is how many candidates of each reference, by similarity and by score,
 	// are compared in full.
-	kept        = 12
-	sizeWindow  = 2.5 // a candidate's size by the reference's, at most and inverse at least
+	kept        = 8
+	sizeWindow  = 1.9 // a candidate's size by the reference's, at most and inverse at least
 	maxSearched = 200_000
 )
 
@@ -86,7 +94,7 @@ func (m *Module) Find(fp *Fingerprint) Finding { return m.FindWithout(fp, nil) }
 // FindWithout is Find as if the module had not the functions at the given
 // addresses: what is answered when the function is absent can be measured so.
 func (m *Module) FindWithout(fp *Fingerprint, absent []address.Vaddr) Finding {
-	s := &search{fp: fp, m: m, absent: absent}
+	s := &search{fp: fp, refs: fp.References, m: m, absent: absent, samples: map[*Sample]*sampled{}, odds: map[compared]float64{}}
 	if f, ok := s.known(); ok {
 		return f
 	}
@@ -95,6 +103,7 @@ func (m *Module) FindWithout(fp *Fingerprint, absent []address.Vaddr) Finding {
 	if f := s.decide(); f.Tier == Auto {
 		return f // the same code, once: no other function can fit better
 	}
+	s.refs = withMerged(fp.References)
 	s.compare(s.candidates())
 	return s.decide()
 }
@@ -102,8 +111,8 @@ func (m *Module) FindWithout(fp *Fingerprint, absent []address.Vaddr) Finding {
 // known answers when the module is a build that the fingerprint was made from.
 // The code must be there, as a build ID can be given to any file.
 func (s *search) known() (Finding, bool) {
-	for r := range s.fp.References {
-		ref := &s.fp.References[r]
+	for r := range s.refs {
+		ref := &s.refs[r]
 		i := s.m.at(ref.At)
 		if ref.BuildID == "" || ref.BuildID != s.m.BuildID || i < 0 || slices.Contains(s.absent, ref.At) {
 			continue
@@ -112,7 +121,7 @@ func (s *search) known() (Finding, bool) {
 			continue
 		}
 		fn := &s.m.funcs[i]
-		return Finding{Tier: Auto, Fixed: ref.Fixed, At: fn.at, Size: fn.size, Names: fn.names, Reference: ref.Label, Similarity: 1, Exact: true,
+		return Finding{Tier: Auto, Fixed: ref.Fixed, At: fn.at, Size: fn.size, Names: s.m.namesOf(i), Reference: ref.Label, Similarity: 1, Exact: true,
 			Evidence: []string{"this is the build " + ref.Label + ", by its build ID, and the code is at its place"}}, true
 	}
 	return Finding{}, false
@@ -120,10 +129,10 @@ func (s *search) known() (Finding, bool) {
 
 // exactly fills s.scores with the functions that have the code of a reference.
 func (s *search) exactly() {
-	s.scores = make([][]match, len(s.fp.References))
+	s.scores = make([][]match, len(s.refs))
 	for i := range s.m.funcs {
-		for r := range s.fp.References {
-			t := &s.fp.References[r].Target
+		for r := range s.refs {
+			t := &s.refs[r].Target
 			if s.m.funcs[i].size != t.Size || !s.allowed(i) {
 				continue
 			}
@@ -142,8 +151,8 @@ func (s *search) allowed(i int) bool {
 // candidates returns the functions whose size is near that of a reference.
 func (s *search) candidates() []int32 {
 	lo, hi := math.Inf(1), 0.0
-	for i := range s.fp.References {
-		size := float64(s.fp.References[i].Target.Size)
+	for i := range s.refs {
+		size := float64(s.refs[i].Target.Size)
 		lo, hi = min(lo, size/sizeWindow), max(hi, size*sizeWindow)
 	}
 	var out []int32
@@ -160,7 +169,7 @@ func (s *search) share(f Feature) float64 { return s.common.rate(f).share }
 // compare fills s.scores. All candidates are compared with all targets in one
 // pass over the candidates' features; only the best of them then in full.
 func (s *search) compare(candidates []int32) {
-	refs := s.fp.References
+	refs := s.refs
 	t := s.terms()
 	alike, likely := make([][]match, len(refs)), make([][]match, len(refs))
 	sums := make([]sum, len(refs))
@@ -220,15 +229,12 @@ func keepBest(best []match, m match, rank func(*match) float64) []match {
 
 // score compares a candidate with its reference in full.
 func (s *search) score(c *match) {
-	ref := &s.fp.References[c.ref]
-	c.plain = odds(ref.Target.Features, s.m.body(c.fn).features, s.share)
-	c.score = c.plain + contextOdds(ref.Target.Context, s.m.context(c.fn))
-	found, missed := s.agreement(ref.Callees, s.m.calls[c.fn])
-	more, less := s.agreement(ref.Callers, s.m.called[c.fn])
-	c.found, c.missed, c.callers = found+more, missed+less, more
-	c.score += min(2*float64(c.found), 16) - min(float64(c.missed), 8)
+	ref := &s.refs[c.ref]
+	c.plain = s.plain(&ref.Target, c.fn)
+	c.score = s.against(&ref.Target, c.fn)
+	s.around(c)
 }
 
 func (s *search) against(ref *Sample, fn int) float64 {
-	return odds(ref.Features, s.m.body(fn).features, s.share) + contextOdds(ref.Context, s.m.context(fn))
+	return s.plain(ref, fn) + contextOdds(ref.Context, s.m.context(fn))
 }

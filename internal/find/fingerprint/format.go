@@ -291,7 +291,7 @@ func (r *reader) features() {
 			return
 		}
 		last = f
-		r.table = append(r.table, Rated{f, unpackShare(b[6])})
+		r.table = append(r.table, Rated{Feature: f, Share: unpackShare(b[6])})
 	}
 }
 

@@ -24,6 +24,9 @@ type image struct {
 	// names are what the dynamic linker puts at an address: slots of the GOT and
 	// copies of variables.
 	names map[address.Vaddr]string
+	// own are slots that lead to a function of the file itself: what it exports it
+	// calls through the PLT, as another file may take its place.
+	own map[address.Vaddr]address.Vaddr
 }
 
 type segment struct {
@@ -37,7 +40,7 @@ func (s *segment) contains(v address.Vaddr) bool {
 }
 
 func readImage(f *binfile.File) (*image, error) {
-	im := &image{names: map[address.Vaddr]string{}}
+	im := &image{names: map[address.Vaddr]string{}, own: map[address.Vaddr]address.Vaddr{}}
 	total := uint64(0)
 	for _, s := range f.Segments {
 		if s.Type != elf.PT_LOAD || s.Filesz == 0 {
@@ -69,6 +72,9 @@ func (im *image) readNames(f *binfile.File) error {
 		case elf.R_X86_64_JMP_SLOT, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64, elf.R_X86_64_COPY:
 			if r.Sym != 0 && uint64(r.Sym) < uint64(len(syms)) {
 				im.names[r.At] = syms[r.Sym].Name
+				if s := &syms[r.Sym]; s.IsFunc() && !s.IsIndirect() && r.Type != elf.R_X86_64_64 {
+					im.own[r.At] = s.Value
+				}
 			}
 		}
 	}

@@ -3,7 +3,6 @@ package fingerprint
 import (
 	"cmp"
 	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,26 +34,25 @@ type Module struct {
 	image  *image
 	funcs  []function // ascending, not overlapping
 	bodies []*body    // by function; nil until read
-	calls  [][]int32  // callees of each function, ascending
-	called [][]int32  // callers of each function
+	file   *binfile.File
+	edges  *graph // see graph
 	plt    map[address.Vaddr]string
 	whole  *whole
 	common *census // see background
 	left   int     // instructions that may still be decoded
 }
 
-// function is where a function is. Its names are shown, never compared.
+// function is where a function is.
 type function struct {
-	at    address.Vaddr
-	size  uint64
-	names []string
+	at   address.Vaddr
+	size uint64
 }
 
 // Analyze reads an ELF file's segments and function boundaries and the calls
 // between its functions. Errors: ErrNoFunctions and those of binfile.
 func Analyze(f *binfile.File) (*Module, error) {
-	m := &Module{BuildID: f.BuildIDString(), SOName: f.SOName(), plt: map[address.Vaddr]string{}, left: maxInstructions}
-	all, err := f.Functions()
+	m := &Module{BuildID: f.BuildIDString(), SOName: f.SOName(), plt: map[address.Vaddr]string{}, left: maxInstructions, file: f}
+	all, err := f.Bounds()
 	if err != nil {
 		return nil, err
 	}
@@ -65,13 +63,16 @@ func Analyze(f *binfile.File) (*Module, error) {
 		return nil, err
 	}
 	m.bodies = make([]*body, len(m.funcs))
-	m.scanCalls()
 	return m, nil
 }
 
+// namesOf returns the names that the file has for function i. They are shown,
+// never compared.
+func (m *Module) namesOf(i int) []string { return m.file.NamesAt(m.funcs[i].at) }
+
 // bound keeps the functions that are code and ends each before the next. The
 // unwind table describes whole PLT sections as one function, which is none.
-func (m *Module) bound(all []binfile.Function) error {
+func (m *Module) bound(all []binfile.Bound) error {
 	if len(all) > maxFunctions {
 		return fmt.Errorf("%d functions are more than %d", len(all), maxFunctions)
 	}
@@ -91,7 +92,7 @@ func (m *Module) bound(all []binfile.Function) error {
 			continue // a name inside another function, or no function
 		}
 		end = fn.Start + address.Vaddr(size)
-		m.funcs = append(m.funcs, function{fn.Start, size, fn.Names})
+		m.funcs = append(m.funcs, function{fn.Start, size})
 	}
 	if len(m.funcs) == 0 {
 		return ErrNoFunctions
@@ -125,62 +126,6 @@ func (m *Module) around(v address.Vaddr) int {
 	return i
 }
 
-// scanCalls finds the calls between functions. It looks at every byte e8 and
-// e9 whose distance leads to the start of a function, which is nearly always a
-// call, instead of decoding everything: that takes a tenth of the time.
-func (m *Module) scanCalls() {
-	m.calls, m.called = make([][]int32, len(m.funcs)), make([][]int32, len(m.funcs))
-	starts := newStarts(m)
-	edges := 0
-	for i := range m.funcs {
-		f := &m.funcs[i]
-		b := m.image.bytes(f.at, f.size)
-		for off := 0; off+5 <= len(b); off++ {
-			if b[off]&0xfe != 0xe8 {
-				continue
-			}
-			to := f.at.Add(int64(off) + 5 + int64(int32(binary.LittleEndian.Uint32(b[off+1:]))))
-			if !starts.has(to) {
-				continue
-			}
-			if j := m.at(to); j >= 0 && j != i && edges < maxEdges {
-				m.calls[i] = append(m.calls[i], int32(j))
-				edges++
-			}
-		}
-		slices.Sort(m.calls[i])
-		m.calls[i] = slices.Compact(m.calls[i])
-		for _, j := range m.calls[i] {
-			m.called[j] = append(m.called[j], int32(i))
-		}
-	}
-}
-
-// starts is a bit for every address between the first and the last function.
-type starts struct {
-	base address.Vaddr
-	bits []uint64
-}
-
-func newStarts(m *Module) *starts {
-	base := m.funcs[0].at
-	span := uint64(m.funcs[len(m.funcs)-1].at-base) + 1
-	if span > maxImage {
-		return &starts{}
-	}
-	s := &starts{base: base, bits: make([]uint64, span/64+1)}
-	for i := range m.funcs {
-		d := uint64(m.funcs[i].at - base)
-		s.bits[d/64] |= 1 << (d % 64)
-	}
-	return s
-}
-
-func (s *starts) has(v address.Vaddr) bool {
-	d := uint64(v - s.base)
-	return d/64 < uint64(len(s.bits)) && s.bits[d/64]>>(d%64)&1 != 0
-}
-
 // imported returns the name of the PLT entry at v, or "".
 func (m *Module) imported(v address.Vaddr) string {
 	name, ok := m.plt[v]
@@ -202,7 +147,10 @@ func (m *Module) body(i int) *body {
 }
 
 // maxSample is how many functions are read to know what is common in a module.
-const maxSample = 512
+const (
+	maxSample  = 512
+	maxSampled = 4096 // bytes: reading a few huge ones would cost more than all others
+)
 
 // background counts the features of a sample of the module's functions, which is
 // the same whatever is searched for.
@@ -211,7 +159,9 @@ func (m *Module) background() *census {
 		n := min(len(m.funcs), maxSample)
 		m.common = newCensus(n * 128)
 		for i := range n {
-			m.common.add(m.body(i * len(m.funcs) / n).features)
+			if j := i * len(m.funcs) / n; m.funcs[j].size <= maxSampled {
+				m.common.add(m.body(j).features)
+			}
 		}
 		m.common.settle()
 	}

@@ -2,6 +2,8 @@ package fingerprint
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
@@ -46,6 +48,15 @@ type Sample struct {
 type Rated struct {
 	Feature
 	Share float64
+	// Keep is how likely another build has it; 0 for what its kind's model says.
+	Keep float64
+}
+
+func (f *Rated) keep() float64 {
+	if f.Keep > 0 {
+		return f.Keep
+	}
+	return models[f.Kind()].keep
 }
 
 // Bounds of what a reference holds.
@@ -104,9 +115,10 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 func (m *Module) reference(i int) Reference {
 	all := m.everything()
 	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Target: m.sample(i, true)}
+	r.Target.Features = append(r.Target.Features, Rated{Feature: m.arguments(i), Share: .5})
 	r.Twins = all.twins[r.Target.Exact]
-	r.Callees = m.samples(m.calls[i])
-	r.Callers = m.samples(m.called[i])
+	r.Callees = m.samples(m.callees(i))
+	r.Callers = m.samples(m.callers(i))
 	for _, j := range all.alike(m, i, maxAround) {
 		r.Alike = append(r.Alike, m.sample(j, true))
 	}
@@ -127,8 +139,8 @@ func (m *Module) samples(which []int32) []Sample {
 func (m *Module) sample(i int, context bool) Sample {
 	b := m.body(i)
 	s := Sample{Size: min(m.funcs[i].size, maxFunctionSize), Insns: b.insns, Exact: b.exact, Features: m.rate(b.features)}
-	if len(m.funcs[i].names) > 0 {
-		s.Name = m.funcs[i].names[0]
+	if names := m.namesOf(i); len(names) > 0 {
+		s.Name = names[0]
 	}
 	if context {
 		s.Context = m.rate(m.context(i))
@@ -140,7 +152,7 @@ func (m *Module) rate(features []Feature) []Rated {
 	features = features[:min(len(features), maxFeatures)]
 	out := make([]Rated, len(features))
 	for i, f := range features {
-		out[i] = Rated{f, m.everything().census.share(f)}
+		out[i] = Rated{Feature: f, Share: m.everything().census.share(f)}
 	}
 	return out
 }
@@ -219,6 +231,16 @@ func (fp *Fingerprint) TextsOf(k Kind) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Revision is changed whenever a search may answer otherwise than before: answers
+// that were kept are then of no use.
+const Revision = 2
+
+// ID names the content of a fingerprint.
+func (fp *Fingerprint) ID() string {
+	sum := sha256.Sum256(fp.Encode())
+	return hex.EncodeToString(sum[:16])
 }
 
 // KnowsFix tells whether one of the builds has the vendor's fix.

@@ -37,12 +37,14 @@ type terms struct {
 type sum struct{ shared, own, gain float64 }
 
 func (s *search) terms() *terms {
-	t := &terms{of: map[Feature][]term{}, targets: make([]rated, len(s.fp.References))}
-	for r := range s.fp.References {
-		for _, f := range s.fp.References[r].Target.Features {
+	t := &terms{of: map[Feature][]term{}, targets: make([]rated, len(s.refs))}
+	for r := range s.refs {
+		features := s.refs[r].Target.Features
+		for i := range features {
+			f := &features[i]
 			share := (f.Share + s.share(f.Feature)) / 2
-			w, alone := weight(f.Kind(), share), lacking(f.Kind(), f.Share)
-			t.of[f.Feature] = append(t.of[f.Feature], term{int32(r), w, shared(f.Kind(), share) - alone})
+			w, alone := f.weight(share), f.alone()
+			t.of[f.Feature] = append(t.of[f.Feature], term{int32(r), w, f.shared(share) - alone})
 			t.targets[r].weight += w
 			t.targets[r].lacking += alone
 			t.filter[f.hash()>>6&1023] |= 1 << (f.hash() & 63)

@@ -19,12 +19,19 @@ type NotFound struct {
 	Func  string   // the name asked for
 	Image string   // where it was looked for, for people
 	Near  []string // names like it, best first; at most nearMax
+	// Servers is what kept debuginfod servers from answering; nil for nothing.
+	Servers error
 }
+
+func (e *NotFound) Unwrap() error { return e.Servers }
 
 func (e *NotFound) Error() string {
 	msg := fmt.Sprintf("no function %s in %s", e.Func, e.Image)
 	if len(e.Near) > 0 {
 		msg += "; similar names: " + strings.Join(e.Near, ", ")
+	}
+	if e.Servers != nil {
+		msg += "; " + e.Servers.Error()
 	}
 	return msg
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -17,15 +18,19 @@ const maxShared = 512
 // (st_ctim, which no program can set) are. It is not safe for concurrent use,
 // and what was found in its sets is good until Close.
 type Files struct {
-	shared map[identity]*elfFile
+	// Servers are asked for the symbols of stripped files, when the operator named
+	// some; nil for none.
+	Servers *debuginfod.Client
+
+	shared map[Identity]*elfFile
 	others []*elfFile // beyond maxShared
 }
 
-// identity is a file and what it holds.
-type identity struct {
-	dev, inode uint64
-	size       int64
-	changed    int64 // ns since the epoch
+// Identity is a file and what it holds.
+type Identity struct {
+	Dev, Inode uint64
+	Size       int64 // bytes
+	Changed    int64 // time of the last change (st_ctim), ns since the epoch
 }
 
 // elfFile is an open file and what was read of it.
@@ -36,7 +41,7 @@ type elfFile struct {
 }
 
 // NewFiles returns a Files without any file.
-func NewFiles() *Files { return &Files{shared: map[identity]*elfFile{}} }
+func NewFiles() *Files { return &Files{shared: map[Identity]*elfFile{}} }
 
 // Close closes every file.
 func (fs *Files) Close() {
@@ -46,7 +51,10 @@ func (fs *Files) Close() {
 	for _, f := range fs.others {
 		f.file.Close()
 	}
-	fs.shared, fs.others = map[identity]*elfFile{}, nil
+	fs.shared, fs.others = map[Identity]*elfFile{}, nil
+	if fs.Servers != nil {
+		fs.Servers.Close()
+	}
 }
 
 // Len counts the open files.
@@ -55,7 +63,7 @@ func (fs *Files) Len() int { return len(fs.shared) + len(fs.others) }
 // open reads file's headers, or returns what was made of the same file before.
 // It takes file over, also when there is an error.
 func (fs *Files) open(file *proc.File) (*elfFile, error) {
-	id := identity{dev: file.Dev, inode: file.Inode, size: file.Size, changed: file.Changed}
+	id := identityOf(file)
 	if known := fs.shared[id]; known != nil {
 		file.Close()
 		return known, nil
@@ -72,6 +80,14 @@ func (fs *Files) open(file *proc.File) (*elfFile, error) {
 		fs.others = append(fs.others, own)
 	}
 	return own, nil
+}
+
+// identityOf is zero for what was opened without a file.
+func identityOf(f *proc.File) Identity {
+	if f == nil {
+		return Identity{}
+	}
+	return Identity{f.Dev, f.Inode, f.Size, f.Changed}
 }
 
 func newELFFile(f *binfile.File, file *proc.File) *elfFile {

@@ -44,7 +44,7 @@ func (s *Set) Find(q Query) ([]Function, error) {
 		found, err = s.findSeparately(q, err)
 	}
 	if errors.As(err, &none) {
-		none.Near = s.near(q)
+		none.Near, none.Servers = s.near(q), s.unanswered
 	}
 	return found, err
 }

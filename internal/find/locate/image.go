@@ -11,6 +11,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -34,7 +35,8 @@ type Image struct {
 	// Mappings are the process's mappings of this file under this bias.
 	Mappings []proc.Mapping
 
-	starts func() []address.Vaddr
+	identity Identity
+	starts   func() []address.Vaddr
 	// separated tells whether debugSyms and debugPath have been looked for.
 	separated bool
 	debugSyms []binfile.Symbol
@@ -45,6 +47,10 @@ type Image struct {
 func (im *Image) Contains(a address.Addr) bool {
 	return slices.ContainsFunc(im.Mappings, func(m proc.Mapping) bool { return m.Contains(a) })
 }
+
+// Identity tells the image's file from every other, and from itself once it is
+// changed. It is false for an image that was made without a file.
+func (im *Image) Identity() (Identity, bool) { return im.identity, im.identity != Identity{} }
 
 // Name is what messages call the image: its SONAME, else the end of its path.
 func (im *Image) Name() string {
@@ -67,6 +73,9 @@ type Set struct {
 	own *Files
 	// separately is set while separate debug files are looked into as well.
 	separately bool
+	// servers are asked for debug files that the process's root has not; may be nil.
+	servers    *debuginfod.Client
+	unanswered error // what went wrong with them
 }
 
 // Images opens the executable and every library of a process. The executable
@@ -92,7 +101,7 @@ func (fs *Files) Images(p Target) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	set := &Set{p: p, maps: maps}
+	set := &Set{p: p, maps: maps, servers: fs.Servers}
 	groups := byFile(maps)
 	exe, err := set.addExe(fs, groups)
 	if err != nil {
@@ -202,7 +211,7 @@ func place(opened *elfFile, maps []proc.Mapping) []*Image {
 		if !ok || slices.ContainsFunc(out, func(im *Image) bool { return im.Bias == bias }) {
 			continue
 		}
-		im := &Image{Path: m.Path, SOName: f.SOName(), Deleted: m.Deleted, File: f, Bias: bias, starts: opened.starts}
+		im := &Image{Path: m.Path, SOName: f.SOName(), Deleted: m.Deleted, File: f, Bias: bias, identity: identityOf(opened.file), starts: opened.starts}
 		for _, o := range maps {
 			if mapsUnder(f, o, bias) {
 				im.Mappings = append(im.Mappings, o)

@@ -1,12 +1,15 @@
 package locate
 
 import (
+	"context"
 	"encoding/hex"
+	"errors"
 	"hash/crc32"
 	"io"
 	"path"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -25,7 +28,7 @@ func (s *Set) tables(im *Image) (tables, error) {
 	if err != nil || t.sym != nil || !s.separately {
 		return t, err
 	}
-	sym, from := im.separate(s.p)
+	sym, from := s.separate(im)
 	if sym != nil {
 		t.sym, t.symFrom = sym, from
 	}
@@ -34,24 +37,47 @@ func (s *Set) tables(im *Image) (tables, error) {
 
 // separate returns the symbols of the debug file that belongs to the image, and
 // its path: found in the process's own root, as gdb does, by build ID, then by
-// .gnu_debuglink. It must have the image's build ID or, where that has none, the
-// checksum of the link. A file that does not fit is passed over.
-func (im *Image) separate(p Target) ([]binfile.Symbol, string) {
+// .gnu_debuglink, then asked of the debuginfod servers that the operator named. It
+// must have the image's build ID or, where that has none, the checksum of the link.
+// A file that does not fit is passed over.
+func (s *Set) separate(im *Image) ([]binfile.Symbol, string) {
 	if im.separated {
 		return im.debugSyms, im.debugPath
 	}
 	im.separated = true
-	root, ok := p.(rooted)
-	if !ok {
-		return nil, ""
-	}
-	for _, c := range im.debugFiles() {
-		if sym := im.symbolsOf(root, c); sym != nil {
-			im.debugSyms, im.debugPath = sym, c.path
-			break
+	if root, ok := s.p.(rooted); ok {
+		for _, c := range im.debugFiles() {
+			if sym := im.symbolsOf(root, c); sym != nil {
+				im.debugSyms, im.debugPath = sym, c.path
+				return sym, c.path
+			}
 		}
 	}
+	if s.servers != nil {
+		im.debugSyms, im.debugPath = s.remote(im)
+	}
 	return im.debugSyms, im.debugPath
+}
+
+// remote asks debuginfod servers. What goes wrong there only means that a name is
+// not known; NotFound tells it.
+func (s *Set) remote(im *Image) ([]binfile.Symbol, string) {
+	id := im.File.BuildID()
+	if id == nil {
+		return nil, ""
+	}
+	a := s.servers.Symbols(context.Background(), id)
+	if a.Symbols == nil {
+		if !errors.Is(a.Err, debuginfod.ErrUnknown) {
+			s.unanswered = a.Err
+		}
+		return nil, ""
+	}
+	sym, err := a.Symbols.Symbols()
+	if err != nil {
+		return nil, ""
+	}
+	return sym, "debuginfod " + a.From
 }
 
 // debugFile is where a debug file may be.
