@@ -157,35 +157,35 @@ func (q *questions) put(fp *fingerprint.Fingerprint) {
 	truth := q.bin.names[fp.Function]
 	if len(truth) > 0 {
 		f := q.bin.module.Find(fp)
-		q.tally.there++
+		q.tally.There++
 		switch {
 		case f.Tier == fingerprint.None:
 		case slices.Contains(truth, f.At):
-			count(&q.tally.right, f.Tier)
+			count(&q.tally.Right, f.Tier)
 			q.tell("right", fp, &f)
 		case f.Exact:
-			count(&q.tally.identical, f.Tier)
+			count(&q.tally.Identical, f.Tier)
 			q.tell("identical", fp, &f)
 		case q.isClone(fp.Function, f.At):
-			count(&q.tally.clones, f.Tier)
+			count(&q.tally.Clones, f.Tier)
 			q.tell("clone", fp, &f)
 		default:
-			count(&q.tally.wrong, f.Tier)
+			count(&q.tally.Wrong, f.Tier)
 			q.tell("wrong", fp, &f)
 		}
 	}
 	f := q.bin.module.FindWithout(fp, truth)
-	q.tally.absent++
+	q.tally.Absent++
 	switch {
 	case f.Tier == fingerprint.None:
 	case f.Exact:
-		count(&q.tally.identical, f.Tier)
+		count(&q.tally.Identical, f.Tier)
 		q.tell("absent, identical", fp, &f)
 	case q.isClone(fp.Function, f.At):
-		count(&q.tally.clones, f.Tier)
+		count(&q.tally.Clones, f.Tier)
 		q.tell("absent, clone", fp, &f)
 	default:
-		count(&q.tally.invented, f.Tier)
+		count(&q.tally.Invented, f.Tier)
 		q.tell("absent", fp, &f)
 	}
 }

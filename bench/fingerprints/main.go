@@ -10,10 +10,14 @@
 // build really has not, as they were inlined or never compiled. The truth is the
 // symbol's name; a clone of a function (.constprop, .isra), whose arguments are
 // others, is another function. Half of all answers must therefore be an abstention.
+//
+// All of it takes an hour of processor time; -part, -time and -tally make pieces.
 package main
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -28,6 +32,8 @@ import (
 type options struct {
 	each, least, most int
 	cache, only, part string
+	tally             string // where counts are kept between runs; "" for nowhere
+	time              time.Duration
 	answers           io.Writer // every answer, a line each; nil for none
 }
 
@@ -39,6 +45,8 @@ func main() {
 	flag.IntVar(&o.most, "max", 1<<30, "leave out functions of more instructions")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "where corpus.sh put its files")
 	flag.StringVar(&o.only, "only", "", "only pairs whose set or file name contains this")
+	flag.StringVar(&o.tally, "tally", "", "keep the counts in this `FILE`: a second run goes on where the first ended")
+	flag.DurationVar(&o.time, "time", 0, "begin no pair after this time")
 	flag.StringVar(&o.part, "part", "", "measure this part of the programs: `I/N`, I from 0")
 	flag.StringVar(&answers, "answers", "", "write every answer to this `FILE`")
 	flag.Parse()
@@ -82,13 +90,25 @@ func run(o options, answers string) error {
 	if len(pairs) == 0 {
 		return fmt.Errorf("nothing to measure in %s; run bench/fingerprints/corpus.sh", o.cache)
 	}
-	r, files := results{}, programs{}
+	r, done, err := load(o.tally)
+	if err != nil {
+		return err
+	}
+	files, begin := programs{}, time.Now()
 	for _, p := range pairs {
+		key := p.set + " " + strings.TrimPrefix(p.bin, o.cache) + " " + strings.TrimPrefix(strings.Join(p.refs, " "), o.cache)
+		if done[key] || o.time > 0 && time.Since(begin) > o.time {
+			continue
+		}
 		start, before := time.Now(), r.of(p.set).questions()
 		if err := files.ask(o, p, r.of(p.set)); err != nil {
 			return fmt.Errorf("%s: %w", p.bin, err)
 		}
 		fmt.Fprintf(os.Stderr, "%s: %s: %d questions, %.1f s\n", p.set, strings.TrimPrefix(p.bin, o.cache), r.of(p.set).questions()-before, time.Since(start).Seconds())
+		done[key] = true
+		if err := save(o.tally, r, done); err != nil {
+			return err
+		}
 	}
 	r.print(os.Stdout)
 	return nil
@@ -105,9 +125,38 @@ func partOf(p pair) int {
 // results are the tallies by set.
 type results map[string]*tally
 
+// kept is what is kept between runs.
+type kept struct {
+	Results results
+	Done    map[string]bool // pairs
+}
+
+func load(path string) (results, map[string]bool, error) {
+	k := kept{results{}, map[string]bool{}}
+	b, err := os.ReadFile(path)
+	switch {
+	case path == "" || errors.Is(err, os.ErrNotExist):
+		return k.Results, k.Done, nil
+	case err == nil:
+		err = json.Unmarshal(b, &k)
+	}
+	return k.Results, k.Done, err
+}
+
+func save(path string, r results, done map[string]bool) error {
+	if path == "" {
+		return nil
+	}
+	b, err := json.Marshal(kept{r, done})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, b, 0o644)
+}
+
 func (r results) of(set string) *tally {
 	if r[set] == nil {
-		r[set] = &tally{order: len(r)}
+		r[set] = &tally{Order: len(r)}
 	}
 	return r[set]
 }
@@ -117,7 +166,7 @@ func (r results) print(w io.Writer) {
 	for s := range r {
 		sets = append(sets, s)
 	}
-	slices.SortFunc(sets, func(a, b string) int { return cmp.Compare(r[a].order, r[b].order) })
+	slices.SortFunc(sets, func(a, b string) int { return cmp.Compare(r[a].Order, r[b].Order) })
 	fmt.Fprintln(w, "| set | functions | HINT | CONFIRM | AUTO | absent | HINT | CONFIRM | AUTO | AUTO wrong, at most |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|")
 	var all tally
@@ -127,5 +176,5 @@ func (r results) print(w io.Writer) {
 	}
 	all.row(w, "all")
 	fmt.Fprintf(w, "\n%d questions; besides, identical code under another name: %d (CONFIRM %d, AUTO %d); a clone of the function: %d (CONFIRM %d, AUTO %d)\n", all.questions(),
-		all.identical[0], all.identical[auto-1], all.identical[auto], all.clones[0], all.clones[auto-1], all.clones[auto])
+		all.Identical[0], all.Identical[auto-1], all.Identical[auto], all.Clones[0], all.Clones[auto-1], all.Clones[auto])
 }

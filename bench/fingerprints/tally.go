@@ -12,40 +12,40 @@ const auto = fingerprint.Auto
 
 // tally counts answers. Counters by tier count answers of at least that tier.
 type tally struct {
-	order         int
-	there, absent int // questions
-	right, wrong  [4]int
-	// invented are names for a function that is absent.
-	invented [4]int
-	// identical are answers whose code is byte for byte that of the reference, texts
+	Order         int
+	There, Absent int // questions
+	Right, Wrong  [4]int
+	// Invented are names for a function that is absent.
+	Invented [4]int
+	// Identical are answers whose code is byte for byte that of the reference, texts
 	// and imports too, under another name. Nothing in the two could tell.
-	identical [4]int
-	// clones are answers that name what the compiler made of the function (.part,
+	Identical [4]int
+	// Clones are answers that name what the compiler made of the function (.part,
 	// .isra, .constprop), whose arguments may be others.
-	clones [4]int
+	Clones [4]int
 }
 
-func (t *tally) questions() int { return t.there + t.absent }
+func (t *tally) questions() int { return t.There + t.Absent }
 
 func (t *tally) add(o *tally) {
-	t.there += o.there
-	t.absent += o.absent
-	for i := range t.right {
-		t.right[i] += o.right[i]
-		t.wrong[i] += o.wrong[i]
-		t.invented[i] += o.invented[i]
-		t.identical[i] += o.identical[i]
-		t.clones[i] += o.clones[i]
+	t.There += o.There
+	t.Absent += o.Absent
+	for i := range t.Right {
+		t.Right[i] += o.Right[i]
+		t.Wrong[i] += o.Wrong[i]
+		t.Invented[i] += o.Invented[i]
+		t.Identical[i] += o.Identical[i]
+		t.Clones[i] += o.Clones[i]
 	}
 }
 
 func (t *tally) row(w io.Writer, name string) {
 	cell := func(tier fingerprint.Tier) string {
-		return fmt.Sprintf("%.3f/%d", float64(t.right[tier])/float64(max(t.there, 1)), t.wrong[tier])
+		return fmt.Sprintf("%.3f/%d", float64(t.Right[tier])/float64(max(t.There, 1)), t.Wrong[tier])
 	}
-	wrong := t.wrong[auto] + t.invented[auto] + t.identical[auto]
-	fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %d | %d | %d | %d | %.2g |\n", name, t.there, cell(fingerprint.Hint), cell(fingerprint.Confirm), cell(auto),
-		t.absent, t.invented[fingerprint.Hint], t.invented[fingerprint.Confirm], t.invented[auto], bound(wrong, t.questions()))
+	wrong := t.Wrong[auto] + t.Invented[auto] + t.Identical[auto]
+	fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %d | %d | %d | %d | %.2g |\n", name, t.There, cell(fingerprint.Hint), cell(fingerprint.Confirm), cell(auto),
+		t.Absent, t.Invented[fingerprint.Hint], t.Invented[fingerprint.Confirm], t.Invented[auto], bound(wrong, t.questions()))
 }
 
 // count notes an answer at its tier and all lower ones.

@@ -283,6 +283,7 @@ func (s *search) gates(v *verdict, ref *Reference) {
 		v.lower(Confirm, "it does not read all arguments that the reference reads")
 	}
 	s.calledAlike(v, ref)
+	s.wrapped(v, ref)
 	s.absorbed(v, ref)
 }
 
@@ -348,6 +349,33 @@ func (s *search) calledAlike(v *verdict, ref *Reference) {
 		v.lower(Confirm, "none of its callers is like one of the reference's")
 	}
 }
+
+// wrapped looks for a small function in front of the match that the reference has
+// not: when a version moved the target's code into a function of its own, the small
+// one is the target now.
+func (s *search) wrapped(v *verdict, ref *Reference) {
+	if v.top.exact || len(ref.Callers) == maxAround {
+		return
+	}
+	known, small := 0, 0
+	for i := range ref.Callers {
+		if ref.Callers[i].Insns <= wrapperInsns {
+			known++
+		}
+	}
+	callers := s.m.callers(v.top.fn)
+	for _, j := range callers[:min(len(callers), maxCompared)] {
+		if s.m.body(int(j)).insns <= wrapperInsns {
+			small++
+		}
+	}
+	if small > known {
+		v.lower(Confirm, "a small function that the reference does not have calls it, and may be the one that is meant")
+	}
+}
+
+// wrapperInsns is the most instructions of a function that only prepares a call.
+const wrapperInsns = 40
 
 // absorbed refuses a function that has what a caller of the target has beside it:
 // that is the caller, with the target's code inlined.
