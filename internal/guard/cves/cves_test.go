@@ -89,7 +89,7 @@ func layout(u *bpf.Unit) jit.Layout {
 	const base = address.Addr(0x7f00_0000_0000)
 	l := jit.Layout{
 		Code: base, Control: base + 0x10000, Counters: base + 0x12000, Events: base + 0x13000,
-		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, Gettid: true, Faults: jit.Table,
+		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, StackEnd: base + 0x1000000, Pointer: true, Gettid: true, Faults: jit.Table,
 		After: func(at address.Addr) ([]byte, error) { return jit.Jump(at, base+0x200000, 5) },
 	}
 	for i := range u.Symbols {
@@ -112,6 +112,30 @@ func TestAccepted(t *testing.T) {
 				t.Logf("compile %v, verify %v, jit %v: %d instructions, %d bytes of stack, at most %.0f ns, fuel cap %v", s.compile, s.verify, s.jit, c.Insns, p.Stack(), c.Ns, c.FuelCap)
 			}
 		})
+	}
+}
+
+// Every whole prepatch in the documentation goes all the way, too.
+func TestDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/libpie.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for _, block := range regexp.MustCompile("(?s)```go\n(.*?)```").FindAllSubmatch(page, -1) {
+		if !strings.HasPrefix(string(block[1]), "// Package prepatch") {
+			continue
+		}
+		whole++
+		name := identity.FindSubmatch(block[1])
+		if name == nil {
+			t.Errorf("no //pie:id in\n%s", block[1])
+			continue
+		}
+		t.Run(string(name[1]), func(t *testing.T) { build(t, "guard.go", block[1]) })
+	}
+	if whole < 9 {
+		t.Errorf("%d whole prepatches in the page", whole)
 	}
 }
 
