@@ -43,7 +43,9 @@ func (f *insertFlags) register(c *cobra.Command) {
 	c.Flags().BoolVar(&f.acceptMatch, "accept-match", false, "guard what a fingerprint found without being sure; look at pie plan first")
 }
 
-func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
+// options are the operator's decisions. A canary watches the share of rejects
+// itself, and needs no trial for it.
+func (f *insertFlags) options(a *app, c *cobra.Command, canary bool) (pie.Options, error) {
 	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, AcceptMatch: f.acceptMatch, Trial: f.trial, Build: version, Progress: a.progress.Step}
 	if f.audit {
 		o.Mode = pie.ModeAudit
@@ -69,7 +71,7 @@ func (f *insertFlags) options(a *app, c *cobra.Command) (pie.Options, error) {
 	if err != nil {
 		return o, usage(c, "--max-reject %s: %v", f.maxReject, err)
 	}
-	if o.MaxReject = share; share > 0 && o.Trial == 0 {
+	if o.MaxReject = share; share > 0 && o.Trial == 0 && !canary {
 		return o, usage(c, "--max-reject ends a trial, and there is none: add --trial 10m")
 	}
 	return o, nil
@@ -152,8 +154,10 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		ValidArgsFunction: completePrepatch,
 	}
 	f.register(c)
+	var steps canaryFlags
+	steps.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		o, err := f.options(a, c)
+		o, err := f.options(a, c, steps.steps != "")
 		if err != nil {
 			return err
 		}
@@ -162,7 +166,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 			return err
 		}
 		onOneProcessor()
-		report, err := pie.Insert(c.Context(), x.prepatch, x.sel, o)
+		report, err := a.insert(c.Context(), c, x, o, &steps)
 		a.progress.Step("")
 		if err != nil {
 			return err

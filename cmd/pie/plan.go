@@ -26,7 +26,7 @@ listed that stays, moves or is written, and the registers the guard uses.`,
 	f.register(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "list the instructions that stay, move or are written")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		o, err := f.options(a, c)
+		o, err := f.options(a, c, false)
 		if err != nil {
 			return err
 		}
