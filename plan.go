@@ -120,6 +120,11 @@ func describePlan(r *resolved, i int, g plan.Guard) GuardPlan {
 // nil. Another content under the same id is a Refusal.
 func alreadyIn(p *process, pp *Prepatch) (*observe.Prepatch, error) {
 	all, err := observe.Status(p.read)
+	return alreadyAmong(p, pp, all, err)
+}
+
+// alreadyAmong is alreadyIn for what was read of the process.
+func alreadyAmong(p *process, pp *Prepatch, all []observe.Prepatch, err error) (*observe.Prepatch, error) {
 	if err != nil {
 		return nil, explain(err, p.String())
 	}

@@ -3,12 +3,18 @@ package pie
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/compile"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // ScanState says what a catalogue prepatch is to a running process.
@@ -51,6 +57,7 @@ func scanWith(ctx context.Context, k *known, prepatches []*Prepatch, sel Select)
 	if err != nil {
 		return nil, err
 	}
+	s := scan{known: k, prepatches: prepatches, verdicts: map[string][]verdict{}}
 	var out []ScanResult
 	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {
@@ -60,34 +67,88 @@ func scanWith(ctx context.Context, k *known, prepatches []*Prepatch, sel Select)
 		if err != nil {
 			continue // gone, or not ours to look at
 		}
-		out = append(out, scanProcess(k, p, prepatches)...)
+		out = append(out, s.process(p)...)
 		p.close()
 	}
 	return out, nil
 }
 
-// scanProcess opens the images of a process once, and only when a prepatch
-// names its executable or no executable at all.
-func scanProcess(k *known, p *process, prepatches []*Prepatch) []ScanResult {
+// scan is one call of Scan. Most processes of a machine run few programs with the
+// same libraries: what was found out about one holds for all that map the same.
+type scan struct {
+	known      *known
+	prepatches []*Prepatch
+	verdicts   map[string][]verdict // of every prepatch, by what a process maps
+}
+
+// verdict is what one prepatch is to processes that map the same files.
+type verdict struct {
+	about bool
+	err   error // why it cannot be guarded; nil when it can
+}
+
+// process tells what each prepatch is to a process.
+func (s *scan) process(p *process) []ScanResult {
+	maps, err := p.read.Maps()
+	if err != nil {
+		return nil
+	}
+	all, ok := s.verdicts[mapped(p, maps)]
+	if !ok {
+		all = s.judge(p)
+		s.verdicts[mapped(p, maps)] = all
+	}
+	if !slices.ContainsFunc(all, func(v verdict) bool { return v.about }) {
+		return nil
+	}
+	in, inErr := observe.StatusIn(p.read, maps)
 	var out []ScanResult
+	for i, v := range all {
+		if v.about {
+			out = append(out, scanResult(p, s.prepatches[i], v.err, in, inErr))
+		}
+	}
+	return out
+}
+
+// mapped names the code a process maps from files, and its root directory, in
+// which executables are looked for by name.
+func mapped(p *process, maps []proc.Mapping) string {
+	var b strings.Builder
+	id, err := p.read.ExeIdentity()
+	fmt.Fprintln(&b, id, err == nil)
+	var root unix.Stat_t
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/root", p.pid), &root); err == nil {
+		fmt.Fprintln(&b, root.Dev, root.Ino)
+	}
+	for _, m := range maps {
+		if m.Perms&proc.Exec != 0 && m.HasFile() {
+			fmt.Fprintln(&b, m.File, m.Offset)
+		}
+	}
+	return b.String()
+}
+
+// judge finds out what every prepatch is to processes like p. The images are
+// opened only when one may be about it.
+func (s *scan) judge(p *process) []verdict {
+	all := make([]verdict, len(s.prepatches))
 	var images *locate.Set
-	for _, pp := range prepatches {
+	for i, pp := range s.prepatches {
 		if !pp.about(p) {
 			continue
 		}
 		if images == nil {
-			set, err := k.files.Images(p.read)
+			set, err := s.known.files.Images(p.read)
 			if err != nil {
-				return out
+				return all
 			}
 			defer set.Close()
 			images = set
 		}
-		if r, ok := scanOne(k, p, pp, images); ok {
-			out = append(out, r)
-		}
+		all[i] = judgeOne(s.known, pp, images)
 	}
-	return out
+	return all
 }
 
 // about reports whether the process runs an executable a guard names. A guard
@@ -122,17 +183,12 @@ func isGo(images *locate.Set) bool {
 	return !errors.Is(err, binfile.ErrNoTable)
 }
 
-func scanOne(k *known, p *process, pp *Prepatch, images *locate.Set) (ScanResult, bool) {
-	r := ScanResult{ID: pp.ID, Pid: p.pid, Parent: parentOf(p.pid), Exe: p.exe, State: ScanGuardable}
-	in, err := alreadyIn(p, pp)
-	if in != nil {
-		r.State = ScanGuarded
-		return r, true
-	}
+func judgeOne(k *known, pp *Prepatch, images *locate.Set) verdict {
 	if pp.linkedIn() && !isGo(images) {
-		return r, false
+		return verdict{}
 	}
 	at := resolved{known: k, images: images}
+	var err error
 	for _, g := range pp.compiled.Guards {
 		if err == nil {
 			_, err = at.find(pp, g.Guard, Options{})
@@ -140,8 +196,22 @@ func scanOne(k *known, p *process, pp *Prepatch, images *locate.Set) (ScanResult
 	}
 	var library *locate.NoLibrary
 	var function *locate.NotFound
-	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) || pp.anyProgram() && errors.As(err, &function) {
-		return r, false
+	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) || pp.anyProgram() && errors.As(err, &function) || errors.Is(err, proc.ErrGone) {
+		return verdict{}
+	}
+	return verdict{about: true, err: err}
+}
+
+// scanResult is what a prepatch is to one process: in holds what is in it.
+func scanResult(p *process, pp *Prepatch, err error, in []observe.Prepatch, inErr error) ScanResult {
+	r := ScanResult{ID: pp.ID, Pid: p.pid, Parent: parentOf(p.pid), Exe: p.exe, State: ScanGuardable}
+	already, alreadyErr := alreadyAmong(p, pp, in, inErr)
+	if already != nil {
+		r.State = ScanGuarded
+		return r
+	}
+	if alreadyErr != nil {
+		err = alreadyErr
 	}
 	err = explain(err, p.String())
 	switch {
@@ -152,5 +222,5 @@ func scanOne(k *known, p *process, pp *Prepatch, images *locate.Set) (ScanResult
 	default:
 		r.State, r.Reason, r.Message = ScanRefused, ReasonOf(err), err.Error()
 	}
-	return r, true
+	return r
 }
