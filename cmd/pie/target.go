@@ -173,10 +173,15 @@ func (a *app) suggestTargets(c *cobra.Command, p *pie.Prepatch, ref string) erro
 		return err
 	}
 	var lines []string
-	for _, r := range results {
-		if r.State == pie.ScanGuardable {
-			lines = append(lines, fmt.Sprintf("pie %s %s --pid %d    # %s", c.Name(), ref, r.Pid, term.Escape(r.Exe)))
+	for _, r := range fold(results) {
+		if r.State != pie.ScanGuardable {
+			continue
 		}
+		line := fmt.Sprintf("pie %s %s --pid %d    # %s", c.Name(), ref, r.Pid, term.Escape(r.Exe))
+		if r.children > 0 {
+			line += ", with " + plural(r.children, "child", "children")
+		}
+		lines = append(lines, line)
 	}
 	if len(lines) == 0 {
 		return usage(c, "name a TARGET, such as --pid N; no running process is one that %s is about", p.ID)
