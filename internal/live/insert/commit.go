@@ -105,10 +105,7 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 	if err != nil {
 		return tracee.Stop{}, err
 	}
-	c, err := newCommitment(in.p, edits)
-	if err != nil {
-		return tracee.Stop{}, err
-	}
+	c := newCommitment(edits)
 	c.quiet = quiet
 	if f := in.faults; f != nil && f.live {
 		a := in.arenas[f.in]
@@ -207,16 +204,12 @@ type commitment struct {
 	stuck   error // why an edit could not be taken back
 }
 
-func newCommitment(p *tracee.Process, edits []edit) (*commitment, error) {
-	f, err := newFrames(p)
-	if err != nil {
-		return nil, err
-	}
-	c := &commitment{edits: edits, frames: f, inner: interiors(edits), pcs: make([]int, 0, maxMoves), tos: make([]address.Addr, 0, maxMoves)}
+func newCommitment(edits []edit) *commitment {
+	c := &commitment{edits: edits, frames: newFrames(), inner: interiors(edits), pcs: make([]int, 0, maxMoves), tos: make([]address.Addr, 0, maxMoves)}
 	for _, e := range edits {
 		c.avoid = append(c.avoid, tracee.Range{Start: e.at, End: e.end()})
 	}
-	return c, nil
+	return c
 }
 
 // maxMoves bounds the threads that one stop moves out of sites.

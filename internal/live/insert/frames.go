@@ -18,8 +18,7 @@ import (
 // user code. What merely looks so is taken for one: rather wait for nothing than
 // be wrong.
 type frames struct {
-	needed bool   // the process catches some signal
-	buf    []byte // frameReach bytes
+	buf []byte // frameReach bytes
 }
 
 const (
@@ -27,21 +26,16 @@ const (
 	// for, in bytes: an AVX-512 frame takes 3.5 KiB, the handler's own the rest.
 	frameReach = 16 << 10
 	// manyThreads is from how many threads on only the stacks of those are read
-	// that block some signal, as a thread in a handler does. Reading 1000 stacks
-	// would double the pause. A handler with SA_NODEFER escapes this.
+	// that block a signal which the process catches, as a thread in a handler
+	// does. Reading 1000 stacks would double the pause. A handler with SA_NODEFER
+	// escapes this.
 	manyThreads = 32
 	// frameCS is where cs is in a struct sigcontext, from rip on.
 	frameCS = 16
 	userCS  = 0x33
 )
 
-func newFrames(p *tracee.Process) (frames, error) {
-	st, err := p.Status()
-	if err != nil {
-		return frames{}, err
-	}
-	return frames{needed: st.SigCgt != 0, buf: make([]byte, frameReach)}, nil
-}
+func newFrames() frames { return frames{buf: make([]byte, frameReach)} }
 
 // anyIn reports whether a thread is in one of the ranges, or a signal frame may
 // return there.
@@ -58,13 +52,17 @@ func (f *frames) anyIn(w *tracee.World, ranges []arena.Range) bool {
 // anyReturns reports whether a signal frame of some thread may return into one
 // of the ranges.
 func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
-	if !f.needed || len(ranges) == 0 {
+	if len(ranges) == 0 {
+		return false
+	}
+	caught := w.Caught()
+	if caught == 0 {
 		return false
 	}
 	threads := w.Threads()
 	for i := range threads {
 		if len(threads) > manyThreads {
-			if mask, ok := w.Blocked(threads[i].Tid); ok && mask == 0 {
+			if mask, ok := w.Blocked(threads[i].Tid); ok && mask&caught == 0 {
 				continue
 			}
 		}
@@ -77,9 +75,14 @@ func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
 
 // returns scans one stack for a frame that returns into one of the ranges.
 func (f *frames) returns(w *tracee.World, sp address.Addr, ranges []arena.Range) bool {
-	b := f.stack(w, (sp+7)&^7)
+	b := f.buf[:w.ReadUp(f.buf, (sp+7)&^7)]
+	low, high := ranges[0].Start, ranges[0].End
+	for _, r := range ranges[1:] {
+		low, high = min(low, r.Start), max(high, r.End)
+	}
 	for off := 0; off+8 <= len(b); off += 8 {
-		if !inside(ranges, address.Addr(binary.LittleEndian.Uint64(b[off:]))) {
+		at := address.Addr(binary.LittleEndian.Uint64(b[off:]))
+		if at < low || at >= high || !inside(ranges, at) {
 			continue
 		}
 		cs := off + frameCS
@@ -88,20 +91,6 @@ func (f *frames) returns(w *tracee.World, sp address.Addr, ranges []arena.Range)
 		}
 	}
 	return false
-}
-
-// stack reads a stack upwards from at, page by page until the mapping ends.
-func (f *frames) stack(w *tracee.World, at address.Addr) []byte {
-	n := 0
-	for n < len(f.buf) {
-		next := at.Add(int64(n))
-		step := min(pageSize-int(uint64(next)%pageSize), len(f.buf)-n)
-		if w.Read(f.buf[n:n+step], next) != nil {
-			break
-		}
-		n += step
-	}
-	return f.buf[:n]
 }
 
 func inside(ranges []arena.Range, a address.Addr) bool {

@@ -276,10 +276,7 @@ func (r *removal) carryOut(ctx context.Context) error {
 	if len(r.edits) == 0 {
 		return writeChanges(r.t, r.p, busy...)
 	}
-	c, err := newCommitment(r.p, r.edits)
-	if err != nil {
-		return err
-	}
+	c := newCommitment(r.edits)
 	c.done, c.doneSeen = changes(clean), changes(busy)
 	for _, l := range r.guards {
 		l.record().State = arena.Leaving

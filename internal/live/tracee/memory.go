@@ -62,6 +62,52 @@ func (m memory) read(b []byte, addr address.Addr) error {
 	return nil
 }
 
+// readUp reads from addr upwards until b is full or memory ends, as a thread of
+// the process may see it: process_vm_readv(2) costs a third of what a read of
+// /proc/PID/mem does, and gives no part of a page where a page cannot be read.
+func (m memory) readUp(tid int, b []byte, addr address.Addr) int {
+	const pages = 8
+	var remote [pages]unix.RemoteIovec
+	done := 0
+	for done < len(b) {
+		n, want := 0, 0
+		for at := addr.Add(int64(done)); n < pages && done+want < len(b); n++ {
+			size := min(pageSize-int(at%pageSize), len(b)-done-want)
+			remote[n] = unix.RemoteIovec{Base: uintptr(at), Len: size}
+			at, want = at.Add(int64(size)), want+size
+		}
+		local := unix.Iovec{Base: &b[done], Len: uint64(want)}
+		got, _, errno := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(tid), uintptr(unsafe.Pointer(&local)), 1,
+			uintptr(unsafe.Pointer(&remote[0])), uintptr(n), 0)
+		runtime.KeepAlive(b)
+		switch {
+		case errno == unix.ENOSYS || errno == unix.EPERM: // CONFIG_CROSS_MEMORY_ATTACH is not set, or a filter on pie
+			return done + m.readPages(b[done:], addr.Add(int64(done)))
+		case errno != 0:
+			return done
+		}
+		done += int(got)
+		if int(got) < want {
+			return done
+		}
+	}
+	return done
+}
+
+// readPages is readUp through /proc/PID/mem.
+func (m memory) readPages(b []byte, addr address.Addr) int {
+	done := 0
+	for done < len(b) {
+		at := addr.Add(int64(done))
+		step := min(pageSize-int(at%pageSize), len(b)-done)
+		if m.read(b[done:done+step], at) != nil {
+			break
+		}
+		done += step
+	}
+	return done
+}
+
 // write writes b at addr, one page at a time, each in one system call, whose
 // copying no signal interrupts. Protection does not matter: the kernel gives a
 // private mapping its own copy (FOLL_FORCE). Where proc_mem.force_override

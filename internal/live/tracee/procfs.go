@@ -112,6 +112,21 @@ func decimal(b []byte) (v int, ok bool) {
 	return v, v > 0
 }
 
+// hexadecimal parses the digits in front of a line's end.
+func hexadecimal(b []byte) (v uint64, ok bool) {
+	for i, c := range b {
+		switch {
+		case c >= '0' && c <= '9':
+			v = v<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			v = v<<4 | uint64(c-'a'+10)
+		default:
+			return v, i > 0 && i <= 16
+		}
+	}
+	return 0, false
+}
+
 // countTasks asks the kernel for the number of threads: a directory's links
 // are 2 and one for each of them. Not ok: the process is gone.
 func countTasks(path []byte) (int, bool) {

@@ -136,6 +136,29 @@ func (w *World) Blocked(tid int) (mask uint64, ok bool) {
 	return mask, errno == 0
 }
 
+// Caught returns the signals that the process has handlers for (SigCgt in
+// proc_pid_status(5)): all, when that cannot be told.
+func (w *World) Caught() uint64 {
+	var path procPath
+	text := w.scratch.dents
+	text = text[:readFile(path.set(w.p.Pid(), w.p.Pid(), "status"), text)]
+	_, value, found := bytes.Cut(text, []byte("\nSigCgt:\t"))
+	mask, ok := hexadecimal(value)
+	if !found || !ok {
+		return ^uint64(0)
+	}
+	return mask
+}
+
+// ReadUp reads from addr upwards until b is full or memory ends, and returns
+// how many bytes it read.
+func (w *World) ReadUp(b []byte, addr address.Addr) int {
+	if len(w.view) == 0 {
+		return 0
+	}
+	return w.memory.readUp(w.view[0].Tid, b, addr)
+}
+
 // Read fills b from the target's memory at addr.
 func (w *World) Read(b []byte, addr address.Addr) error { return w.memory.read(b, addr) }
 
