@@ -30,7 +30,7 @@ func Repair(ctx context.Context, sel Select) (*Report, error) {
 		return nil, fmt.Errorf("preparing to write into processes: %w", err)
 	}
 	defer t.Close()
-	report := &Report{}
+	report := &Report{Processes: []ProcessReport{}}
 	var unreadable error
 	for _, pid := range pids {
 		if ctx.Err() != nil {

@@ -1,7 +1,6 @@
 package hosts
 
 import (
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,14 +102,4 @@ func TestLibraries(t *testing.T) {
 	h.remove(p.ID)
 	h.asItsFiles()
 	h.cycles(p, 2)
-}
-
-// Commands that a host needs.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Fatalf("%v: scripts/setup installs it", err)
-	}
-	return path
 }
