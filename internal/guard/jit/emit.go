@@ -68,8 +68,24 @@ type emitter struct {
 	lands     []amd64.Label // landing of each fault range
 }
 
+// emit writes f out: a second time with short branches where the first has shown
+// that they reach, so that the common way takes fewer cache lines.
 func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, error) {
+	code, reach, err := emitWith(nil, p, f, regs, s, l)
+	if err != nil || !slices.Contains(reach, true) {
+		return code, err
+	}
+	if shorter, _, err := emitWith(reach, p, f, regs, s, l); err == nil {
+		return shorter, nil
+	}
+	return code, nil
+}
+
+// emitWith writes f out with short branches to labels ahead where short says so, and
+// says which of them could be.
+func emitWith(short []bool, p program, f *function, regs *registers, s Site, l Layout) (*Code, []bool, error) {
 	e := &emitter{Asm: amd64.NewAsm(l.Code), p: p, f: f, regs: regs, site: s, l: l}
+	e.Shorten(short)
 	for range f.blocks {
 		e.body = append(e.body, e.Label())
 		e.enter = append(e.enter, e.Label())
@@ -89,16 +105,16 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 	e.coldCode()
 	code, err := e.Bytes()
 	if e.misplaced != nil {
-		return nil, placeError(p.Unit(), -1, "the displaced instructions", e.misplaced)
+		return nil, nil, placeError(p.Unit(), -1, "the displaced instructions", e.misplaced)
 	}
 	if errors.Is(err, amd64.ErrOutOfReach) {
-		return nil, placeError(p.Unit(), -1, err.Error(), ErrLayout)
+		return nil, nil, placeError(p.Unit(), -1, err.Error(), ErrLayout)
 	}
 	if err != nil {
-		return nil, placeError(p.Unit(), -1, err.Error(), ErrUnsupported)
+		return nil, nil, placeError(p.Unit(), -1, err.Error(), ErrUnsupported)
 	}
 	if room := regs.conv.room; room > 0 && e.deepest > room {
-		return nil, placeError(p.Unit(), -1, fmt.Sprintf("%d bytes", e.deepest), ErrStack)
+		return nil, nil, placeError(p.Unit(), -1, fmt.Sprintf("%d bytes", e.deepest), ErrStack)
 	}
 	for i, lb := range e.lands {
 		e.faults[i].Landing, _ = e.Bound(lb)
@@ -110,7 +126,7 @@ func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, err
 	return &Code{
 		Bytes: code, Body: e.body0, Link: e.linkOff, End: e.end,
 		Faults: e.faults, Stack: int(e.deepest), Saved: saved,
-	}, nil
+	}, e.Reach(), nil
 }
 
 // layFrame decides how the frame is laid out.
@@ -281,8 +297,8 @@ func (e *emitter) count() {
 // countIn counts with one register.
 func (e *emitter) countIn(r amd64.Reg) {
 	e.IMulImm(4, r, amd64.RSP, hashFactor)
-	e.ShiftImm(amd64.Shr, 4, r, 32-7-3)
-	e.OpImm(amd64.And, 4, r, 8*(CallSlots-1))
+	e.ShiftImm(amd64.Shr, 4, r, 32-7)
+	e.ShiftImm(amd64.Shl, 4, r, 3) // shorter than a mask
 	e.OpLoad(amd64.Add, 8, r, amd64.LabelMem(e.calls))
 	e.LockInc(amd64.At(r, 0))
 	e.counts = true

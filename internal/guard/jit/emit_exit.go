@@ -70,7 +70,9 @@ func (e *emitter) pass(x *exit) {
 
 // writeLink writes the link and what follows it.
 func (e *emitter) writeLink() {
-	e.Nop(-e.Len() & (LinkSize - 1))
+	if !LinkFits(e.Len()) {
+		e.Nop(-e.Len() & (linkWord - 1))
+	}
 	e.Bind(e.link)
 	e.linkOff = e.Len()
 	e.Raw(linkThrough[:]...)

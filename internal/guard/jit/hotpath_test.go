@@ -17,9 +17,10 @@ func TestHotPath(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		free       amd64.RegSet
+		most       int // bytes to the end of the displaced instructions, 13 with the jump back; a cache line is 64
 		want       string
 	}{
-		{"NULL", "ldxdw %r2, [%r1+0]\njeq %r2, 0, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), `
+		{"NULL", "ldxdw %r2, [%r1+0]\njeq %r2, 0, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), 64, `
 			cmp dword ptr [mode], 0x0
 			jz cold
 			imul r11d, esp, -0xb04e277
@@ -36,20 +37,20 @@ func TestHotPath(t *testing.T) {
 			mov %r0, 0
 			exit
 			mov %r0, 1
-			exit`, 0, `
+			exit`, 0, 64, `
 			cmp dword ptr [mode], 0x0
 			jz cold
 			push rax
 			imul eax, esp, -0xb04e277
-			shr eax, 0x16
-			and eax, 0x3f8
+			shr eax, 0x19
+			shl eax, 0x3
 			add rax, qword ptr [literal]
 			lock inc qword ptr [rax]
 			pop rax
 			cmp esi, 0x400
 			jnle cold
 			after`},
-		{"u32 field", "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+16]\njgt %r2, 9, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), `
+		{"u32 field", "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+16]\njgt %r2, 9, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), 80, `
 			cmp dword ptr [mode], 0x0
 			jz cold
 			imul r11d, esp, -0xb04e277
@@ -66,11 +67,14 @@ func TestHotPath(t *testing.T) {
 	} {
 		l := Layout{
 			Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000,
-			After: func(address.Addr) ([]byte, error) { return []byte{0x0f, 0x0b}, nil }, // ud2
+			After: func(address.Addr) ([]byte, error) { return append([]byte{0x0f, 0x0b}, make([]byte, 11)...), nil }, // ud2
 		}
 		code, err := Compile(verified(t, c.text), Site{Free: c.free}, l)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if code.End > c.most {
+			t.Errorf("%s: the common way takes %d bytes, more than %d", c.name, code.End, c.most)
 		}
 		if got := listing(t, code.Bytes); got != strings.Join(strings.Fields(c.want), " ") {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, strings.Join(strings.Fields(c.want), " "))

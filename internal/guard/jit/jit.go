@@ -112,7 +112,7 @@ type FaultRange struct {
 type Code struct {
 	Bytes  []byte
 	Body   int          // offset of the guard itself, where another guard of the site goes on; Before is ahead of it
-	Link   int          // offset of the link, a multiple of LinkSize; After is behind it
+	Link   int          // offset of the link, which LinkFits; After is behind it
 	End    int          // offset of the end of After
 	Faults []FaultRange // ascending, disjoint; empty unless Layout.Faults is Table
 	Stack  int          // the most bytes of stack used below the entry's rsp

@@ -8,21 +8,27 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// A call that passes leaves a guard at its link: LinkSize aligned bytes of its
-// code, right behind the compares of the common way. They are a nop, and then
-// what Layout.After wrote runs next, or a jump to the next guard of the site. So
-// a lone guard costs what a detour written by hand does: one jump there, one
-// back. A jump through a pointer in data would cost another cycle or two, a jump
-// to a trampoline elsewhere as much.
+// A call that passes leaves a guard at its link: LinkSize bytes of its code,
+// right behind the compares of the common way. They are a nop, and then what
+// Layout.After wrote runs next, or a jump to the next guard of the site. So a lone
+// guard costs what a detour written by hand does: one jump there, one back. A jump
+// through a pointer in data would cost another cycle or two, a jump to a
+// trampoline elsewhere as much.
 //
-// A link is one aligned word, so that one store changes it. Code that a thread
-// may be in has its link written only while every thread is stopped.
+// A link lies in one aligned word of 8 bytes, so that one store changes it. Code
+// that a thread may be in has its link written only while every thread is stopped.
 
-// LinkSize is the size and alignment of a link, in bytes.
-const LinkSize = 8
+// LinkSize is the size of a link, in bytes.
+const LinkSize = 5
+
+// linkWord is the aligned word that a link lies in, in bytes.
+const linkWord = 8
+
+// LinkFits reports whether a link may be off bytes into a block.
+func LinkFits(off int) bool { return off >= 0 && off%linkWord+LinkSize <= linkWord }
 
 // linkThrough is the link of a site's last guard: nop (Intel SDM vol. 2, NOP).
-var linkThrough = [LinkSize]byte{0x0f, 0x1f, 0x84}
+var linkThrough = [LinkSize]byte{0x0f, 0x1f, 0x44}
 
 const (
 	jmpRel32 = 0xe9

@@ -31,8 +31,8 @@ func TestLinkRoundTrip(t *testing.T) {
 		}
 	}
 	for _, b := range [][]byte{
-		nil, {0xe9}, {0xe9, 0, 0, 0, 0, 0xcc, 0xcc, 0x90}, {0xe8, 0, 0, 0, 0, 0xcc, 0xcc, 0xcc}, {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 1},
-		bytes.Repeat([]byte{0xcc}, 8), linkThrough[:7],
+		nil, {0xe9}, {0xe9, 0, 0, 0, 0, 0xcc, 0xcc, 0x90}, {0xe8, 0, 0, 0, 0}, {0x0f, 0x1f, 0x44, 0, 1},
+		bytes.Repeat([]byte{0xcc}, LinkSize), linkThrough[:LinkSize-1],
 	} {
 		if to, ok := ReadLink(at, b); ok {
 			t.Errorf("% x is taken for a link to %v", b, to)
@@ -56,7 +56,7 @@ func TestChain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Link%LinkSize != 0 || c.Body != 3 {
+		if !LinkFits(c.Link) || c.Body != 3 {
 			t.Fatalf("body at %d, link at %d", c.Body, c.Link)
 		}
 		m.place(c, l, ModeEnforce)

@@ -16,22 +16,28 @@ var ErrOutOfReach = errors.New("target is more than 2 GiB away")
 // operands name absolute addresses. Errors stick: emit freely, ask at Bytes.
 //
 // Branches to labels that are already bound take the short form when they can;
-// those forward take rel32, so that no byte moves once written.
+// those forward take rel32, so that no byte moves once written; Reach and Shorten
+// make a second round shorter.
 type Asm struct {
 	base   address.Addr
 	buf    []byte
 	labels []int // offset in buf, −1 while unbound
 	fixups []fixup
-	err    error
+
+	forward []int  // fixups of branches to labels ahead
+	short   []bool // which of them are short
+	err     error
 }
 
 // Label names a place in the code being assembled.
 type Label int
 
-// fixup is a rel32 at off that wants the distance from end to label.
+// fixup is a distance of size bytes, 4 or 1, at off that wants to be that from end
+// to label.
 type fixup struct {
 	off, end int
 	label    Label
+	size     int
 }
 
 // Size is an operand size in bytes: 1, 2, 4 or 8.
@@ -113,7 +119,16 @@ func (a *Asm) Bytes() ([]byte, error) {
 			a.fail(fmt.Errorf("label %d is used at %v and never bound", f.label, a.base.Add(int64(f.off))))
 			break
 		}
-		binary.LittleEndian.PutUint32(a.buf[f.off:], uint32(int32(at-f.end)))
+		d := at - f.end
+		if f.size == 1 {
+			if d != int(int8(d)) {
+				a.fail(fmt.Errorf("a short branch at %v: %w", a.base.Add(int64(f.off)), ErrOutOfReach))
+				break
+			}
+			a.buf[f.off] = byte(int8(d))
+			continue
+		}
+		binary.LittleEndian.PutUint32(a.buf[f.off:], uint32(int32(d)))
 	}
 	if a.err != nil {
 		return nil, fmt.Errorf("assembling at %v: %w", a.base, a.err)
@@ -223,7 +238,7 @@ func (a *Asm) relative(m Mem, tail int) {
 	end := off + 4 + tail
 	a.imm(4, 0)
 	if m.labels {
-		a.fixups = append(a.fixups, fixup{off, end, m.label})
+		a.fixups = append(a.fixups, fixup{off, end, m.label, 4})
 		return
 	}
 	d := int64(m.addr) + int64(m.Disp) - int64(a.base.Add(int64(end)))

@@ -48,9 +48,37 @@ func (a *Asm) branch(l Label, short, near []byte) {
 			return
 		}
 	}
+	n := len(a.forward)
+	a.forward = append(a.forward, len(a.fixups))
+	if n < len(a.short) && a.short[n] {
+		a.Raw(short...)
+		a.fixups = append(a.fixups, fixup{len(a.buf), len(a.buf) + 1, l, 1})
+		a.Raw(0)
+		return
+	}
 	a.Raw(near...)
 	a.relative(LabelMem(l), 0)
 }
+
+// Shorten makes the assembler, which has nothing written yet, use short branches where
+// short says so, for each branch to a label ahead in the order they are
+// written. Bytes fails when one does not reach.
+func (a *Asm) Shorten(short []bool) { a.short = short }
+
+// Reach returns, for each branch to a label that was ahead, in the order they
+// were written, whether a short one reaches there even if padding grows by
+// shortSlack bytes. All labels are bound.
+func (a *Asm) Reach() []bool {
+	out := make([]bool, len(a.forward))
+	for i, n := range a.forward {
+		f := a.fixups[n]
+		out[i] = a.labels[f.label]-f.end <= math.MaxInt8-shortSlack
+	}
+	return out
+}
+
+// shortSlack is more than two alignments to 8 bytes can grow by.
+const shortSlack = 16
 
 // JmpTo is jmp rel32 to an address.
 func (a *Asm) JmpTo(to address.Addr) {

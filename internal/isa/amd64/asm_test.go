@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -319,5 +320,39 @@ func TestAsmErrors(t *testing.T) {
 		if _, err := a.Bytes(); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrOutOfReach) {
 			t.Errorf("jmp from %v to %v: %v", c.from, c.to, err)
 		}
+	}
+}
+
+// Branches to labels ahead are short in a second round where they reach, and
+// exactly there.
+func TestShorten(t *testing.T) {
+	write := func(short []bool, between int) *Asm {
+		a := NewAsm(0x1000)
+		a.Shorten(short)
+		near, far := a.Label(), a.Label()
+		a.Jcc(CondE, near)
+		a.Jmp(far)
+		a.Bind(near)
+		a.Nop(between)
+		a.Bind(far)
+		return a
+	}
+	first := write(nil, 200)
+	b, err := first.Bytes()
+	if err != nil || !bytes.Equal(b[:11], []byte{0x0f, 0x84, 5, 0, 0, 0, 0xe9, 200, 0, 0, 0}) {
+		t.Fatalf("% x, %v", b, err)
+	}
+	reach := first.Reach()
+	if !slices.Equal(reach, []bool{true, false}) {
+		t.Fatalf("reach %v", reach)
+	}
+	if b, err = write(reach, 200).Bytes(); err != nil || !bytes.Equal(b[:7], []byte{0x74, 5, 0xe9, 200, 0, 0, 0}) {
+		t.Errorf("% x, %v", b, err)
+	}
+	if b, err = write([]bool{true, true}, 127).Bytes(); err != nil || !bytes.Equal(b[:4], []byte{0x74, 2, 0xeb, 127}) {
+		t.Errorf("% x, %v", b, err)
+	}
+	if b, err = write([]bool{true, true}, 128).Bytes(); !errors.Is(err, ErrOutOfReach) {
+		t.Errorf("128 bytes: % x, %v", b, err)
 	}
 }

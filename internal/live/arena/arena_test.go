@@ -147,7 +147,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"shards of no size", func(a *Arena) { a.Header.shardSize = 0 }},
 		{"ring head beyond its ring", func(a *Arena) { a.Header.ringHead = 1 << 20 }},
 		{"link outside its slot", func(a *Arena) { a.Guards[0].Link = int(a.Slots[a.Guards[0].Slot].Size) }},
-		{"link misaligned", func(a *Arena) { a.Guards[0].Link = 44 }},
+		{"link misaligned", func(a *Arena) { a.Guards[0].Link = 92 }},
 		{"body behind the link", func(a *Arena) { a.Guards[0].Body = 104 }},
 		{"another version", func(a *Arena) { a.Header.Version = formatVersion - 1 }},
 		{"another base", func(a *Arena) { a.Base += 4096 }},

@@ -110,7 +110,7 @@ func (a *Arena) checkGuard(i int) string {
 		return fmt.Sprintf("prepatch %d", g.Prepatch)
 	case s.Kind != SlotGuard:
 		return fmt.Sprintf("slot %d is no guard's", g.Slot)
-	case g.Body > g.Link || g.Link%jit.LinkSize != 0 || uint64(g.Link)+jit.LinkSize > uint64(s.Size):
+	case g.Body > g.Link || !jit.LinkFits(g.Link) || uint64(g.Link)+jit.LinkSize > uint64(s.Size):
 		return fmt.Sprintf("body at %d and link at %d of %d bytes", g.Body, g.Link, s.Size)
 	case len(g.Original) == 0 || len(g.Patch) != len(g.Original):
 		return "no original bytes"

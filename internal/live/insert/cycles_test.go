@@ -133,7 +133,7 @@ func TestRemoveWithoutLink(t *testing.T) {
 	g := pp.guards[0]
 	// Another jump to where the nop leads.
 	link := g.Place.Code.Add(int64(g.Code.Link))
-	must(t, tr.Write(v.p, link, append(jmp(link, link+jit.LinkSize), 0x90, 0x90, 0x90)))
+	must(t, tr.Write(v.p, link, jmp(link, link+jit.LinkSize)))
 	v.progress(t, slow)
 	_, err = insertGuards(ctx, tr, v.p, handMade(t, v.p, "N-2", v.exe), Options{Mode: jit.ModeAudit})
 	var differs *SiteError

@@ -258,10 +258,10 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 	if len(code.Faults) > 0 {
 		faults = jit.Table
 	}
-	code.Body, code.Link = 0, (len(code.Bytes)+jit.LinkSize-1)&^(jit.LinkSize-1)
-	for len(code.Bytes) < code.Link {
+	for !jit.LinkFits(len(code.Bytes)) {
 		code.Bytes = append(code.Bytes, 0x90)
 	}
+	code.Body, code.Link = 0, len(code.Bytes)
 	link, err := jit.Link(pl.Code.Add(int64(code.Link)), 0)
 	if err != nil {
 		return plan.Guard{}, err
