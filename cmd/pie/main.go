@@ -90,7 +90,7 @@ func (a *app) command() *cobra.Command {
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
 		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(), a.autopsyCommand(),
-		a.scanCommand(), a.doctorCommand(), a.agentCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
+		a.scanCommand(), a.doctorCommand(), a.agentCommand(), a.topCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
 		a.typesCommand(), a.newCommand(), a.testCommand(),
 	)
 	return root
