@@ -4,6 +4,7 @@ import (
 	"reflect"
 
 	"github.com/patch-integration-engine/pie/libpie/internal/native"
+	"github.com/patch-integration-engine/pie/libpie/internal/words"
 )
 
 // Call is one call of the guarded function. A guard gets it as its first
@@ -21,6 +22,9 @@ type Environment interface {
 	StackUsed() int         // bytes of the thread's stack in use; may end the guard
 	Global(name string) Addr
 	Function(name string) (start, end Addr)
+	// State is the memory of a state variable, n words, and the seed of hashes.
+	State(of any, n int) (w words.Words, seed uint64)
+	Thread() uint64      // who Tid says, as PerThread knows it
 	Tid() int32          // the calling thread
 	Now() int64          // CLOCK_MONOTONIC, ns
 	Spend(bytes int)     // a reader looked at so many bytes

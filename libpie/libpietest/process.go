@@ -21,6 +21,7 @@ type Process struct {
 	ret      libpie.Addr
 	unmapped libpie.Addr
 
+	state     state
 	stackUsed int
 	globals   map[string]libpie.Addr
 	functions map[string][2]libpie.Addr
@@ -29,7 +30,7 @@ type Process struct {
 // New returns a process whose memory lives as long as the test.
 func New(tb testing.TB) *Process {
 	return &Process{
-		tb: tb, tid: 4242, now: 1e9, ret: 0x401000, stackUsed: 4096,
+		tb: tb, tid: 4242, now: 1e9, ret: 0x401000, stackUsed: 4096, state: newState(),
 		globals: map[string]libpie.Addr{}, functions: map[string][2]libpie.Addr{},
 	}
 }

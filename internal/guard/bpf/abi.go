@@ -74,8 +74,14 @@ const (
 // asks for each by a directive, and the operator is shown them.
 type Caps uint8
 
-// CapRewrite lets a guard change argument words of the call.
-const CapRewrite Caps = 1 << 0
+// Capabilities.
+const (
+	// CapRewrite lets a guard change argument words of the call.
+	CapRewrite Caps = 1 << iota
+	// CapShared makes its state one with that of the processes that fork from one
+	// another.
+	CapShared
+)
 
 // Rewrite returns the verdict of a call that goes on with the argument words
 // whose bits are set in args changed.
@@ -130,6 +136,23 @@ const (
 	// PseudoRodata loads the address of Unit.Rodata[imm:] (constant memory,
 	// readable without a fault).
 	PseudoRodata = 10
+	// PseudoState loads the address of byte imm of the prepatch's state: Unit.State
+	// bytes that calls, threads and, with CapShared, processes change at once.
+	// Each access to it is of an aligned word of 8 bytes: LDX, ST, STX, or the
+	// atomics ADD (with or without FETCH), XCHG and CMPXCHG. What it holds can be
+	// anything.
+	PseudoState = 11
+)
+
+// The prepatch's state begins with words that the inserter writes: a random seed
+// for hashing keys, and a tag of the program. Guards only read the first.
+const (
+	StateSeed = 0
+	StateTag  = 8
+	// StateFirst is where the guards' own state begins.
+	StateFirst = 64
+	// MaxState is the most bytes of state a unit may have.
+	MaxState = 128 << 10
 )
 
 // Helper is the number of a helper call (CALL, src 0). Helpers take r1–r5,
@@ -160,6 +183,9 @@ const (
 	// the stack's end to FrameSP; a fault where the stack is not one that PIE
 	// knows the end of.
 	HelperStackUsed Helper = 8
+	// HelperThread () is a number that no other live thread has, and is not 0:
+	// SysV: the thread pointer. Go: the address of the goroutine's g.
+	HelperThread Helper = 9
 )
 
 // Bounds of the addresses that a guard reads from the target: what is below
@@ -232,6 +258,9 @@ type Unit struct {
 	// Fuel is the fuel of one call. 0 means FuelDefault, or less where verify
 	// finds the rounds of a loop dear: Program.Unit has the number.
 	Fuel uint32
+	// State is how many bytes of state the prepatch has, a multiple of 8; all of
+	// its guards have the same.
+	State uint32
 	// Caps is what the guard's author asked for.
 	Caps Caps
 }

@@ -38,6 +38,12 @@ func (m *machine) loadFrom(base Value, off int64, n int) (Value, error) {
 			return Value{}, err
 		}
 		return s.load(k, n)
+	case KindState:
+		w, err := m.stateAt(at, n)
+		if err != nil {
+			return Value{}, err
+		}
+		return scalar(binary.LittleEndian.Uint64(w)), nil
 	}
 	var buf [8]byte
 	if err := m.readBytes(Value{Kind: base.Kind, Bits: at}, buf[:n]); err != nil {
@@ -127,6 +133,13 @@ func (m *machine) storeTo(base Value, off int64, n int, v Value) error {
 			return err
 		}
 		return s.store(k, n, v)
+	case KindState:
+		w, err := m.stateAt(at, n)
+		if err != nil || v.pointer() {
+			return errors.Join(err, fmt.Errorf("writes %v to the state", v.Kind))
+		}
+		binary.LittleEndian.PutUint64(w, v.Bits)
+		return nil
 	case KindScalar:
 		return m.storeTarget(at, n, v)
 	}
@@ -173,6 +186,9 @@ func (m *machine) atomic(i Insn, base, src Value) error {
 	at := base.Bits + uint64(i.Off)
 	if n < 4 || base.Kind == KindFrame || src.pointer() || base.Kind == KindStack && at%uint64(n) != 0 {
 		return fmt.Errorf("atomic operation of %d bytes on %v", n, base.Kind)
+	}
+	if base.Kind == KindState && !AtomicOnState(i.Imm) {
+		return fmt.Errorf("atomic operation %#x on the state", i.Imm)
 	}
 	old, err := m.loadFrom(base, int64(i.Off), n)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 // helperNames are the assembler's names, by number.
 var helperNames = [...]string{
 	HelperCount: "count", HelperIndex: "index", HelperStrLen: "strlen", HelperFind: "find",
-	HelperEqual: "equal", HelperTid: "tid", HelperNow: "now", HelperStackUsed: "stackused",
+	HelperEqual: "equal", HelperTid: "tid", HelperNow: "now", HelperStackUsed: "stackused", HelperThread: "thread",
 }
 
 // Known reports whether h is a helper of this contract.
@@ -73,6 +73,8 @@ func (m *machine) callHelper(i Insn) (uint64, error) {
 		return m.in.Now, nil
 	case HelperStackUsed:
 		return m.stackUsed()
+	case HelperThread:
+		return m.in.Thread, nil
 	}
 	return 0, fmt.Errorf("calls helper %d, which does not exist", i.Imm)
 }

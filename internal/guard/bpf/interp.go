@@ -53,6 +53,9 @@ type Interp struct {
 	Symbols []uint64 // addresses of Unit.Symbols in the target
 	Tid     uint32   // what HelperTid answers
 	Now     uint64   // what HelperNow answers
+	Thread  uint64   // what HelperThread answers
+	// State is the prepatch's state, Unit.State bytes; it stays from run to run.
+	State []byte
 	// StackEnd is where the thread's stack ends, for HelperStackUsed; 0: not known.
 	StackEnd uint64
 	// Charged says which back-edges cost a unit of fuel; nil charges each. With
@@ -82,6 +85,9 @@ const defaultMaxSteps = 16 << 20
 func (in *Interp) Run(f Frame) (Result, error) {
 	if len(in.Symbols) < len(in.Unit.Symbols) {
 		return Result{}, fmt.Errorf("bytecode: %d addresses for %d symbols", len(in.Symbols), len(in.Unit.Symbols))
+	}
+	if uint64(len(in.State)) < uint64(in.Unit.State) {
+		return Result{}, fmt.Errorf("bytecode: %d bytes of state, the unit has %d", len(in.State), in.Unit.State)
 	}
 	m := newMachine(in, f)
 	if err := m.run(); err != nil {

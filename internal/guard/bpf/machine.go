@@ -249,6 +249,8 @@ func (m *machine) loadImmediate(i Insn) error {
 		return m.write(i.Dst, scalar(m.in.Symbols[v]))
 	case i.Src == PseudoRodata && v < uint64(len(m.in.Unit.Rodata)):
 		return m.write(i.Dst, Value{Kind: KindRodata, Bits: v})
+	case i.Src == PseudoState && v < uint64(m.in.Unit.State):
+		return m.write(i.Dst, Value{Kind: KindState, Bits: v})
 	}
 	return fmt.Errorf("loads what does not exist: pseudo source %d, index %d", i.Src, v)
 }

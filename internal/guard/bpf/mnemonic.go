@@ -39,7 +39,7 @@ var byteSwaps = map[string]Insn{
 }
 
 // pseudoNames are the sources of a 64-bit immediate that are not numbers.
-var pseudoNames = map[uint8]string{PseudoSymbol: "symbol", PseudoRodata: "rodata"}
+var pseudoNames = map[uint8]string{PseudoSymbol: "symbol", PseudoRodata: "rodata", PseudoState: "state"}
 
 // A shape is which operands an instruction has.
 type shape uint8

@@ -12,9 +12,10 @@ const (
 	KindFrame              // Bits is the offset from the start of the frame
 	KindStack              // Bits is the offset from r10 of the function at depth Depth
 	KindRodata             // Bits is the offset in Unit.Rodata
+	KindState              // Bits is the offset in the prepatch's state
 )
 
-var kindNames = [...]string{"nothing", "a number", "a frame address", "a stack address", "a rodata address"}
+var kindNames = [...]string{"nothing", "a number", "a frame address", "a stack address", "a rodata address", "a state address"}
 
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {

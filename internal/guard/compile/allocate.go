@@ -95,6 +95,16 @@ func (c *colouring) insn(i *insn, live bitset, cost float64) {
 			c.near[i.a.r] = append(c.near[i.a.r], i.dst)
 		}
 	}
+	switch i.op {
+	case opFetchAdd: // dst is written before a is read
+		c.edge(i.dst, i.a.r)
+	case opSwapWord: // r0 holds what is expected, then what was there
+		live.each(func(r reg) { c.forbid[r] |= 1 << bpf.R0 })
+		c.hint[i.dst] = bpf.R0
+		for _, o := range []operand{i.a, i.b} {
+			c.forbid[o.r] |= 1 << bpf.R0 // of no register, where o is a constant
+		}
+	}
 	if i.op == opCall {
 		live.each(func(r reg) { c.forbid[r] |= 1<<(bpf.R5+1) - 1 })
 		c.hint[i.dst] = bpf.R0

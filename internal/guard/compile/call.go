@@ -38,6 +38,8 @@ func (l *lowerer) callInstr(in *instance, i *ssa.Call) value {
 		switch obj.Pkg().Path() {
 		case libpiePath:
 			return l.intrinsic(obj, fn, i, args)
+		case wordsPath:
+			return l.words(obj.Name(), args)
 		case "math/bits":
 			if size := swapped[obj.Name()]; size != 0 {
 				return one(l.bound(l.emitTo(insn{op: opSwap, a: l.inReg(args[0].parts[0]), size: size}), widest(leaf{size: size})))

@@ -79,6 +79,9 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 		return nil, join(errs)
 	}
 	errs = notYet(p)
+	if at, given := p.At["shared"]; given && len(m.objects) == 0 {
+		errs = append(errs, &Error{Pos: at, Msg: "//pie:shared has no effect: the prepatch has no state", Instead: "remove the line"})
+	}
 	out := &Prepatch{Prepatch: p, Hash: Hash(files)}
 	for _, g := range p.Guards {
 		c, err := m.guard(p, g)
@@ -102,7 +105,6 @@ func notYet(p *source.Prepatch) []*Error {
 		errs = append(errs, &Error{Pos: at, Msg: "//pie:cap has no effect: a guard cannot write or call yet", Instead: "the one capability there is: //pie:cap rewrite"})
 	}
 	for key, what := range map[string]string{
-		"shared":   "guards have no state yet that could be shared",
 		"evidence": "events carry argument words only, no memory yet",
 	} {
 		if at, given := p.At[key]; given {

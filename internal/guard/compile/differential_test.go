@@ -79,6 +79,10 @@ type bench struct {
 	r      *rand.Rand
 	places []uint64 // interesting addresses
 	stack  uint64   // what FrameSP points to
+	// state and the rest are what the runs of the interpreter see
+	state []byte
+	tid   int32
+	now   int64
 	// stackEnd is where the stack ends; 0: not known
 	stackEnd uint64
 	vars     map[string][]uint64 // Go variables: their two words
@@ -128,6 +132,9 @@ func newBench(t testing.TB, seed uint64) *bench {
 	for _, name := range []string{"parse", "lib.c:emit"} {
 		b.p.SetFunction(name, libpie.Addr(b.symbols[name]), libpie.Addr(b.symbols[name+" end"]))
 	}
+	b.state = make([]byte, libpie.MaxState)
+	b.p.SetSeed(seed)
+	binary.LittleEndian.PutUint64(b.state[bpf.StateSeed:], seed)
 	b.stack = uint64(b.p.Bytes(make([]byte, 8*(1+maxWord)))) // return address and stack arguments
 	return b
 }
@@ -281,6 +288,12 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 	t.Helper()
 	f, words := b.input(g.ABI)
 	b.p.SetNow(int64(b.word()))
+	if b.r.IntN(8) > 0 { // time passes
+		b.now += int64(b.r.IntN(1e9))
+		b.p.SetNow(b.now)
+	}
+	b.tid = int32(1 + b.r.IntN(12))
+	b.p.SetTid(b.tid)
 	if b.stackEnd = 0; b.r.IntN(4) > 0 {
 		b.stackEnd = b.stack + b.r.Uint64N(1<<18)
 	}
@@ -302,8 +315,11 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 }
 
 // interp runs the bytecode in this process's memory.
-func (b *bench) interp(g *Guard, f bpf.Frame) (bpf.Result, error) {
-	in := bpf.Interp{Unit: g.Unit, Memory: ourMemory{}, Tid: 4242, Now: uint64(b.p.Now()), StackEnd: b.stackEnd}
+func (b *bench) interp(g *Guard, f bpf.Frame, state []byte) (bpf.Result, error) {
+	in := bpf.Interp{
+		Unit: g.Unit, Memory: ourMemory{}, Tid: uint32(b.tid), Thread: uint64(b.tid), Now: uint64(b.p.Now()),
+		StackEnd: b.stackEnd, State: state,
+	}
 	for _, s := range g.Unit.Symbols {
 		if s.Kind == bpf.SymbolFuncEnd {
 			s.Name += " end"
@@ -314,14 +330,14 @@ func (b *bench) interp(g *Guard, f bpf.Frame) (bpf.Result, error) {
 }
 
 func (b *bench) outOfFuel(g *Guard, f bpf.Frame) bool {
-	r, err := b.interp(g, f)
+	r, err := b.interp(g, f, slices.Clone(b.state))
 	return err == nil && r.OutOfFuel
 }
 
 // check compares the bytecode's outcome with that of a native run.
 func (b *bench) check(t *testing.T, g *Guard, f bpf.Frame, words []uint64, native libpietest.Result) {
 	t.Helper()
-	got, err := b.interp(g, f)
+	got, err := b.interp(g, f, b.state)
 	if err != nil {
 		t.Errorf("words %#x: %v", words, err)
 	} else if want := b.expected(native, g, words); !sameResult(got, want) {

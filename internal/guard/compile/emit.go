@@ -191,6 +191,10 @@ func (e *emitter) insn(i *insn) {
 		e.wide(dst, bpf.PseudoSymbol, int64(i.off))
 	case opRodata:
 		e.wide(dst, bpf.PseudoRodata, int64(i.off))
+	case opState:
+		e.wide(dst, bpf.PseudoState, int64(i.off))
+	case opStore, opFetchAdd, opSwapWord:
+		e.memory(i, dst)
 	case opCall:
 		e.call(i, dst)
 	}

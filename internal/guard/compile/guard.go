@@ -40,7 +40,7 @@ func (m *module) guard(p *source.Prepatch, g source.Guard) (*Guard, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	unit.Caps = caps(p)
+	unit.Caps, unit.State = caps(p), m.stateSize
 	return &Guard{Guard: g, Unit: unit, Params: params, Mirrors: l.mirrorList()}, nil
 }
 

@@ -44,6 +44,10 @@ const (
 	opStackStore           // size bytes at slot+off = b; a as above
 	opSymbol               // dst = address of symbol off
 	opRodata               // dst = address of rodata byte off
+	opState                // dst = address of byte off of the prepatch's state
+	opStore                // size bytes at a+off = b, of the state
+	opFetchAdd             // dst = the word at a+off, which b is added to at once, of the state
+	opSwapWord             // dst = the word at a+off, which becomes b if it was args[0], of the state
 	opCall                 // dst = helper off (args)
 )
 
@@ -89,7 +93,7 @@ func (i *insn) uses(f func(*operand)) {
 // target cannot: they may fault.
 func (i *insn) pure() bool {
 	switch i.op {
-	case opLoad, opFrameStore, opStackStore, opCall:
+	case opLoad, opFrameStore, opStackStore, opCall, opStore, opFetchAdd, opSwapWord:
 		return false
 	}
 	return true

@@ -16,7 +16,6 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
-	"github.com/patch-integration-engine/pie/libpie"
 )
 
 // libpiePath is what a prepatch imports.
@@ -31,6 +30,10 @@ type module struct {
 	ssa   *ssa.Package
 	sizes types.Sizes
 	errs  []*Error
+
+	objects   map[types.Object]*object // state variables
+	stateSize uint32                   // bytes, with what comes before the first
+	state     *ssa.Package             // libpie's state, written as guards are; nil without state variables
 }
 
 // load brings the files through the front end. What it refuses it refuses
@@ -99,12 +102,19 @@ func (m *module) check(map[string][]byte) {
 		return
 	}
 	m.checkTypes(info)
+	m.checkState(info)
 	if len(m.errs) > 0 {
 		return
 	}
 	m.prog = ssa.NewProgram(m.fset, 0)
 	m.prog.CreatePackage(lib, nil, nil, true)
 	m.prog.CreatePackage(bits, bitFiles, bitInfo, true)
+	if len(m.objects) > 0 {
+		if err := m.addState(); err != nil {
+			m.errs = append(m.errs, &Error{Msg: err.Error()})
+			return
+		}
+	}
 	m.ssa = m.prog.CreatePackage(m.pkg, m.files, info, false)
 }
 
@@ -135,18 +145,13 @@ func (m *module) typeError(err error) {
 	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
 }
 
-const (
-	noState = "libpie has no state across calls yet: decide from this call alone"
-	noWrite = "a guard cannot write to the target yet: reject the call instead"
-)
+const noWrite = "a guard cannot write to the target yet: reject the call instead"
 
 // laterNames are the names of libpie's design that do not exist yet, with what
 // to write instead.
 var laterNames = map[string]string{
-	"Map": noState, "PerThread": noState, "Limiter": noState,
-	"Counter": "libpie has no state across calls yet; calls, rejects and events are counted without it",
-	"Invoke":  "a guard cannot call functions of the target yet: look at the memory the function would look at",
-	"Put":     noWrite, "Put8": noWrite, "Put16": noWrite, "Put32": noWrite, "Put64": noWrite, "Zero": noWrite,
+	"Invoke": "a guard cannot call functions of the target yet: look at the memory the function would look at",
+	"Put":    noWrite, "Put8": noWrite, "Put16": noWrite, "Put32": noWrite, "Put64": noWrite, "Zero": noWrite,
 	"Exit": "a guard cannot end the target: reject the call instead",
 }
 
@@ -169,10 +174,14 @@ func (i importer) Import(path string) (*types.Package, error) {
 	return nil, fmt.Errorf("package %q is not known to guards", path)
 }
 
-// bodiless stands in for packages that only the bodies of libpie use.
-type bodiless struct{}
+// bodiless stands in for packages that only the bodies of libpie use; those that
+// its declarations use are in it.
+type bodiless map[string]*types.Package
 
-func (bodiless) Import(path string) (*types.Package, error) {
+func (b bodiless) Import(path string) (*types.Package, error) {
+	if p := b[path]; p != nil {
+		return p, nil
+	}
 	if path == "unsafe" {
 		return types.Unsafe, nil
 	}
@@ -185,23 +194,15 @@ func (bodiless) Import(path string) (*types.Package, error) {
 // compiler each of its functions is an instruction.
 func library() (*types.Package, error) {
 	fset := token.NewFileSet()
-	entries, err := libpie.Source.ReadDir(".")
+	files, err := parseAll(fset, ".")
 	if err != nil {
-		return nil, fmt.Errorf("reading the embedded libpie: %w", err)
+		return nil, err
 	}
-	var files []*ast.File
-	for _, e := range entries {
-		text, err := libpie.Source.ReadFile(e.Name())
-		if err != nil {
-			return nil, fmt.Errorf("reading the embedded libpie: %w", err)
-		}
-		f, err := parser.ParseFile(fset, e.Name(), text, parser.SkipObjectResolution)
-		if err != nil {
-			return nil, fmt.Errorf("parsing the embedded libpie: %w", err)
-		}
-		files = append(files, f)
+	words, err := embedded(fset, wordsPath, bodiless{}, newInfo(), true)
+	if err != nil {
+		return nil, err
 	}
-	cfg := types.Config{IgnoreFuncBodies: true, Importer: bodiless{}, Sizes: types.SizesFor("gc", "amd64")}
+	cfg := types.Config{IgnoreFuncBodies: true, Importer: bodiless{wordsPath: words.pkg}, Sizes: types.SizesFor("gc", "amd64")}
 	pkg, err := cfg.Check(libpiePath, fset, files, nil)
 	if err != nil {
 		return nil, fmt.Errorf("checking the embedded libpie: %w", err)

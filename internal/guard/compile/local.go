@@ -253,6 +253,10 @@ func (l *lowerer) store(in *instance, i *ssa.Store) {
 		return
 	}
 	p := addr.place
+	if addr.object != nil {
+		l.fail("call its methods", "a %s is not assigned to", typeName(i.Val.Type()))
+		return
+	}
 	if p == nil {
 		l.fail("reject the call instead", "a guard cannot write to the target yet")
 		return

@@ -26,6 +26,7 @@ type lowerer struct {
 	fault  *block // ends as a fault; shared
 	sysv   bool   // calling convention of the guarded function
 
+	library    bool   // what is lowered is libpie's own: errors are where it was called
 	mayRewrite bool   // the file has the capability
 	rewrites   uint16 // the argument words that SetArg changes
 	base       reg    // how the frame is reached from here
@@ -53,6 +54,7 @@ func newLowerer(m *module) *lowerer {
 type value struct {
 	parts   []operand // scalars in the order of leaves
 	off     int64     // for a pointer into the target: to be added to parts[0], which was not yet checked for nil
+	object  *object   // for a pointer to a state variable, or its words: parts is empty
 	place   *place    // for a pointer to a local variable: parts is empty
 	text    *string   // for a constant string: parts is empty
 	verdict *verdict  // for a libpie.Verdict: parts is empty
@@ -66,6 +68,13 @@ func one(o operand) value { return value{parts: []operand{o}} }
 func (l *lowerer) fail(instead, format string, args ...any) {
 	if l.err == nil {
 		l.err = &Error{Pos: l.m.place(l.pos), Msg: fmt.Sprintf(format, args...), Instead: instead}
+	}
+}
+
+// at notes where what is lowered now stands in the prepatch.
+func (l *lowerer) at(pos token.Pos) {
+	if pos.IsValid() && !l.library {
+		l.pos = pos
 	}
 }
 

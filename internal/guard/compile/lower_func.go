@@ -83,9 +83,7 @@ func (l *lowerer) block(in *instance, b *ssa.BasicBlock) {
 		if l.err != nil {
 			return
 		}
-		if i.Pos().IsValid() {
-			l.pos = i.Pos()
-		}
+		l.at(i.Pos())
 		l.instr(in, i)
 	}
 }
@@ -136,8 +134,8 @@ func (l *lowerer) phi(in *instance, p *ssa.Phi) value {
 		return vals[0]
 	}
 	for _, v := range vals {
-		if v.place != nil {
-			l.fail("write the cases out, each with its own variable", "a pointer to a local variable cannot depend on a condition")
+		if v.place != nil || v.object != nil {
+			l.fail("write the cases out, each with its own variable", "a pointer to a variable cannot depend on a condition")
 			return value{}
 		}
 	}
@@ -178,7 +176,7 @@ func same(a, b value) bool {
 	if (a.text == nil) != (b.text == nil) || a.text != nil && *a.text != *b.text {
 		return false
 	}
-	return (a.place == nil) == (b.place == nil) && (a.place == nil || *a.place == *b.place)
+	return a.object == b.object && (a.place == nil) == (b.place == nil) && (a.place == nil || *a.place == *b.place)
 }
 
 // phis puts the copies for phis on the edges.
@@ -202,10 +200,8 @@ func (l *lowerer) phis(in *instance) {
 			if to.verdict != nil || same(to, from) {
 				continue
 			}
-			if p.Pos().IsValid() {
-				l.pos = p.Pos()
-			}
-			if from.place != nil || from.text != nil {
+			l.at(p.Pos())
+			if from.place != nil || from.object != nil || from.text != nil {
 				l.fail("write the cases out, each with its own variable", "a %s cannot depend on a condition", typeName(p.Type()))
 				return
 			}
@@ -280,7 +276,7 @@ func (l *lowerer) joinable(t types.Type, column []value, name string) bool {
 	}
 	all, ok := l.m.leaves(t)
 	for _, v := range column {
-		ok = ok && v.place == nil && v.text == nil && v.result == nil
+		ok = ok && v.place == nil && v.object == nil && v.text == nil && v.result == nil
 	}
 	if !ok || len(all) > maxParts {
 		l.fail("return the parts that are needed", "%s cannot return different values of type %s", name, typeName(t))

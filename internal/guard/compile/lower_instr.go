@@ -19,6 +19,9 @@ func (l *lowerer) eval(in *instance, v ssa.Value) value {
 	if known, ok := in.vals[v]; ok {
 		return known
 	}
+	if g, ok := v.(*ssa.Global); ok && l.m.objects[g.Object()] != nil {
+		return value{object: l.m.objects[g.Object()]}
+	}
 	l.fail("", "a guard cannot use %s", v.Name())
 	return value{}
 }
@@ -27,7 +30,9 @@ func (l *lowerer) eval(in *instance, v ssa.Value) value {
 func (l *lowerer) scalar(in *instance, v ssa.Value) operand {
 	x := l.plain(l.eval(in, v))
 	if len(x.parts) != 1 {
-		if x.place != nil {
+		if x.object != nil {
+			l.fail("call its methods", "a libpie variable has no address in the target")
+		} else if x.place != nil {
 			l.fail("only memory of the target has an address: use the variable itself", "a local variable has no address in the target")
 		} else {
 			l.fail("", "a %s is not a single word", typeName(v.Type()))
@@ -203,9 +208,7 @@ func (l *lowerer) ifElse(in *instance, i *ssa.If) {
 		yes, no = 1, 0
 	}
 	if b, ok := cond.(*ssa.BinOp); ok && isComparison(b.Op) {
-		if b.Pos().IsValid() {
-			l.pos = b.Pos()
-		}
+		l.at(b.Pos())
 		l.compare(in, b, func() *block { return l.goTo(in, i.Block(), yes) }, func() *block { return l.goTo(in, i.Block(), no) })
 		return
 	}

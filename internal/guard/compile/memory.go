@@ -18,6 +18,10 @@ const lowestAddr = 64 << 10
 
 // load lowers *x.
 func (l *lowerer) load(x value, i *ssa.UnOp) value {
+	if x.object != nil {
+		l.fail("call its methods", "a %s cannot be copied", typeName(i.Type()))
+		return value{}
+	}
 	if x.place != nil {
 		return l.loadPlace(x.place, i)
 	}

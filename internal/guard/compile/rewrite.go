@@ -94,5 +94,8 @@ func caps(p *source.Prepatch) (c bpf.Caps) {
 			c |= bpf.CapRewrite
 		}
 	}
+	if p.Shared {
+		c |= bpf.CapShared
+	}
 	return c
 }

@@ -102,8 +102,8 @@ func (m *module) screenDecl(d ast.Decl) {
 		for _, s := range d.Specs {
 			switch s := s.(type) {
 			case *ast.ValueSpec:
-				if d.Tok == token.VAR {
-					m.refuse(s.Pos(), "use a constant; a table can be a constant string, indexed", "a prepatch has no package-level variables: nothing keeps them between calls yet")
+				if d.Tok == token.VAR && len(s.Values) > 0 && len(s.Values) != len(s.Names) {
+					m.refuse(s.Pos(), "declare each with its own value", "a package-level variable cannot be given one of several results")
 				}
 			case *ast.TypeSpec:
 				if s.TypeParams != nil {

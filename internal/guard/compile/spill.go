@@ -66,7 +66,7 @@ func definition(order []*block, r reg) (def insn, only bool) {
 			}
 		}
 	}
-	again := def.op == opMov && def.a.isConst() || def.op == opFrameLoad || def.op == opSymbol || def.op == opRodata
+	again := def.op == opMov && def.a.isConst() || def.op == opFrameLoad || def.op == opSymbol || def.op == opRodata || def.op == opState
 	return def, n == 1 && again
 }
 

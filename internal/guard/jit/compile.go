@@ -66,6 +66,8 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 		return bad("nothing leads back to the function")
 	case l.Control%64 != 0 || l.Counters%64 != 0 || l.Events%64 != 0:
 		return bad("control block, counters and events must be 64-byte aligned")
+	case l.State%64 != 0 || u.State != 0 && l.State == 0:
+		return bad("state at " + l.State.String() + " where 64-byte aligned memory is needed")
 	case s.ABI != SysV && s.ABI != GoInternal:
 		return bad("unknown calling convention")
 	case l.Faults > Copy:
@@ -122,7 +124,7 @@ func checkValue(u *bpf.Unit, v *value, conv *convention, l Layout) error {
 		return placeError(u, v.insn, "", ErrArgument)
 	case v.op == opSymbol && int(v.imm) >= len(l.Symbols):
 		return placeError(u, v.insn, "", ErrSymbol)
-	case v.op == opStackUsed && conv != &goInternal && !l.Pointer:
+	case (v.op == opStackUsed || v.op == opThread) && conv != &goInternal && !l.Pointer:
 		return placeError(u, v.insn, "", ErrThread)
 	case v.faults && l.Faults == Probe && !l.Gettid:
 		return placeError(u, v.insn, "rt_sigprocmask", ErrSyscall)

@@ -224,7 +224,7 @@ func (e *emitter) needsFrame(b *block) bool {
 	writes := func(loc location) bool { return loc.reg == amd64.NoReg || !e.regs.free.Has(loc.reg) }
 	for _, v := range b.values {
 		switch {
-		case v.burns(), v.op == opStack, v.op == opStore, v.op == opAtomic, v.op == opHelper,
+		case v.burns(), v.op == opStack, (v.op == opStore || v.op == opAtomic) && !v.shared, v.op == opHelper,
 			v.op == opLoad && v.args[0].op == opStack:
 			return true
 		case v.op == opPhi || v.op == opArg && !e.regs.homes:

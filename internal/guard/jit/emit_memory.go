@@ -60,6 +60,10 @@ func (e *emitter) store(v *value) {
 // atomic writes an atomic operation. It is on the guard's own stack, which no
 // other thread sees, so that plain instructions do.
 func (e *emitter) atomic(v *value) {
+	if v.shared {
+		e.atomicShared(v)
+		return
+	}
 	m, src, w, d := e.at(v), e.operand(v.args[1], 1), amd64.Size(v.size), e.result(v)
 	if v.imm2&bpf.AtomicFetch != 0 {
 		e.Load(w, d, m)

@@ -39,6 +39,15 @@ func (e *emitter) stackUsed(v *value) {
 	e.Bind(known)
 }
 
+// thread writes bpf.HelperThread.
+func (e *emitter) thread(d amd64.Reg) {
+	if e.regs.conv == &goInternal {
+		e.Mov(8, d, amd64.R14)
+		return
+	}
+	e.Load(8, d, amd64.FSAt(amd64.NoReg, 0))
+}
+
 // below turns the end of a stack in d into the distance of sp from it, and
 // compares that with the most it can be.
 func (e *emitter) below(d, sp amd64.Reg, most int32) {

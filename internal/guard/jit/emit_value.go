@@ -58,6 +58,8 @@ func (e *emitter) value(v *value) {
 		e.helper(v)
 	case opStackUsed:
 		e.stackUsed(v)
+	case opThread:
+		e.thread(e.result(v))
 	case opFuel:
 		e.burn(1)
 		return
@@ -67,7 +69,7 @@ func (e *emitter) value(v *value) {
 		e.divide(v)
 	case opNeg, opZext, opSext, opSwap:
 		e.unary(v)
-	case opArg, opSP, opReturn, opStack, opSymbol, opRodata, opWide:
+	case opArg, opSP, opReturn, opStack, opSymbol, opRodata, opState, opWide:
 		if v.uses == 0 || v.op == opArg && !e.regs.homes {
 			return
 		}
@@ -98,6 +100,8 @@ func (e *emitter) given(v *value) {
 		e.Lea(d, amd64.At(amd64.RSP, e.fromR10(v.imm)))
 	case opSymbol:
 		e.MovImm(d, int64(e.l.Symbols[v.imm]))
+	case opState:
+		e.MovImm(d, int64(e.l.State.Add(v.imm)))
 	case opRodata:
 		e.Lea(d, amd64.LabelMem(e.rodata))
 		if v.imm != 0 {

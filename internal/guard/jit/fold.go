@@ -140,7 +140,7 @@ func zeroAbove(v *value, size uint8) bool {
 		return !v.sext && v.size <= size
 	case opZext, opSwap:
 		return v.size <= size
-	case opPhi, opSP, opReturn, opArg, opHelper, opStackUsed, opStack, opSymbol, opRodata, opAtomic, opUndef:
+	case opPhi, opSP, opReturn, opArg, opHelper, opThread, opStackUsed, opStack, opSymbol, opRodata, opState, opAtomic, opUndef:
 		return false
 	}
 	return size >= 4 && v.width == 4

@@ -90,6 +90,7 @@ type Layout struct {
 	Events   address.Addr   // EventsSize bytes, Event* offsets
 	Guard    uint32         // index written into events
 	Symbols  []address.Addr // by Unit.Symbols
+	State    address.Addr   // the prepatch's state, of Unit.State bytes; 64-byte aligned
 	Errno    ErrnoSlot
 	StackEnd address.Addr // where the main thread's stack ends; 0: not known
 	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)

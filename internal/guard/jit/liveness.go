@@ -31,6 +31,9 @@ func demandOf(v *value) demand {
 	case opLoad:
 		return demand{early: v.faults}
 	case opAtomic:
+		if v.shared && v.imm2 == bpf.AtomicCMPXCHG {
+			return demand{early: true, temps: []amd64.RegSet{amd64.Set(amd64.RAX)}}
+		}
 		return demand{early: true}
 	case opStackUsed:
 		return demand{early: true, temps: make([]amd64.RegSet, 1)}

@@ -22,6 +22,7 @@ const (
 	opStack            // r10 of the outermost function + imm
 	opSymbol           // address of symbol imm
 	opRodata           // address of rodata + imm
+	opState            // address of the prepatch's state + imm
 	opPhi              // args by block.preds
 
 	opAdd
@@ -46,6 +47,7 @@ const (
 	opStore     // args[1] to size bytes at args[0]+imm
 	opAtomic    // imm2 on size bytes at args[0]+imm with args[1]; args[2] is r0 of cmpxchg
 	opHelper    // helper imm on args; faults: reads memory
+	opThread    // who the thread is, bpf.HelperThread
 	opStackUsed // bytes of stack in use, bpf.HelperStackUsed
 	opFuel      // one unit of fuel
 )
@@ -57,6 +59,7 @@ type value struct {
 	size   uint8 // memory or extension size in bytes
 	sext   bool
 	faults bool
+	shared bool // opStore, opAtomic: of the state, which others use at the same time
 	imm    int64
 	imm2   int32
 	args   []*value

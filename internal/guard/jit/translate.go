@@ -42,6 +42,8 @@ func (lo *lowerer) wide(fr *frame, b *block, i int) error {
 		v.op, v.imm = opSymbol, int64(in.Imm)
 	case bpf.PseudoRodata:
 		v.op, v.imm = opRodata, int64(in.Imm)
+	case bpf.PseudoState:
+		v.op, v.imm = opState, int64(in.Imm)
 	default:
 		return placeError(lo.u, i, "kind of 64-bit immediate", ErrUnsupported)
 	}
@@ -162,11 +164,11 @@ func (lo *lowerer) store(fr *frame, b *block, in bpf.Insn, i int) error {
 		lo.out[b][num] = val
 		return nil
 	}
-	if a.Region != verify.RegionStack {
-		return placeError(lo.u, i, "store outside the guard's stack", ErrUnsupported)
+	if a.Region != verify.RegionStack && a.Region != verify.RegionState {
+		return placeError(lo.u, i, "store outside the guard's stack and state", ErrUnsupported)
 	}
 	v := &value{
-		op: opStore, width: 8, size: uint8(in.Width()), imm: int64(in.Off), insn: i,
+		op: opStore, width: 8, size: uint8(in.Width()), imm: int64(in.Off), insn: i, shared: a.Region == verify.RegionState,
 		args: []*value{lo.read(b, fr.regs+int(in.Dst)), val},
 	}
 	if !in.IsAtomic() {
@@ -206,8 +208,12 @@ var helperArgs = map[bpf.Helper]int{
 }
 
 func (lo *lowerer) helper(fr *frame, b *block, in bpf.Insn, i int) error {
-	if bpf.Helper(in.Imm) == bpf.HelperStackUsed {
+	switch bpf.Helper(in.Imm) {
+	case bpf.HelperStackUsed:
 		lo.out[b][fr.regs+bpf.R0] = lo.emit(b, &value{op: opStackUsed, width: 8, insn: i, faults: true})
+		return nil
+	case bpf.HelperThread:
+		lo.out[b][fr.regs+bpf.R0] = lo.emit(b, &value{op: opThread, width: 8, insn: i})
 		return nil
 	}
 	n, ok := helperArgs[bpf.Helper(in.Imm)]

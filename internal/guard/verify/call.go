@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"math"
+
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
 )
@@ -126,6 +128,8 @@ func (a *analysis) callHelper(ctx *context, pc int, s *state, h bpf.Helper) (sca
 		return scalar.Between(0, 1<<31-1), nil
 	case bpf.HelperNow:
 		return scalar.Top(), nil
+	case bpf.HelperThread:
+		return scalar.Between(1, math.MaxUint64), nil
 	}
 	if ctx.landing {
 		return scalar.Set{}, refuse(pc, ReasonLandingFaults, "calls %v in an onfault or onfuel action, where a fault has nowhere to go", h)
@@ -170,6 +174,8 @@ func (a *analysis) memory(ctx *context, pc int, s *state, addr, size uint8) (int
 	switch at.kind {
 	case kindFrame:
 		return 0, refuse(pc, ReasonPointerArg, "passes the frame's address to a helper; load the argument first")
+	case kindState:
+		return 0, refuse(pc, ReasonPointerArg, "passes a state address to a helper; helpers do not read the state")
 	case kindRodata:
 		p, ok := spanOf(at, 0)
 		if !ok || p.lo < 0 || p.hi+n > int64(len(a.unit.Rodata)) {

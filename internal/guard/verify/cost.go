@@ -250,7 +250,7 @@ func (p *pricing) helper(pc int, h bpf.Helper) price {
 		out.ns = nsTid
 	case bpf.HelperNow:
 		out.ns = nsNow
-	case bpf.HelperStackUsed:
+	case bpf.HelperStackUsed, bpf.HelperThread:
 		out.ns = nsLoad
 	case bpf.HelperFind:
 		n := float64(min(p.seen[pc].regs[bpf.R2].asNumber().num.R.UMax, bpf.MaxLength))

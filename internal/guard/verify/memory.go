@@ -77,6 +77,8 @@ func (a *analysis) load(ctx *context, pc int, s *state, i bpf.Insn) (goesOn bool
 		v, err = a.loadStack(ctx, pc, s, base, i)
 	case base.kind == kindRodata:
 		v, err = a.loadRodata(pc, base, i)
+	case base.kind == kindState:
+		v, err = number(loaded(i)), a.stateWord(pc, base, i)
 	case base.kind == kindSymbol && a.insideSymbol(base, i):
 		p, _ := spanOf(base, i.Off)
 		v, err = number(loaded(i)), a.note(pc, RegionSymbol, p)
@@ -185,6 +187,8 @@ func (a *analysis) store(ctx *context, pc int, s *state, i bpf.Insn) *Error {
 		}
 	}
 	switch {
+	case i.IsAtomic() && base.kind == kindState:
+		return a.atomicState(pc, s, base, v, i)
 	case i.IsAtomic():
 		return a.atomic(ctx, pc, s, base, v, i)
 	case base.kind == kindFrame:
@@ -194,6 +198,8 @@ func (a *analysis) store(ctx *context, pc int, s *state, i bpf.Insn) *Error {
 			v = a.copied(s, i.Src)
 		}
 		return a.storeStack(ctx, pc, s, base, v, i)
+	case base.kind == kindState:
+		return a.storeState(pc, base, v, i)
 	case base.kind == kindRodata:
 		return refuse(pc, ReasonStoreRodata, "writes to a constant")
 	}

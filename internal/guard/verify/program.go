@@ -108,7 +108,8 @@ const (
 	RegionRodata               // Unit.Rodata
 	RegionSymbol               // a Go error of the target, through its symbol: cannot fault
 	RegionTarget               // target memory: can fault
-	RegionMixed                // several of stack, rodata and symbol: cannot fault
+	RegionState                // the prepatch's state, shared by threads: cannot fault
+	RegionMixed                // several of stack, rodata, symbol and state: cannot fault
 )
 
 // Regions is how many values Region has.

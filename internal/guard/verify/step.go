@@ -157,6 +157,8 @@ func (a *analysis) wide(pc int, s *state, i bpf.Insn) {
 		s.regs[i.Dst] = value{kind: kindSymbol, base: int32(v), num: scalar.Const(0)}
 	case bpf.PseudoRodata:
 		s.regs[i.Dst] = value{kind: kindRodata, num: scalar.Const(v)}
+	case bpf.PseudoState:
+		s.regs[i.Dst] = value{kind: kindState, num: scalar.Const(v)}
 	default:
 		s.regs[i.Dst] = constant(v)
 	}

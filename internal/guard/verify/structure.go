@@ -19,6 +19,8 @@ func checkStructure(u *bpf.Unit) *Error {
 		return refuse(-1, ReasonEmpty, "the guard has no instructions")
 	case n > MaxInsns:
 		return refuse(-1, ReasonTooLong, "the guard has %d instructions, more than %d; split it", n, MaxInsns)
+	case u.State > bpf.MaxState || u.State%8 != 0:
+		return refuse(-1, ReasonStateRange, "the prepatch has %d bytes of state; at most %d, in words of 8, can be had", u.State, bpf.MaxState)
 	}
 	starts := make([]bool, n+1)
 	for pc := 0; pc < n; pc = u.Insns[pc].Next(pc) {
@@ -203,6 +205,10 @@ func checkWide(u *bpf.Unit, pc int) *Error {
 	case bpf.PseudoRodata:
 		if v >= uint64(len(u.Rodata)) {
 			return refuse(pc, ReasonRodataRange, "loads the address of rodata byte %d of %d", v, len(u.Rodata))
+		}
+	case bpf.PseudoState:
+		if v >= uint64(u.State) {
+			return refuse(pc, ReasonStateRange, "loads the address of byte %d of the state, which has %d", v, u.State)
 		}
 	default:
 		return refuse(pc, ReasonPseudo, "64-bit load with source %d, which names nothing", i.Src)

@@ -14,12 +14,13 @@ const (
 	kindFrame              // num is the offset from the frame
 	kindStack              // num is the offset from r10 of the function at depth base
 	kindRodata             // num is the offset in Unit.Rodata
+	kindState              // num is the offset in the prepatch's state
 	kindSymbol             // num is the offset from symbol base of the target
 )
 
 var kindNames = [...]string{
 	kindUninit: "nothing", kindMixed: "different things", kindScalar: "a number", kindFrame: "the frame's address",
-	kindStack: "a stack address", kindRodata: "a rodata address", kindSymbol: "the address of a symbol",
+	kindStack: "a stack address", kindRodata: "a rodata address", kindState: "a state address", kindSymbol: "the address of a symbol",
 }
 
 func (k kind) String() string { return kindNames[k] }
@@ -47,7 +48,7 @@ func (v value) readable() bool { return v.kind > kindMixed }
 // pointer reports whether v is an address of the guard's own memory. The
 // address of a symbol is a number of the target.
 func (v value) pointer() bool {
-	return v.kind == kindFrame || v.kind == kindStack || v.kind == kindRodata
+	return v.kind == kindFrame || v.kind == kindStack || v.kind == kindRodata || v.kind == kindState
 }
 
 // asNumber is v as an operand of arithmetic: the address of a symbol can be any.

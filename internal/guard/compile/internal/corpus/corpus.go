@@ -14,6 +14,7 @@ var Source embed.FS
 var Guards = map[string]any{
 	"Arithmetic8": Arithmetic8, "Arithmetic16": Arithmetic16, "Arithmetic32": Arithmetic32, "Arithmetic64": Arithmetic64,
 	"Rewriting": Rewriting, "Callers": Callers, "Globals": Globals, "Recursion": Recursion,
+	"Counts": Counts, "Maps": Maps, "MapOfNumbers": MapOfNumbers, "Depths": Depths, "Rates": Rates,
 	"Unsigned8": Unsigned8, "Unsigned16": Unsigned16, "Unsigned32": Unsigned32, "Unsigned64": Unsigned64,
 	"Division": Division, "DivisionNarrow": DivisionNarrow, "ShiftLeft": ShiftLeft, "ShiftRight": ShiftRight, "ShiftConstant": ShiftConstant, "ShiftSigned": ShiftSigned,
 	"Conversions": Conversions, "Comparisons": Comparisons, "Booleans": Booleans, "BoolArgs": BoolArgs, "Constants": Constants, "MinMax": MinMax,
