@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"bench":               {".", "internal", "libpie"},
 	"packaging":           {".", "internal", "libpie"},
 	"internal/live/plan":  {"internal/address", "internal/isa", "internal/guard", "internal/find/locate", "internal/live/arena"},
-	"internal/live/arena": {"internal/address", "internal/guard/jit", "internal/isa"},
+	"internal/live/arena": {"internal/address", "internal/guard/bpf", "internal/guard/jit", "internal/isa"},
 }
 
 // pure packages never import os or syscall: what they do depends on their

@@ -119,6 +119,9 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 		return insert.TableRisk(w)
 	})
 	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space}
+	if err := addState(&in, rs.p, w); err != nil {
+		return nil, explain(err, p.String())
+	}
 	for i := range rs.p.compiled.Guards {
 		if err := r.add(&in, rs, i, status); err != nil {
 			return nil, explain(err, p.String())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ type Prepatch struct {
 	Expires time.Time // zero: never
 	Refs    []string
 	Guards  []GuardInfo
+	Caps    []string // what it may do beyond looking, rejecting and noting: rewrite, shared
+	State   int      // bytes of state in each process
 
 	compiled     *compile.Prepatch
 	programs     []*verify.Program                   // by guard
@@ -122,6 +125,12 @@ func loadSource(files map[string][]byte) (*Prepatch, error) {
 		p.programs = append(p.programs, prog)
 		p.Guards = append(p.Guards, describe(g, prog, c.Caps))
 	}
+	if p.Caps = slices.Clone(c.Caps); c.Shared {
+		p.Caps = append(p.Caps, "shared")
+	}
+	for _, prog := range p.programs {
+		p.State = max(p.State, int(prog.Unit().State))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, refuseEach(CodeVerify, err, "make the guard check what it uses; docs/libpie.md tells what can be proven")
 	}
@@ -150,8 +159,10 @@ func (p *Prepatch) MarshalJSON() ([]byte, error) {
 		Fixed   string      `json:"fixed,omitempty"`
 		Expires string      `json:"expires,omitempty"`
 		Refs    []string    `json:"refs,omitempty"`
+		Caps    []string    `json:"capabilities,omitempty"`
+		State   int         `json:"state_bytes,omitempty"`
 		Guards  []GuardInfo `json:"guards"`
-	}{p.ID, hex.EncodeToString(h[:]), p.Fixed, expires, p.Refs, p.Guards})
+	}{p.ID, hex.EncodeToString(h[:]), p.Fixed, expires, p.Refs, p.Caps, p.State, p.Guards})
 }
 
 // describe tells what a guard costs and where it fails open. caps are those of its

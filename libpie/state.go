@@ -15,7 +15,7 @@ import (
 // nobody, and may be interrupted by a signal handler that does the same.
 
 // MaxState is how many bytes of state a prepatch may have.
-const MaxState = 128 << 10
+const MaxState = 256 << 10
 
 // Number is an integer that fits one word.
 type Number interface {
@@ -49,8 +49,9 @@ func (x *Counter) words(c *Call) words.Words {
 // one deletes a key that another changes, the change may be lost.
 type Map[K Value, V Number] struct{ keys int }
 
-// NewMap returns a map with room for so many keys, a constant. Now and then there
-// is none for a key although there are fewer in it: each has but a few places.
+// NewMap returns a map with room for so many keys, a constant. Once in a
+// while there is none for a key although there are fewer in it: each has sixteen
+// places only.
 func NewMap[K Value, V Number](keys int) Map[K, V] { return Map[K, V]{keys} }
 
 // Get returns the value of key k; found is false, and v 0, when there is none.

@@ -44,6 +44,12 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 		fmt.Fprintf(a.out, ", expires %s", p.Expires.Format(time.DateOnly))
 	}
 	fmt.Fprintln(a.out)
+	if len(p.Caps) > 0 {
+		fmt.Fprintf(a.out, "  %s\n", style.Warn("asks for: "+term.Escape(strings.Join(p.Caps, ", "))))
+	}
+	if p.State > 0 {
+		fmt.Fprintf(a.out, "  keeps up to %.1f KiB of state in each process\n", float64(p.State)/1024)
+	}
 	for _, g := range p.Guards {
 		fmt.Fprintf(a.out, "  %s guards %s\n", term.Escape(g.Name), term.Escape(g.Where))
 		a.printCost(g)

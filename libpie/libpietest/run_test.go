@@ -16,6 +16,94 @@ type request struct {
 	body   [4]uint16
 }
 
+var (
+	hits  libpie.Counter
+	seen  = libpie.NewMap[libpie.Addr, int32](100)
+	depth = libpie.NewPerThread[int32](4)
+	rate  = libpie.NewLimiter[uint32](libpie.Limit{Calls: 1, Seconds: 1, Burst: 3, Keys: 10, Full: libpie.FullRefuse})
+)
+
+func count(c *libpie.Call, key libpie.Addr) libpie.Verdict {
+	hits.Add(c, 1)
+	depth.Add(c, 1)
+	if n, ok := seen.Add(c, key, 1); !ok || n > 2 {
+		return libpie.Reject(n)
+	}
+	return libpie.Pass()
+}
+
+// State is the process's own, and a fork's a copy.
+func TestState(t *testing.T) {
+	p, other := libpietest.New(t), libpietest.New(t)
+	for i, want := range []bool{true, true, false} {
+		if r := p.Run(count, libpie.Addr(0)); r.Passed() != want {
+			t.Errorf("call %d: %v", i, r)
+		}
+	}
+	child := p.Fork()
+	if r := child.Run(count, libpie.Addr(1)); !r.Passed() {
+		t.Errorf("another key: %v", r)
+	}
+	for _, x := range []struct {
+		p    *libpietest.Process
+		want uint64
+	}{{p, 3}, {child, 4}, {other, 0}} {
+		if n := hits.Value(x.p.Call()); n != x.want {
+			t.Errorf("%d hits, want %d", n, x.want)
+		}
+	}
+	p.SetTid(7)
+	if n := depth.Get(p.Call()); n != 0 {
+		t.Errorf("a new thread has %d", n)
+	}
+	if n, found := seen.Get(p.Call(), 0); n != 3 || !found {
+		t.Errorf("key 0 has %d, %v", n, found)
+	}
+	if n, found := seen.Get(p.Call(), 1); n != 0 || found {
+		t.Errorf("key 1 has %d, %v", n, found)
+	}
+}
+
+// A limiter lets a burst through, then the rate.
+func TestLimiter(t *testing.T) {
+	p := libpietest.New(t)
+	allowed := func(key uint32) (n int) {
+		for range 10 {
+			if rate.Allow(p.Call(), key) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, x := range []struct {
+		after int64 // seconds
+		want  int
+	}{{0, 3}, {1, 1}, {2, 2}, {100, 3}} {
+		p.SetNow(p.Now() + x.after*1e9)
+		if n := allowed(5); n != x.want {
+			t.Errorf("%d s later %d of 10 calls are allowed, want %d", x.after, n, x.want)
+		}
+	}
+	// Many keys: some find no room, and none comes through more often than it may.
+	full := 0
+	for key := range uint32(1000) {
+		switch n := allowed(key + 10); n {
+		case 0:
+			full++
+		case 3:
+		default:
+			t.Errorf("key %d: %d of 10 calls", key, n)
+		}
+	}
+	if full < 900 {
+		t.Errorf("only %d of 1000 keys found no room where there is some for 10", full)
+	}
+	p.SetNow(p.Now() + 10e9)
+	if n := allowed(2000); n != 3 {
+		t.Errorf("when all others are idle a new key has %d calls", n)
+	}
+}
+
 var used int // Go drops a read that nobody uses
 
 func TestReadsOfBadMemoryFault(t *testing.T) {

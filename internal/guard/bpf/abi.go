@@ -152,7 +152,7 @@ const (
 	// StateFirst is where the guards' own state begins.
 	StateFirst = 64
 	// MaxState is the most bytes of state a unit may have.
-	MaxState = 128 << 10
+	MaxState = 256 << 10
 )
 
 // Helper is the number of a helper call (CALL, src 0). Helpers take r1–r5,

@@ -135,8 +135,11 @@ func (m *machine) storeTo(base Value, off int64, n int, v Value) error {
 		return s.store(k, n, v)
 	case KindState:
 		w, err := m.stateAt(at, n)
-		if err != nil || v.pointer() {
-			return errors.Join(err, fmt.Errorf("writes %v to the state", v.Kind))
+		if err != nil {
+			return err
+		}
+		if v.pointer() {
+			return fmt.Errorf("writes %v to the state", v.Kind)
 		}
 		binary.LittleEndian.PutUint64(w, v.Bits)
 		return nil

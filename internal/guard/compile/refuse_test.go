@@ -69,7 +69,19 @@ func TestRefusals(t *testing.T) {
 		{"range over text", "func G(c *libpie.Call) libpie.Verdict {\n\tfor range \"abc\" { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "2:", "cannot use"},
 
 		// Declarations.
-		{"variable", "var n = 3\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(n) }", "1:5", "no package-level variables: nothing keeps them between calls yet; use a constant"},
+		{"variable", "var n = 3\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(n) }", "1:5", "no package-level variables but those of libpie's state; use a constant"},
+		{"state in a function", "func G(c *libpie.Call) libpie.Verdict {\n\tvar n libpie.Counter; return libpie.Reject(n.Add(c, 1)) }", "2:", "no package-level variable of the prepatch; declare it outside of functions"},
+		{"state made in a function", "func G(c *libpie.Call) libpie.Verdict {\n\tm := libpie.NewMap[int32, int32](3); _ = m; return libpie.Pass() }", "2:", "state is made where a package-level variable is declared"},
+		{"state that is copied", "var n libpie.Counter\nfunc G(c *libpie.Call) libpie.Verdict {\n\tm := n; return libpie.Reject(m.Value(c)) }", "3:", "cannot be copied; call its methods"},
+		{"state that is assigned", "var n, m libpie.Counter\nfunc G(c *libpie.Call) libpie.Verdict {\n\tn = m; return libpie.Pass() }", "3:", "copied; call its methods"},
+		{"state that depends", "var n, m libpie.Counter\nfunc G(c *libpie.Call, a int32) libpie.Verdict {\n\tp := &n; if a > 0 { p = &m }; return libpie.Reject(p.Add(c, 1)) }", "3:", "a pointer to a variable cannot depend on a condition"},
+		{"state without size", "var m libpie.Map[int32, int32]\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:5", "a Map is made by libpie.NewMap, where it is declared; var m = libpie.NewMap[…](…)"},
+		{"size that is no constant", "var k = libpie.NewMap[int32, int32](len(s))\nvar s [3]int\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "2:5", "no package-level variables"},
+		{"size 0", "var m = libpie.NewPerThread[int32](0)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:36", "must be a constant from 1 to 16384"},
+		{"too much state", "var a, b = libpie.NewMap[int32, int32](2700), libpie.NewMap[int32, int32](2700)\nvar d = libpie.NewMap[int32, int32](2700)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:8", "more than 256 KiB of state; keep fewer keys"},
+		{"limit without a rate", "var l = libpie.NewLimiter[int32](libpie.Limit{Seconds: 1, Burst: 1, Keys: 1, Full: libpie.FullAllow})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:34", "does not say Calls: each of its fields is a decision"},
+		{"limit full of nothing", "var l = libpie.NewLimiter[int32](libpie.Limit{Calls: 1, Seconds: 1, Burst: 1, Keys: 1, Full: 7})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:94", "Full must be a constant from 1 to 2"},
+		{"limit by position", "var l = libpie.NewLimiter[int32](libpie.Limit{1, 1, 1, 1, 1})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:47", "written with their names"},
 		{"init", "func init() {}\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:1", "init does not run"},
 		{"generic function", "func f[T any](x T) T { return x }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f(1)) }", "1:7", "cannot declare generic functions"},
 		{"generic type", "type t[T any] struct{ x T }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:7", "cannot declare generic types"},
@@ -104,7 +116,6 @@ func TestRefusals(t *testing.T) {
 		{"huge copy", "func G(c *libpie.Call, p *[200]int64) libpie.Verdict {\n\tx := *p; y := x; return libpie.Reject(y[3]) }", "2:", "too large to be copied"},
 
 		// libpie.
-		{"state", "func G(c *libpie.Call) libpie.Verdict {\n\tvar m libpie.Map; _ = m; return libpie.Pass() }", "2:15", "libpie has no state across calls yet"},
 		{"invoke", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(libpie.Invoke(1)) }", "2:30", "cannot call functions of the target yet"},
 		{"set argument", "func G(c *libpie.Call) libpie.Verdict {\n\tc.SetArg(1, 2); return libpie.Pass() }", "2:10", "add //pie:cap rewrite"},
 		{"test facility", "func G(c *libpie.Call) libpie.Verdict {\n\tif libpie.Pass().Outcome().Code == 1 { return libpie.Pass() }; return libpie.Pass() }", "2:", "for tests, not for guards"},

@@ -106,6 +106,7 @@ type trial struct {
 	ret   uint64       // address of the return address
 	top   address.Addr // the stack from here on is filled with above
 	above []byte
+	state []byte // before the call, then after it as the interpreter says
 }
 
 // newTrial places p and prepares a call of it; nil when a goroutine's stack would
@@ -140,6 +141,13 @@ func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
 	if x.s.ABI == GoInternal {
 		x.in.GPR[amd64.R14] = uint64(gAt)
 	}
+	x.state = make([]byte, stateSize)
+	for i := range x.state {
+		if i%8 < 1+r.IntN(8) {
+			x.state[i] = byte(r.Uint32())
+		}
+	}
+	m.poke(x.l.State, x.state)
 	x.ret = x.in.GPR[amd64.RSP] + uint64(x.s.SPDelta)
 	x.top, x.above = stackAt+stackLen-0x2000, make([]byte, 0x2000)
 	for i := range x.above {
@@ -171,7 +179,7 @@ func (x *trial) interpret(mem targetMemory) (bpf.Result, error) {
 	for i, reg := range conventionOf(x.s.ABI).args {
 		f.Args[i] = x.in.GPR[reg]
 	}
-	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, Tid: x.m.tid, Charged: x.p.NeedsFuel}
+	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
 	return in.Run(f)
 }
 
@@ -217,6 +225,7 @@ func (x *trial) differences(want bpf.Result) (wrong []string) {
 		check(fmt.Sprintf("%v (%#x, not %#x)", r, out.GPR[i], after.GPR[i]), free || out.GPR[i] == after.GPR[i])
 	}
 	check("ymm", out.YMM == after.YMM)
+	check("state", string(m.peek(x.l.State, stateSize)) == string(x.state))
 	kept := int(x.in.GPR[amd64.RSP] - uint64(x.top))
 	check("stack above rsp", string(m.peek(x.top, len(x.above))[kept:]) == string(x.above[kept:]))
 	rejected := wantOutcome == hasReturned

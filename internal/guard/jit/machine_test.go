@@ -43,6 +43,7 @@ const (
 	codeLen  = 0x20000
 	stateAt  = arena + 0x20000 // control block, next pointer, fault block
 	sharedAt = arena + 0x30000 // counters, events
+	wordsAt  = stateAt + 0x400 // the prepatch's state
 	gAt      = stateAt + 0xf00 // a g whose stack.lo is stackAt
 	stackAt  = address.Addr(0x20_0000_0000)
 	stackLen = 0x10000
@@ -214,7 +215,7 @@ func (m *machine) call(at address.Addr, c *cpu) (outcome int, after *cpu) {
 func (m *machine) layout() Layout {
 	return Layout{
 		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, After: m.toOracle,
-		Guard: 7, Errno: ErrnoSlot{Known: true, Offset: m.errnoOffset}, Gettid: true,
+		State: wordsAt, Guard: 7, Errno: ErrnoSlot{Known: true, Offset: m.errnoOffset}, Gettid: true,
 	}
 }
 

@@ -77,6 +77,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 	case 1:
 		u.Fuel = uint32(g.IntN(200) + 1)
 	}
+	u.State = stateSize
 	u.Rodata = []byte("a needle, and then some; \x00\x01\xff")
 	return u
 }
@@ -170,7 +171,7 @@ func (g *generator) body(n, depth int) {
 		case k < 14:
 			g.read()
 		case k < 15:
-			[]func(){g.helper, g.helper, g.ownMemory, g.call}[g.IntN(4)]()
+			[]func(){g.helper, g.helper, g.ownMemory, g.call, g.state, g.state}[g.IntN(6)]()
 		case k < 18 && depth < 3:
 			g.branch(depth)
 		case depth < 2 && g.loops < 3:
@@ -368,6 +369,34 @@ func (g *generator) helper() {
 	}
 	g.emit(bpf.Insn{Op: bpf.OpCALL, Imm: int32(h)})
 	g.renew()
+}
+
+// stateSize is how many bytes of state a random guard has.
+const stateSize = 256
+
+// state uses a word of the state; r1 points to it. guess knows it by its shape.
+func (g *generator) state() {
+	x := g.reg()
+	base := bpf.LoadImm64(bpf.R1, uint64(8*g.IntN(16)))
+	base[0].Src = bpf.PseudoState
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluAND, Dst: x, Imm: 7}, bpf.Insn{Op: bpf.ClassALU64 | bpf.AluLSH, Dst: x, Imm: 3})
+	g.emit(base[:]...)
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: bpf.R1, Src: x})
+	i := bpf.Insn{Op: bpf.ClassSTX | bpf.ModeATOMIC | bpf.SizeDW, Dst: bpf.R1, Src: g.reg(), Off: 8 * int16(g.IntN(8))}
+	switch g.IntN(8) {
+	case 0:
+		i.Op, i.Dst, i.Src = bpf.ClassLDX|bpf.ModeMEM|bpf.SizeDW, g.reg(), bpf.R1
+	case 1:
+		i.Op = bpf.ClassSTX | bpf.ModeMEM | bpf.SizeDW
+	case 2:
+		i.Op, i.Src, i.Imm = bpf.ClassST|bpf.ModeMEM|bpf.SizeDW, 0, g.number()
+	default:
+		i.Imm = []int32{bpf.AtomicADD, bpf.AtomicADD | bpf.AtomicFetch, bpf.AtomicXCHG, bpf.AtomicCMPXCHG, bpf.AtomicCMPXCHG}[g.IntN(5)]
+	}
+	if i.Imm == bpf.AtomicCMPXCHG && i.IsAtomic() && g.IntN(2) == 0 { // what is there, so that it takes place
+		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Src: bpf.R1, Off: i.Off})
+	}
+	g.emit(i)
 }
 
 // ownMemory calls a helper on the guard's stack and rodata.

@@ -33,12 +33,24 @@ func (g guess) Access(i int) verify.Access {
 	switch {
 	case !in.IsLoad() && !in.IsStore():
 		return verify.Access{}
+	case g.ofState(i, base):
+		return verify.Access{Region: verify.RegionState}
 	case base == bpf.R1:
 		return verify.Access{Region: verify.RegionFrame, Offset: int(in.Off), Known: true}
 	case base == bpf.R10:
 		return verify.Access{Region: verify.RegionStack, Offset: int(in.Off), Known: true}
 	}
 	return verify.Access{Region: verify.RegionTarget}
+}
+
+// ofState reports whether the address of state was loaded right before i.
+func (g guess) ofState(i int, base uint8) bool {
+	for k := max(i-4, 0); k < i; k++ {
+		if in := g.u.Insns[k]; in.IsLDDW() && in.Src == bpf.PseudoState && in.Dst == base {
+			return true
+		}
+	}
+	return false
 }
 
 // Verdicts takes every constant moved to r0 right before an exit.

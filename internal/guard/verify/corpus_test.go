@@ -54,6 +54,7 @@ func unit(t testing.TB, text string) *bpf.Unit {
 		Symbols: []bpf.Symbol{{Name: "data"}, {Name: "function", Kind: bpf.SymbolFunc}, {Name: "io.EOF", Kind: bpf.SymbolGoError}},
 		Rodata:  []byte("GET *\x00needle\x00"),
 		Fuel:    1000,
+		State:   128,
 	}
 	if strings.Contains(text, "# cap rewrite\n") {
 		u.Caps = bpf.CapRewrite

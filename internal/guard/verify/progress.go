@@ -99,7 +99,7 @@ func (r *result) applyStore(pc int, i bpf.Insn, c *changes) {
 		c[p] = c[i.Src]
 	case ok:
 		c[p] = change{}
-	case x.access.Region == RegionFrame:
+	case x.access.Region == RegionFrame, x.access.Region == RegionState:
 	default:
 		clear(c[slotPlace:])
 	}

@@ -77,7 +77,41 @@ func (g *generator) near() int16 {
 	return off
 }
 
+// state is an access to the prepatch's state, mostly a good one.
+func (g *generator) state() {
+	x, p := g.reg(), g.reg()
+	mask := int32(7)
+	if g.r.IntN(6) == 0 {
+		mask = g.imm()
+	}
+	base := bpf.LoadImm64(p, uint64(8*g.r.IntN(9)))
+	base[0].Src = bpf.PseudoState
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluAND, Dst: x, Imm: mask},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluLSH, Dst: x, Imm: 3 - int32(g.r.IntN(16)/15)})
+	g.emit(base[:]...)
+	if g.r.IntN(4) > 0 {
+		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: p, Src: x})
+	}
+	i := bpf.Insn{Op: bpf.ClassSTX | bpf.ModeATOMIC | bpf.SizeDW, Dst: p, Src: g.reg(), Off: 8 * int16(g.r.IntN(8)-1)}
+	switch g.r.IntN(4) {
+	case 0:
+		i.Op, i.Dst, i.Src = bpf.ClassLDX|bpf.ModeMEM|bpf.SizeDW, g.reg(), p
+	case 1:
+		i.Op = bpf.ClassSTX | bpf.ModeMEM | bpf.SizeDW
+	default:
+		i.Imm = []int32{bpf.AtomicADD, bpf.AtomicADD | bpf.AtomicFetch, bpf.AtomicXCHG, bpf.AtomicCMPXCHG, bpf.AtomicOR}[g.r.IntN(5)]
+	}
+	g.emit(i)
+	if g.r.IntN(2) == 0 {
+		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: p, Imm: g.imm()})
+	}
+}
+
 func (g *generator) memory() {
+	if !g.plain && g.r.IntN(6) == 0 {
+		g.state()
+		return
+	}
 	switch g.r.IntN(11) {
 	case 9: // anywhere
 		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.ModeMEM | g.size(), Dst: g.reg(), Src: g.reg(), Off: g.near()})
@@ -136,7 +170,7 @@ func (g *generator) helper() {
 	mov := func(dst, src uint8) bpf.Insn {
 		return bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: dst, Src: src}
 	}
-	h := bpf.Helper(1 + g.r.IntN(8))
+	h := bpf.Helper(1 + g.r.IntN(9))
 	g.emit(mov(bpf.R9, bpf.R1))
 	for r := uint8(bpf.R1); int(r) < bpf.R1+h.Args(); r++ {
 		switch g.r.IntN(4) {
@@ -248,7 +282,10 @@ func (g *generator) unit() *bpf.Unit {
 	if g.plain {
 		g.hash()
 	}
-	u := &bpf.Unit{Fuel: 100, Symbols: []bpf.Symbol{{Name: "a"}, {Name: "b", Kind: bpf.SymbolGoError}}, Rodata: []byte("GET *\x00needle")}
+	u := &bpf.Unit{Fuel: 100, Symbols: []bpf.Symbol{{Name: "a"}, {Name: "b", Kind: bpf.SymbolGoError}}, Rodata: []byte("GET *\x00needle"), State: 128}
+	if g.plain {
+		u.State = 0
+	}
 	end := []bpf.Insn{{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: bpf.R0}, {Op: bpf.OpEXIT}}
 	if !g.plain {
 		g.emit(end...)

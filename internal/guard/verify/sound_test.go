@@ -78,6 +78,8 @@ func allows(v value, c bpf.Value, symbols []uint64) bool {
 		return c.Kind == bpf.KindStack && int8(v.base) == c.Depth && v.num.Contains(c.Bits)
 	case kindRodata:
 		return c.Kind == bpf.KindRodata && v.num.Contains(c.Bits)
+	case kindState:
+		return c.Kind == bpf.KindState && v.num.Contains(c.Bits)
 	}
 	return false
 }
@@ -114,7 +116,14 @@ func checkSound(u *bpf.Unit, r *rand.Rand, calls int) error {
 		symbols[k] = testMemory.base[0] + 16*uint64(k)
 	}
 	w := &witness{a: a, p: p, u: u, symbols: symbols}
-	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Charged: p.NeedsFuel, Trace: w.see}
+	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Thread: 1 << 41, Charged: p.NeedsFuel}
+	in.State = make([]byte, u.State)
+	in.Trace = func(pc int, regs *[bpf.NumRegs]bpf.Value, depth int) {
+		if len(in.State) > 0 { // somebody else uses it, too
+			in.State[r.IntN(len(in.State))] = byte(r.Uint32())
+		}
+		w.see(pc, regs, depth)
+	}
 	in.MaxSteps = int(min(p.Cost().Steps, 1<<22)) + 1
 	for range calls {
 		f := randomFrame(r)
@@ -208,7 +217,7 @@ func (w *witness) access(pc int, regs *[bpf.NumRegs]bpf.Value, depth int) error 
 	if base.Kind == bpf.KindStack && own && -at > w.p.StackOf(pc) {
 		return fmt.Errorf("%d accesses the stack at %d, below the %d bytes it is said to use", pc, at, w.p.StackOf(pc))
 	}
-	want := map[bpf.Kind]Region{bpf.KindFrame: RegionFrame, bpf.KindStack: RegionStack, bpf.KindRodata: RegionRodata, bpf.KindScalar: RegionTarget}[base.Kind]
+	want := map[bpf.Kind]Region{bpf.KindFrame: RegionFrame, bpf.KindStack: RegionStack, bpf.KindRodata: RegionRodata, bpf.KindState: RegionState, bpf.KindScalar: RegionTarget}[base.Kind]
 	switch x.Region {
 	case want, RegionTarget:
 	case RegionMixed:

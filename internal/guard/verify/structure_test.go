@@ -133,10 +133,13 @@ var wrongUnits = []struct {
 	{"second slot with an offset", secondSlot(bpf.Insn{Off: 1}, 0, 0), ReasonReserved},
 	{"second slot with a register", secondSlot(bpf.Insn{Dst: 1}, 0, 0), ReasonReserved},
 	{"kernel map", secondSlot(bpf.Insn{}, 1, 0), ReasonPseudo},
-	{"pseudo source 11", secondSlot(bpf.Insn{}, 11, 0), ReasonPseudo},
+	{"pseudo source 12", secondSlot(bpf.Insn{}, 12, 0), ReasonPseudo},
 	{"symbol that is not there", secondSlot(bpf.Insn{}, bpf.PseudoSymbol, 3), ReasonSymbolRange},
 	{"symbol −1", secondSlot(bpf.Insn{Imm: -1}, bpf.PseudoSymbol, -1), ReasonSymbolRange},
 	{"rodata behind its end", secondSlot(bpf.Insn{}, bpf.PseudoRodata, 13), ReasonRodataRange},
+	{"state behind its end", secondSlot(bpf.Insn{}, bpf.PseudoState, 128), ReasonStateRange},
+	{"too much state", func(u *bpf.Unit) { u.State = bpf.MaxState + 8 }, ReasonStateRange},
+	{"half a word of state", func(u *bpf.Unit) { u.State = 12 }, ReasonStateRange},
 	{"rodata far away", secondSlot(bpf.Insn{Imm: 1}, bpf.PseudoRodata, 0), ReasonRodataRange},
 }
 

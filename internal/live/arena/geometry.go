@@ -74,7 +74,10 @@ const lowest = 1 << 20
 // heap grows upwards from the executable) so that every byte of the arena and
 // of the image reach each other. used may be unsorted; it must hold every
 // mapping of the process.
-func Gap(used []Range, image Range) (address.Addr, error) {
+func Gap(used []Range, image Range) (address.Addr, error) { return gap(used, image, Span) }
+
+// gap is Gap for span bytes.
+func gap(used []Range, image Range, span address.Addr) (address.Addr, error) {
 	if image.End <= image.Start || uint64(image.End-image.Start) >= Reach {
 		return 0, fmt.Errorf("image %v-%v: %w", image.Start, image.End, ErrNoGap)
 	}
@@ -83,9 +86,9 @@ func Gap(used []Range, image Range) (address.Addr, error) {
 		floor = image.End - Reach
 	}
 	top := image.Start // candidate end of the gap, moving down
-	for top >= floor+Span+2*guardGap {
-		base := (top - guardGap - Span).Page()
-		want := Range{base - guardGap, base + Span + guardGap}
+	for top >= floor+span+2*guardGap {
+		base := (top - guardGap - span).Page()
+		want := Range{base - guardGap, base + span + guardGap}
 		hit, ok := lowestOverlap(used, want)
 		if !ok {
 			return base, nil

@@ -47,13 +47,14 @@ type SiteReport struct {
 // a caller decides on: ErrAlreadyIn, ErrOtherVersion, ErrPartial, ErrStale,
 // ErrBusySite, *SiteError, *HeadroomError, and tracee's.
 func Insert(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pl *plan.Plan, o Options) (Report, error) {
-	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.Guards()}, o)
+	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Guards()}, o)
 }
 
 // prepatch is what a plan says.
 type prepatch struct {
 	id     string
 	hash   [32]byte
+	state  *arena.Block // nil when it has none
 	guards []plan.Guard
 }
 
@@ -106,6 +107,7 @@ type insertion struct {
 	before [][]byte        // the arenas' records as the process had them
 	mapped []arena.Regions // regions that prepare has mapped, by arena
 	strays []arena.Range   // mapped by a pie that was killed before it named them
+	state  stateMade       // what prepare has made for the prepatch's state
 	faults *faultTable     // nil without table mode
 	pages  map[address.Addr]bool
 	report Report
@@ -214,6 +216,12 @@ func (in *insertion) headroom() error {
 		dirty += arenaDirty
 	}
 	dirty += uint64(len(in.pp.guards)) * pageSize
+	if b := in.pp.state; b != nil {
+		dirty += uint64(b.Size)
+		if !b.Mapped {
+			span += uint64(b.Size)
+		}
+	}
 	if h.LocksFuture {
 		dirty += span
 	}

@@ -22,7 +22,8 @@ type step struct {
 	stray  arena.Range  // to unmap, when not empty
 	region arena.Region // to map, when Is is not 0
 	write  block
-	record bool // write is a record
+	record bool         // write is a record
+	block  *arena.Block // the prepatch's state, to map
 	// install is set on the step that installs table mode's handler.
 	install bool
 }
@@ -77,6 +78,11 @@ func (in *insertion) steps() ([]step, error) {
 	for _, s := range in.strays {
 		out = append(out, step{stray: s})
 	}
+	state, err := in.stateSteps()
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, state...)
 	for k, a := range in.arenas {
 		records := a.Changes()
 		missing := a.Missing()
@@ -159,6 +165,8 @@ func (in *insertion) do(at *tracee.Attached, s *step) error {
 		return in.installHandler(at)
 	case s.stray.End != 0:
 		return munmap(at, s.stray)
+	case s.block != nil:
+		return in.mapState(at, s.block)
 	}
 	if s.region.Is == 0 {
 		if err := at.Write(s.write.at, s.write.bytes); err != nil {
@@ -169,19 +177,27 @@ func (in *insertion) do(at *tracee.Attached, s *step) error {
 		}
 		return nil
 	}
-	got, err := at.Syscall(unix.SYS_MMAP, mapArgs(s.region)...)
-	if errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("map %v: %w", s.region.Range.Start, ErrStale)
-	}
-	if err != nil {
-		return fmt.Errorf("map %d bytes at %v: %w", s.region.Range.End-s.region.Range.Start, s.region.Range.Start, err)
-	}
-	if got != uint64(s.region.Range.Start) {
-		// A kernel before 4.17 takes MAP_FIXED_NOREPLACE for a hint.
-		_, err := at.Syscall(unix.SYS_MUNMAP, got, uint64(s.region.Range.End-s.region.Range.Start))
-		return errors.Join(fmt.Errorf("map %v: the kernel gave %#x: %w", s.region.Range.Start, got, ErrStale), err)
+	if err := mmap(at, s.region); err != nil {
+		return err
 	}
 	in.mapped[s.arena] |= s.region.Is
+	return nil
+}
+
+// mmap maps a region where it is to be.
+func mmap(at *tracee.Attached, r arena.Region) error {
+	got, err := at.Syscall(unix.SYS_MMAP, mapArgs(r)...)
+	if errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("map %v: %w", r.Range.Start, ErrStale)
+	}
+	if err != nil {
+		return fmt.Errorf("map %d bytes at %v: %w", r.Range.End-r.Range.Start, r.Range.Start, err)
+	}
+	if got != uint64(r.Range.Start) {
+		// A kernel before 4.17 takes MAP_FIXED_NOREPLACE for a hint.
+		_, err := at.Syscall(unix.SYS_MUNMAP, got, uint64(r.Range.End-r.Range.Start))
+		return errors.Join(fmt.Errorf("map %v: the kernel gave %#x: %w", r.Range.Start, got, ErrStale), err)
+	}
 	return nil
 }
 
@@ -211,7 +227,7 @@ func (in *insertion) takeBack(at *tracee.Attached) error {
 			errs = errors.Join(errs, in.takeBackArena(at, k))
 		}
 	}
-	return errs
+	return errors.Join(errs, in.unmapState(at))
 }
 
 func (in *insertion) takeBackArena(at *tracee.Attached, k int) error {
@@ -256,6 +272,9 @@ func (in *insertion) undo(ctx context.Context) error {
 
 // began reports whether something that was mapped has not been taken back.
 func (in *insertion) began() bool {
+	if in.state.mapped {
+		return true
+	}
 	for k := range in.mapped {
 		if in.mapped[k] != 0 {
 			return true

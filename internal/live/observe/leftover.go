@@ -173,21 +173,18 @@ func Strays(p Process, maps []proc.Mapping) []arena.Range {
 }
 
 // isStray tells whether a mapping that a dead tracer was to make is there, and is
-// not used by anybody: exactly of that range, as long as a state region, private
-// anonymous memory in which nothing was ever written.
+// not used by anybody: exactly of that range, no longer than a state region or a
+// block of state can be, anonymous memory in which nothing was ever written.
 func isStray(p Process, maps []proc.Mapping, r tracee.Range) bool {
-	if r.End-r.Start != arena.StateSize {
-		return false
-	}
 	for _, m := range maps {
-		if m.Start != r.Start || m.End != r.End || !isState(m) {
+		if _, ok := isBlock(m); !ok || m.Start != r.Start || m.End != r.End {
 			continue
 		}
-		b := make([]byte, arena.StateSize)
+		b := make([]byte, m.Size())
 		if _, err := p.ReadAt(b, address.Addr(r.Start)); err != nil {
 			return false
 		}
-		return bytes.Equal(b, make([]byte, arena.StateSize))
+		return bytes.Equal(b, make([]byte, len(b)))
 	}
 	return false
 }

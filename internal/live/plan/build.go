@@ -14,6 +14,13 @@ import (
 // be used for nothing else. Errors are *Refusal.
 func Build(in Input) (*Plan, error) {
 	p := &Plan{id: in.ID, hash: in.Hash}
+	if in.State > 0 && len(in.Guards) > 0 {
+		var err error
+		if p.state, err = in.Space.Block(in.Blocks, in.Hash, in.State, in.SharedState, in.Guards[0].Mapped); err != nil {
+			return nil, noRoom(in.Guards[0], err)
+		}
+		in.state = p.state.At
+	}
 	for _, g := range in.Guards {
 		built, err := buildGuard(&in, g)
 		if err != nil {
@@ -37,7 +44,7 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 	if err := site.reaches(place.Code); err != nil {
 		return Guard{}, err
 	}
-	code, err := jit.Compile(g.Program, site.JIT(), layout(g, site, place))
+	code, err := jit.Compile(g.Program, site.JIT(), layout(in, g, site, place))
 	if err != nil {
 		return Guard{}, &Refusal{Code: GuardPlace, Msg: fmt.Sprintf("guard %s for %s: %v", g.Name, g.Function.Name, err), Err: err}
 	}
@@ -83,7 +90,7 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 
 // variant is all that a guard's code depends on but its program and place.
 func variant(in *Input, g GuardInput, s Site) string {
-	return fmt.Sprintf("%s %v %v %v %v %v %v %+v", in.Build, g.Symbols, g.Errno, g.StackEnd, g.Pointer, g.Gettid, g.Faults, s.JIT())
+	return fmt.Sprintf("%s %v %v %v %v %v %v %v %+v", in.Build, in.state, g.Symbols, g.Errno, g.StackEnd, g.Pointer, g.Gettid, g.Faults, s.JIT())
 }
 
 func noRoom(g GuardInput, err error) error {
@@ -125,10 +132,11 @@ func overlap(s Site, why string) error {
 	}
 }
 
-func layout(g GuardInput, s Site, p arena.Place) jit.Layout {
+func layout(in *Input, g GuardInput, s Site, p arena.Place) jit.Layout {
 	l := jit.Layout{
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events,
-		Guard: uint32(p.Index), Symbols: g.Symbols, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer, Gettid: g.Gettid, Faults: g.Faults,
+		Guard: uint32(p.Index), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
+		Gettid: g.Gettid, Faults: g.Faults,
 		After: s.writeAfter,
 	}
 	if len(s.Before) > 0 {

@@ -13,8 +13,15 @@ type Input struct {
 	Hash  [32]byte // content hash of the prepatch
 	Build string   // of pie
 	Space *arena.Space
+	// State is how many bytes of state the guards share, SharedState that
+	// processes do, too, and Blocks the state that the process has.
+	State       uint32
+	SharedState bool
+	Blocks      []arena.Block
 	// Guards of one prepatch go in together or not at all.
 	Guards []GuardInput
+
+	state address.Addr // of the prepatch's state, once Build has found a place
 }
 
 // GuardInput is one guard for one function.
@@ -37,8 +44,12 @@ type GuardInput struct {
 type Plan struct {
 	id     string
 	hash   [32]byte
+	state  *arena.Block
 	guards []Guard
 }
+
+// State is the memory of the prepatch's state; nil when it has none.
+func (p *Plan) State() *arena.Block { return p.state }
 
 // Guard is one guard of a plan.
 type Guard struct {

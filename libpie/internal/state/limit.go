@@ -16,7 +16,7 @@ const lost = 16
 // come through uncounted.
 func Allow(w words.Words, seed, last, key, now, each, most uint64, full bool) bool {
 	slot, ok := limited(w, seed, last, key, now, most)
-	if !ok {
+	if !ok || slot > first+last*rowWords+rowWords-2 { // the second never holds: it bounds what follows
 		return full
 	}
 	for try := 0; try < lost; try++ {
@@ -40,23 +40,23 @@ func limited(w words.Words, seed, last, key, now, most uint64) (slot uint64, ok 
 	if key == 0 {
 		return 0, true
 	}
-	at := row(seed, last, key)
 	for try := 0; try < tries; try++ {
-		spare, had := uint64(0), uint64(0)
+		at := row(seed, last, key)
+		spare, had := uint64(rowWords), uint64(0)
 		for n := uint64(0); n < rowWords; n += 2 {
 			is := words.Load(w, at+n)
 			if is == key {
 				return at + n, true
 			}
-			if spare == 0 && (is == 0 || words.Load(w, at+n+1)-now > most) {
-				spare, had = at+n, is
+			if spare >= rowWords && (is == 0 || words.Load(w, at+n+1)-now > most) {
+				spare, had = n, is
 			}
 		}
-		if spare == 0 {
+		if spare >= rowWords {
 			return 0, false
 		}
-		if was := words.Swap(w, spare, had, key); was == had || was == key {
-			return spare, true
+		if was := words.Swap(w, at+spare, had, key); was == had || was == key {
+			return at + spare, true
 		}
 	}
 	return 0, false

@@ -16,7 +16,7 @@ package state
 import "github.com/patch-integration-engine/pie/libpie/internal/words"
 
 // Ways is how many slots a row has.
-const Ways = 8
+const Ways = 16
 
 // Shape of a table's words.
 const (
@@ -30,11 +30,12 @@ const tries = 4
 // Words is how many words a table of so many rows has. rows is a power of two.
 func Words(rows uint64) uint64 { return first + rows*rowWords }
 
-// Rows is how many rows a table needs for so many keys: as many as leave each row
-// room for the half more that chance may put there.
+// Rows is how many rows a table needs for so many keys: one where all fit in it,
+// else three slots a key, so that hardly ever chance fills a row (once in some
+// hundred tables that are filled to the last key).
 func Rows(keys uint64) uint64 {
 	rows := uint64(1)
-	for 2*rows*Ways < 3*keys && (rows > 1 || keys > Ways) {
+	for rows*Ways < 3*keys && keys > Ways {
 		rows *= 2
 	}
 	return rows
@@ -69,23 +70,23 @@ func claim(w words.Words, seed, last, key uint64) (slot uint64, ok bool) {
 		words.Store(w, 0, 1)
 		return 0, true
 	}
-	at := row(seed, last, key)
 	for try := 0; try < tries; try++ {
-		free := uint64(0)
+		at := row(seed, last, key) // here, so that the loops have a head each, and a bound
+		free := uint64(rowWords)
 		for n := uint64(0); n < rowWords; n += 2 {
 			is := words.Load(w, at+n)
 			if is == key {
 				return at + n, true
 			}
-			if is == 0 && free == 0 {
-				free = at + n
+			if is == 0 && free >= rowWords {
+				free = n
 			}
 		}
-		if free == 0 {
+		if free >= rowWords {
 			return 0, false
 		}
-		if was := words.Swap(w, free, 0, key); was == 0 || was == key {
-			return free, true
+		if was := words.Swap(w, at+free, 0, key); was == 0 || was == key {
+			return at + free, true
 		}
 	}
 	return 0, false
