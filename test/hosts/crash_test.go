@@ -48,7 +48,7 @@ func TestAutopsyOfInjectedCrashes(t *testing.T) {
 					t.Fatal(err)
 				}
 				if report.Verdict != c.verdict || report.Pid != h.pid() || report.Name != "crasher" {
-					t.Errorf("%+v instead of %s", report, c.verdict)
+					t.Errorf("pid %d (%s): %s instead of %s: %+v", report.Pid, report.Name, report.Verdict, c.verdict, report.Threads)
 				}
 				if wants := c.guarded && c.name != "its own, after a removal"; wants && (len(report.Prepatches) != 1 || report.Prepatches[0].ID != p.ID) {
 					t.Errorf("in it were %+v", report.Prepatches)

@@ -100,7 +100,8 @@ func inCode(p observe.Process, a *arena.Arena, pc address.Addr) Finding {
 }
 
 // displaced tells whether at pc stands what the site's jump displaced: ahead of the
-// guard's body, or behind its link up to the jump back into the function.
+// guard's body, or behind its link up to the jump back into the function. Code in
+// which no such jump is found is not what was written.
 func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bool {
 	if pc < a.Body(guard) {
 		return true
@@ -112,17 +113,16 @@ func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bo
 	}
 	code := make([]byte, maxDisplaced)
 	n, _ := p.ReadAt(code, at)
+	met := false
 	for off := 0; off < n; {
 		inst, err := amd64.Decode(code[off:n], at.Add(int64(off)))
 		if err != nil {
 			return false
 		}
-		if pc == inst.Addr {
-			return true
-		}
 		if inst.Target == g.Site.Add(int64(len(g.Original))) {
-			return false // the jump back, which cannot fault itself
+			return met
 		}
+		met = met || pc == inst.Addr
 		off += inst.Len
 	}
 	return false
