@@ -119,14 +119,17 @@ func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bo
 		if err != nil {
 			return false
 		}
-		if inst.Target == g.Site.Add(int64(len(g.Original))) {
-			return met
+		if inst.Flow == amd64.FlowJump && inst.Target-g.Site.Add(int64(len(g.Original))) < maxInstruction {
+			return met // back to the first instruction that stayed whole
 		}
 		met = met || pc == inst.Addr
 		off += inst.Len
 	}
 	return false
 }
+
+// maxInstruction is the most bytes an instruction has.
+const maxInstruction = 15
 
 // maxDisplaced is more than the displaced instructions of a site take, in bytes.
 const maxDisplaced = 256
