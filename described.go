@@ -87,18 +87,26 @@ func (d *Described) Params() ([]debuginfo.Param, error) {
 	return i.Params(d.Vaddr)
 }
 
-// Result returns what the function returns: kind Void for nothing, Other with a
-// size of −1 where that is not known, as of Go.
-func (d *Described) Result() (debuginfo.Type, error) {
-	unknown := debuginfo.Type{Size: -1}
-	if d.Go {
-		return unknown, nil
-	}
+// Results returns what the function returns: nothing, one value, or of a Go
+// function several. debuginfo.ErrNone when debug information does not tell.
+func (d *Described) Results() ([]debuginfo.Type, error) {
 	i, err := d.DebugInfo()
 	if err != nil {
-		return unknown, err
+		return nil, err
 	}
-	return i.Result(d.Vaddr)
+	if !d.Go {
+		t, err := i.Result(d.Vaddr)
+		if err != nil || t.Kind == debuginfo.Void {
+			return nil, err
+		}
+		return []debuginfo.Type{t}, nil
+	}
+	results, err := i.GoResults(d.Vaddr)
+	var types []debuginfo.Type
+	for _, r := range results {
+		types = append(types, r.Type)
+	}
+	return types, err
 }
 
 // DescribeProcess finds a function in a running process. exe may be empty. fn

@@ -11,7 +11,7 @@ var Source embed.FS
 // Module is the source of this package and of libpietest, which pie test lays
 // out for go test. A guard has no use for it.
 //
-//go:embed *.go internal libpietest
+//go:embed *.go c internal libpietest
 var Module embed.FS
 
 // Header is libpie.h, for guards in C.

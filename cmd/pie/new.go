@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
-	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/operate/author"
 )
 
@@ -58,11 +57,11 @@ func (a *app) writeNew(d *pie.Described, id, out string) error {
 	if f.Params, err = info.Params(d.Vaddr); err != nil {
 		return noDebugInfo(d, err)
 	}
-	if f.Result = (debuginfo.Type{Size: -1}); !d.Go {
-		if f.Result, err = info.Result(d.Vaddr); err != nil {
-			return noDebugInfo(d, err)
-		}
+	results, err := d.Results()
+	if err != nil {
+		return noDebugInfo(d, err)
 	}
+	f.Results = results
 	guard, test, err := author.New(info, f)
 	if err != nil {
 		return &pie.Refusal{Code: pie.CodePlace, Msg: err.Error(), Instead: "docs/libpie.md tells what a guard can return", Err: err}

@@ -81,6 +81,7 @@ func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Sp
 		return err
 	}
 	defer d.Close()
+	spec.Go = d.Go
 	params, err := d.Params()
 	if pie.NoDebugInfo(err) {
 		spec.Unknown = fmt.Sprintf("no debug information for %s", spec.Func)
@@ -93,8 +94,17 @@ func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Sp
 	for _, p := range params {
 		spec.Params = append(spec.Params, oneline.Param{Name: p.Name, Type: conditionType(p.Type), Written: p.Type.Name})
 	}
-	if result, err := d.Result(); err == nil && result.Size >= 0 {
-		spec.Result = conditionType(result)
+	results, err := d.Results()
+	switch {
+	case err != nil:
+	case len(results) == 0:
+		spec.Result = oneline.Void
+	case len(results) == 1 && results[0].Kind == debuginfo.Float && results[0].Size == 4:
+		spec.Result = oneline.Single
+	case len(results) == 1:
+		spec.Result = conditionType(results[0])
+	default:
+		spec.Result = oneline.Several
 	}
 	return nil
 }
@@ -125,8 +135,6 @@ func conditionType(t debuginfo.Type) string {
 		return oneline.Struct // __int128 takes two words
 	}
 	switch t.Kind {
-	case debuginfo.Void:
-		return oneline.Void
 	case debuginfo.Signed:
 		return integer("i")
 	case debuginfo.Unsigned:

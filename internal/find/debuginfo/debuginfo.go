@@ -92,6 +92,21 @@ func (i *Info) Params(v address.Vaddr) ([]Param, error) {
 	if err != nil {
 		return nil, err
 	}
+	return i.parameters(r, fn, false)
+}
+
+// GoResults returns the results of the Go function that starts at v, in order.
+func (i *Info) GoResults(v address.Vaddr) ([]Param, error) {
+	r, fn, err := i.written(v)
+	if err != nil {
+		return nil, err
+	}
+	return i.parameters(r, fn, true)
+}
+
+// parameters reads those that stand behind fn. Go has its results among them,
+// marked as variable parameters.
+func (i *Info) parameters(r *dwarf.Reader, fn *dwarf.Entry, results bool) ([]Param, error) {
 	var out []Param
 	if fn == nil || !fn.Children {
 		return nil, nil
@@ -104,8 +119,7 @@ func (i *Info) Params(v address.Vaddr) ([]Param, error) {
 		if e == nil || e.Tag == 0 {
 			break
 		}
-		// Go marks its results as variable parameters.
-		if result, _ := e.Val(dwarf.AttrVarParam).(bool); e.Tag == dwarf.TagFormalParameter && !result {
+		if result, _ := e.Val(dwarf.AttrVarParam).(bool); e.Tag == dwarf.TagFormalParameter && result == results {
 			p := Param{}
 			p.Name, _ = e.Val(dwarf.AttrName).(string)
 			if p.Type, err = i.typeOf(e); err != nil {
@@ -120,7 +134,7 @@ func (i *Info) Params(v address.Vaddr) ([]Param, error) {
 
 // Result returns what the function that starts at v returns; a Type of kind Void
 // for nothing. A method of C++ has it with the declaration in its class. A Go
-// function's results are not told: it looks as if it had none.
+// function looks as if it had none: see GoResults.
 func (i *Info) Result(v address.Vaddr) (Type, error) {
 	r, fn, err := i.written(v)
 	if err != nil || fn == nil {

@@ -203,6 +203,15 @@ func ask(b []byte, at address.Vaddr) {
 	}
 	_, _ = i.Params(at)
 	_, _ = i.Inlined(at)
+	_, _ = i.Result(at)
+	for _, name := range []string{"list_node", "anonymous_t"} {
+		if l, err := i.Layout(name, at); err == nil {
+			_, _ = i.Flat(l)
+		}
+		if l, err := i.Layout(name, 0); err == nil {
+			_, _ = i.Flat(l)
+		}
+	}
 	_ = i.CheckMirror(at, compile.Mirror{Name: "list_node", Size: 8, Fields: []compile.Field{{Name: "name", Offset: 10, Size: 15}}})
 	_ = i.CheckMirror(at, compile.Mirror{Name: "nosuch"})
 }

@@ -90,6 +90,11 @@ func directives(name string, data []byte) ([]string, error) {
 	if f.Machine != elf.EM_BPF || f.Type != elf.ET_REL {
 		return nil, &Error{File: name, Msg: fmt.Sprintf("%v for %v, not an object file for BPF", f.Type, f.Machine), Instead: "compile with clang -target bpf -c"}
 	}
+	for _, s := range f.Sections {
+		if s.Flags&elf.SHF_COMPRESSED != 0 { // which could become any size
+			return nil, &Error{File: name, Msg: fmt.Sprintf("its section %q is compressed", s.Name), Instead: "compile without -gz"}
+		}
+	}
 	s := f.Section(".pie")
 	if s == nil {
 		return nil, &Error{File: name, Msg: "no lines of a prepatch", Instead: `write PIE("id CVE-YYYY-NNNN"); of libpie.h`}

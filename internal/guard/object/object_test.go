@@ -2,6 +2,8 @@ package object
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,6 +145,22 @@ func TestRefused(t *testing.T) {
 		if _, err := Load("bad.o", b); err == nil {
 			t.Errorf("%d bytes that are no object file are read", len(b))
 		}
+	}
+}
+
+// A compressed section could become any size; none is opened.
+func TestCompressed(t *testing.T) {
+	b := clang(t, example(t))
+	f, err := elf.NewFile(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(f.Sections, func(s *elf.Section) bool { return strings.HasPrefix(s.Name, ".rodata") })
+	headers := binary.LittleEndian.Uint64(b[0x28:])     // Elf64_Ehdr.e_shoff
+	flags := headers + uint64(at)*64 + 8                // Elf64_Shdr.sh_flags
+	b[flags+1] |= byte(uint64(elf.SHF_COMPRESSED) >> 8) // 0x800
+	if _, err := Load("guard.o", b); err == nil || !strings.Contains(err.Error(), "guard.o: ") {
+		t.Errorf("a compressed section: %v", err)
 	}
 }
 

@@ -164,7 +164,7 @@ func (r *reader) parameter(e *ast.Ident) (number, error) {
 	case i < 0:
 		return number{}, r.unknown(e)
 	case known.Type == "":
-		return number{}, r.errorf(at(e), "the type of %s is not known%s and its register may hold garbage above it: write i32(%[1]s), u32(%[1]s), i64(%[1]s) or u64(%[1]s)", e.Name, r.why())
+		return number{}, r.errorf(at(e), "the type of %s is not known%s and its register may hold garbage above it: write i32(%[1]s), u32(%[1]s), i64(%[1]s) or u64(%[1]s)", e.Name, r.spec.why())
 	case known.Type == "bool":
 		return number{}, r.errorf(at(e), "%s is true or false: write %[1]s or !%[1]s", e.Name)
 	case known.Type == String || known.Type == Slice:
@@ -249,17 +249,9 @@ func (r *reader) unknown(e *ast.Ident) error {
 		}
 	}
 	if len(names) == 0 {
-		return r.errorf(at(e), "%s is not a parameter: parameters are arg0, arg1, … by position%s", e.Name, r.why())
+		return r.errorf(at(e), "%s is not a parameter: parameters are arg0, arg1, … by position%s", e.Name, r.spec.why())
 	}
 	return r.errorf(at(e), "%s is not a parameter: %s has %s (or arg0, arg1, … by position)", e.Name, r.spec.Func, strings.Join(names, ", "))
-}
-
-// why says why parameters are not known by name, if they are not.
-func (r *reader) why() string {
-	if r.spec.Unknown == "" {
-		return ""
-	}
-	return " (" + r.spec.Unknown + ")"
 }
 
 // argument names parameter i in the source and has the guard declare it. What

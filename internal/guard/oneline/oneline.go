@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -41,6 +42,8 @@ const (
 	Slice     = "slice"     // of Go: three words
 	Interface = "interface" // of Go: two words
 	Void      = "void"      // as a result: none
+	Single    = "single"    // as a result: a float of 32 bits
+	Several   = "several"   // as a result: more than one, of Go
 )
 
 // called is the name of parameter i.
@@ -58,6 +61,7 @@ type Spec struct {
 	When     string // the condition under which a call is rejected
 	Reject   string // the value a rejected call returns, or "void"
 	Params   []Param
+	Go       bool   // the function is Go's: how it returns depends on what it returns
 	Result   string // type of what the function returns: as Param.Type, or Void; empty when it is not known
 	Unknown  string // why Params is empty, for messages: "no debug information for f"
 }
@@ -139,6 +143,15 @@ func (s Spec) verdict() (string, error) {
 		return "", &Error{Option: "--reject", Text: s.Reject, Msg: fmt.Sprintf(format, args...)}
 	}
 	switch {
+	case s.Go && s.Result == "":
+		return refuse("what the Go function %s returns is not known%s: write a prepatch file, with libpie.RejectGo", s.Func, s.why())
+	case s.Result == Several, s.Result == String, s.Result == Slice, s.Go && s.Result == Float:
+		return refuse("%s returns more than one word: write a prepatch file, with libpie.RejectGo", s.Func)
+	case s.Result == Interface:
+		if !goName.MatchString(s.Reject) {
+			return refuse("%s returns an error: write the full name of an error variable of the program, such as io.EOF", s.Func)
+		}
+		return fmt.Sprintf("libpie.RejectGo(libpie.GoVar(%q))", s.Reject), nil
 	case s.Result == Struct:
 		return refuse("%s returns a struct by value, which cannot be made up", s.Func)
 	case s.Reject == Void && s.Result != "" && s.Result != Void:
@@ -148,7 +161,10 @@ func (s Spec) verdict() (string, error) {
 	case s.Result == Void:
 		return refuse(`%s returns nothing: write "void"`, s.Func)
 	}
-	if s.Result == Float {
+	if s.Result == Single && s.Reject != "0" {
+		return refuse("%s returns a float, of which only 0 can be made: write 0", s.Func)
+	}
+	if s.Result == Float || s.Result == Single {
 		f, err := strconv.ParseFloat(s.Reject, 64)
 		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			return refuse("%s returns a floating-point number: write one such as -1.0", s.Func)
@@ -162,6 +178,17 @@ func (s Spec) verdict() (string, error) {
 		return fmt.Sprintf("libpie.Reject(uint64(%#x))", n), nil
 	}
 	return refuse(`not a value to return: write an integer such as -1, or "void"`)
+}
+
+// goName is the full name of a variable of a Go program.
+var goName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*\.[A-Za-z_][A-Za-z0-9_]*$`)
+
+// why says why parameters and results are not known, if they are not.
+func (s Spec) why() string {
+	if s.Unknown == "" {
+		return ""
+	}
+	return " (" + s.Unknown + ")"
 }
 
 // quoted puts a directive's value in quotes where it needs them.

@@ -146,6 +146,9 @@ func TestReject(t *testing.T) {
 		{"void", Void, "RejectVoid()"},
 		{"-0.5", Float, "RejectFloat(-0.5)"},
 		{"1", Float, "RejectFloat(1)"},
+		{"0", Single, "RejectFloat(0)"},
+		{"io.EOF", Interface, `RejectGo(libpie.GoVar("io.EOF"))`},
+		{"github.com/x/y-z/v2.ErrA", Interface, `RejectGo(libpie.GoVar("github.com/x/y-z/v2.ErrA"))`},
 	} {
 		if got, err := (Spec{Func: "f", Reject: c.text, Result: c.result}).verdict(); err != nil || got != "libpie."+c.want {
 			t.Errorf("--reject %s of %s: %q, %v; want %q", c.text, c.result, got, err, c.want)
@@ -156,12 +159,27 @@ func TestReject(t *testing.T) {
 		{"0", Void, `f returns nothing: write "void"`},
 		{"void", "i32", "f returns a value (i32)"},
 		{"0", Struct, "f returns a struct by value"},
+		{"-1", Interface, "f returns an error"},
+		{"-1", Single, "f returns a float"},
+		{`io.EOF"); x("`, Interface, "f returns an error"},
+		{"0", Several, "f returns more than one word"},
+		{"0", String, "f returns more than one word"},
 		{"x", Float, "f returns a floating-point number"},
 		{"NaN", Float, "f returns a floating-point number"},
 	} {
 		var e *Error
 		if _, err := (Spec{Func: "f", Reject: c.text, Result: c.result}).verdict(); !errors.As(err, &e) || e.Option != "--reject" || !strings.Contains(e.Msg, c.says) {
 			t.Errorf("--reject %s of %s: %v, want %q", c.text, c.result, err, c.says)
+		}
+	}
+}
+
+// What a Go function returns must be known: a word too few is garbage.
+func TestRejectOfGo(t *testing.T) {
+	for result, says := range map[string]string{"": "is not known (no debug information for f)", Float: "more than one word", "i64": ""} {
+		_, err := Spec{Func: "f", Go: true, Reject: "0", Result: result, Unknown: "no debug information for f"}.verdict()
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("result %q: %v, want %q", result, err, says)
 		}
 	}
 }

@@ -183,8 +183,12 @@ func TestNewCompiles(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			guard, test, err := New(info, Function{Exe: "x", Func: s.Name, Vaddr: s.Value, Params: params, Result: result})
-			if result.Kind == debuginfo.Other {
+			results := []debuginfo.Type{result}
+			if result.Kind == debuginfo.Void {
+				results = nil
+			}
+			guard, test, err := New(info, Function{Exe: "x", Func: s.Name, Vaddr: s.Value, Params: params, Results: results})
+			if result.Kind == debuginfo.Other || result.Size > 8 {
 				if err == nil {
 					t.Errorf("%s returns %s and is not refused", s.Name, result.Name)
 				}
@@ -225,7 +229,7 @@ func FuzzNames(f *testing.F) {
 		_, _, err := New(nil, Function{Exe: "x", Func: "f", ID: "X-1", Params: []debuginfo.Param{
 			{Name: param, Type: debuginfo.Type{Name: typ, Kind: debuginfo.Pointer, Size: 8}},
 			{Name: fn, Type: debuginfo.Type{Name: typ, Kind: debuginfo.Other, Size: 24}},
-		}, Result: debuginfo.Type{Name: typ, Kind: debuginfo.Signed, Size: 4}})
+		}, Results: []debuginfo.Type{{Name: typ, Kind: debuginfo.Signed, Size: 4}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,7 @@ type Function struct {
 	Go             bool
 	Vaddr          address.Vaddr
 	Params         []debuginfo.Param
-	Result         debuginfo.Type // Size −1 when it is not known
+	Results        []debuginfo.Type // of C none or one
 }
 
 // maxMirror bounds the structs that are mirrored without being asked for, in bytes.
@@ -29,8 +29,8 @@ const maxMirror = 1024
 // New writes a prepatch and its test for f: a guard that has the function's
 // parameters and lets every call through, and a test that says so. info may be nil.
 func New(info *debuginfo.Info, f Function) (guard, test []byte, err error) {
-	if f.Result.Kind == debuginfo.Other && f.Result.Size >= 0 {
-		return nil, nil, fmt.Errorf("%s returns %s by value, which a guard cannot make up: guard the function that calls it", f.Func, cmp.Or(comment(f.Result.Name), "a struct"))
+	if !f.Go && len(f.Results) > 0 && !oneWord(f.Results[0]) {
+		return nil, nil, fmt.Errorf("%s returns %s by value, which a guard cannot make up: guard the function that calls it", f.Func, cmp.Or(comment(f.Results[0].Name), "a struct"))
 	}
 	w := &writer{f: f, name: cmp.Or(exported(typeName(shortName(f.Func))), "Guard"), mirrors: newMirrors(info, f.Vaddr)}
 	w.mirrors.taken["attack"] = true
@@ -43,6 +43,11 @@ func New(info *debuginfo.Info, f Function) (guard, test []byte, err error) {
 		return nil, nil, fmt.Errorf("the test for %s: %w", f.Func, err)
 	}
 	return guard, test, nil
+}
+
+// oneWord reports whether a result of this type fits the register it is given in.
+func oneWord(t debuginfo.Type) bool {
+	return t.Kind != debuginfo.Other && slices.Contains([]int64{1, 2, 4, 8}, t.Size)
 }
 
 // shortName is the part of a symbol that a person would call the function by.
@@ -166,12 +171,13 @@ func (w *writer) pointer(t debuginfo.Type, mirror bool) param {
 
 // verdict is the Go expression of a rejection, and what it makes of the call.
 func (w *writer) verdict() (text, does string) {
-	r := w.f.Result
-	switch {
-	case r.Size < 0:
-		return "libpie.Log(1)", "is logged; libpie.RejectGo makes it fail"
-	case r.Kind == debuginfo.Void:
+	if w.f.Go {
+		return w.goVerdict()
+	}
+	if len(w.f.Results) == 0 {
 		return "libpie.RejectVoid()", "returns at once"
+	}
+	switch r := w.f.Results[0]; {
 	case r.Kind == debuginfo.Pointer:
 		return "libpie.RejectPtr(0)", "returns NULL"
 	case r.Kind == debuginfo.Float:
@@ -180,8 +186,37 @@ func (w *writer) verdict() (text, does string) {
 		return "libpie.Reject(false)", "returns false"
 	case r.Kind == debuginfo.Signed:
 		return fmt.Sprintf("libpie.Reject(int%d(-1))", 8*r.Size), "returns -1"
+	default:
+		return fmt.Sprintf("libpie.Reject(uint%d(0))", 8*r.Size), "returns 0"
 	}
-	return fmt.Sprintf("libpie.Reject(uint%d(0))", 8*r.Size), "returns 0"
+}
+
+// goVerdict is that of a Go function: zero values, and io.EOF for an error at
+// the end. Results that do not travel in general registers leave a Log.
+func (w *writer) goVerdict() (text, does string) {
+	if len(w.f.Results) == 0 {
+		return "libpie.RejectVoid()", "returns at once"
+	}
+	var words []string
+	for k, r := range w.f.Results {
+		n := 1
+		switch {
+		case r.Struct == "runtime.iface" && k == len(w.f.Results)-1:
+			words = append(words, `libpie.GoVar("io.EOF")`)
+			continue
+		case r.Struct == "runtime.iface", r.Struct == "runtime.eface", r.Struct == "string":
+			n = 2
+		case strings.HasPrefix(r.Struct, "[]"):
+			n = 3
+		case r.Kind == debuginfo.Float || r.Kind == debuginfo.Other || r.Kind == debuginfo.Void:
+			return "libpie.Log(1)", "is logged; libpie.RejectGo makes it fail"
+		}
+		words = append(words, slices.Repeat([]string{"libpie.Word(0)"}, n)...)
+	}
+	if len(words) > 8 {
+		return "libpie.Log(1)", "is logged; it returns more than a guard can"
+	}
+	return "libpie.RejectGo(" + strings.Join(words, ", ") + ")", "returns zero values, and io.EOF as its error"
 }
 
 func (w *writer) guard() string {

@@ -57,6 +57,9 @@ __attribute__((noipa)) struct packed make(char c)
 	return p;
 }
 __attribute__((noipa)) double half(double x, long range, const char *type, int func, unsigned char len, char **list, int a6, int a7, int a8) { return x / 2 + range + len + a8; }
+__attribute__((noipa)) __int128 wide(__int128 n, int behind) { return n + behind; }
+__attribute__((noipa)) long double extended(long double x, bool b) { return x + b; }
+__attribute__((noipa)) float single(float x) { return x; }
 __attribute__((noipa)) void quiet(void) {}
 
 int main(int argc, char **argv)
@@ -66,5 +69,7 @@ int main(int argc, char **argv)
 	static outer_t o;
 	struct node n = {0};
 	quiet();
+	if (wide(argc, 1) + extended(argc, true) + single(argc) == 1)
+		return 1;
 	return use(&s, &p, &o, argc, true, 1, n, 2) + make(1).number + (int)half(argc, 1, argv[0], 1, 2, argv, 6, 7, 8);
 }
