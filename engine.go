@@ -2,9 +2,12 @@ package pie
 
 import (
 	"context"
+	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
@@ -64,21 +67,30 @@ type Early struct {
 // GuardExec guards a process that is about to start another program, before the
 // first instruction of it: thread tid stands inside execve(2), held there by
 // somebody else. allow lets it go on and is called once, as soon as the thread is
-// seized, or cannot be.
+// seized, or cannot be. Libraries that the program is linked with are mapped when
+// the guards go in; what it loads later is not.
 //
-// within bounds how long the new program is waited for. A caller that cannot
-// bear a longer hold must kill this process from outside: that lets go of it.
-// Libraries that the program is linked with are mapped then; what it loads later
-// is not.
-func (e *Engine) GuardExec(ctx context.Context, tid int, allow func(), within time.Duration, all []Early) []EarlyReport {
+// When within is over the program goes on whether it is guarded or not; released
+// is called then, if it was held, and the guards go into the running process. A
+// caller that cannot bear a longer hold, come what may, must kill this process
+// from outside: that lets go of it, too.
+func (e *Engine) GuardExec(ctx context.Context, tid int, allow func(), within time.Duration, released func(), all []Early) []EarlyReport {
 	defer e.begin()()
+	begin := time.Now()
 	held, err := e.tracer.Hold(ctx, tid)
 	allow()
 	late, pid := false, tid
+	var letGo atomic.Int64 // when the program went on before it was guarded, in nanoseconds from begin
 	if err == nil {
 		defer held.Release()
+		timer := time.AfterFunc(within-time.Since(begin), func() {
+			letGo.Store(int64(time.Since(begin)))
+			_ = held.Release()
+			released()
+		})
+		defer timer.Stop()
 		pid = held.Pid()
-		late, err = e.awaitProgram(ctx, held, within)
+		late, err = e.awaitProgram(ctx, held, begin.Add(within))
 	}
 	var out []EarlyReport
 	for _, x := range all {
@@ -87,6 +99,9 @@ func (e *Engine) GuardExec(ctx context.Context, tid int, allow func(), within ti
 			r.Err = explain(err, fmt.Sprintf("pid %d", pid))
 		} else {
 			r.insert(ctx, e, x)
+		}
+		if at := letGo.Load(); at != 0 {
+			r.Window = time.Since(begin) - time.Duration(at)
 		}
 		if late && r.Err == nil {
 			r.Notes = append(r.Notes, lateNote)
@@ -99,8 +114,9 @@ func (e *Engine) GuardExec(ctx context.Context, tid int, allow func(), within ti
 // EarlyReport is what became of one prepatch in a process that has not run yet.
 type EarlyReport struct {
 	ProcessReport
-	ID  string
-	Err error // a *Refusal, or what failed; nil when it is guarded
+	ID     string
+	Window time.Duration // how long it ran before it was guarded; 0 when it did not run
+	Err    error         // a *Refusal, or what failed; nil when it is guarded
 }
 
 func (r *EarlyReport) insert(ctx context.Context, e *Engine, x Early) {
@@ -115,9 +131,11 @@ func (r *EarlyReport) insert(ctx context.Context, e *Engine, x Early) {
 // it does not show.
 const lateNote = "guarded at its first system call: what it did before was not looked at"
 
-// awaitProgram waits for the new program, and for its libraries.
-func (e *Engine) awaitProgram(ctx context.Context, held *tracee.Held, within time.Duration) (late bool, err error) {
-	if err := held.Await(ctx, within); err != nil {
+// awaitProgram waits for the new program, and for its libraries. When the time is
+// over while these are being linked, the program goes on, and can be guarded as
+// it runs.
+func (e *Engine) awaitProgram(ctx context.Context, held *tracee.Held, end time.Time) (late bool, err error) {
+	if err := held.Await(ctx, time.Until(end)); err != nil {
 		return false, err
 	}
 	w, err := tracee.Open(held.Pid())
@@ -125,7 +143,11 @@ func (e *Engine) awaitProgram(ctx context.Context, held *tracee.Held, within tim
 		return false, err
 	}
 	defer w.Close()
-	return held.RunLoader(ctx, w, within)
+	late, err = held.RunLoader(ctx, w, time.Until(end))
+	if errors.Is(err, tracee.ErrNoExec) {
+		return false, nil
+	}
+	return late, err
 }
 
 // Remove is the function Remove.
@@ -172,7 +194,9 @@ func (e *Engine) Prepare(path string, p *Prepatch) {
 		if err != nil {
 			continue
 		}
-		_, _, _ = rs.debugNotes(locate.Function{Name: g.Func, Vaddr: at, Image: &locate.Image{Path: path, IsExe: true, File: file}}, i)
+		fn := locate.Function{Name: g.Func, Vaddr: at, Image: &locate.Image{Path: path, IsExe: true, File: file}}
+		_, _, _ = rs.debugNotes(fn, i)
+		_, _, _ = e.known.segment(fn)
 		if p.fingerprintOf(g.Guard) != nil {
 			_, _ = e.known.analyze(file)
 		}
@@ -185,6 +209,14 @@ type known struct {
 	files   *locate.Files
 	modules map[*binfile.File]module
 	notes   map[noted]notes
+	// code is the executable segments that functions were found in.
+	code map[place][]byte
+}
+
+// place is a segment of a file.
+type place struct {
+	file *binfile.File
+	at   address.Vaddr
 }
 
 // module is a file as functions that call each other, or why it has none.
@@ -213,13 +245,14 @@ type notes struct {
 const maxKnown = 256
 
 func newKnown() *known {
-	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}}
+	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{}}
 }
 
 func (k *known) close() {
 	k.files.Close()
 	clear(k.modules)
 	clear(k.notes)
+	clear(k.code)
 }
 
 // trim forgets all when it has become much. Nothing that was found may be in use.
@@ -247,4 +280,24 @@ func (k *known) debugNotes(about noted, read func() notes) notes {
 		k.notes[about] = n
 	}
 	return n
+}
+
+// segment returns the executable segment around a function, and where it is.
+func (k *known) segment(f locate.Function) ([]byte, address.Addr, error) {
+	for _, s := range f.Image.File.Segments {
+		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 || f.Vaddr < s.Vaddr || uint64(f.Vaddr-s.Vaddr) >= s.Filesz {
+			continue
+		}
+		at := place{f.Image.File, s.Vaddr}
+		b, ok := k.code[at]
+		if !ok {
+			b = make([]byte, s.Filesz)
+			if err := f.Image.File.ReadVaddr(b, s.Vaddr); err != nil {
+				return nil, 0, err
+			}
+			k.code[at] = b
+		}
+		return b, s.Vaddr.Addr(f.Image.Bias), nil
+	}
+	return nil, 0, nil
 }

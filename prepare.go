@@ -1,13 +1,11 @@
 package pie
 
 import (
-	"debug/elf"
 	"fmt"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
@@ -191,7 +189,7 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 	gi.EntryOff = off
 	gi.Function = plan.Function{Name: g.Func, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
 	var err error
-	if gi.Function.Segment, gi.Function.SegmentAt, err = segment(f); err != nil {
+	if gi.Function.Segment, gi.Function.SegmentAt, err = r.known.segment(f); err != nil {
 		return gi, err
 	}
 	for _, s := range prog.Unit().Symbols {
@@ -305,19 +303,4 @@ func span(im *locate.Image) arena.Range {
 		s.End = max(s.End, m.End)
 	}
 	return s
-}
-
-// segment reads the executable segment around a function from the file.
-func segment(f locate.Function) ([]byte, address.Addr, error) {
-	for _, s := range f.Image.File.Segments {
-		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 || f.Vaddr < s.Vaddr || uint64(f.Vaddr-s.Vaddr) >= s.Filesz {
-			continue
-		}
-		b := make([]byte, s.Filesz)
-		if err := f.Image.File.ReadVaddr(b, s.Vaddr); err != nil {
-			return nil, 0, err
-		}
-		return b, s.Vaddr.Addr(f.Image.Bias), nil
-	}
-	return nil, 0, nil
 }

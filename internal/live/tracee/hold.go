@@ -40,7 +40,7 @@ type Held struct {
 	t        *Tracer
 	tid      int // as Hold found it: exec by another thread than the first changes it
 	group    int
-	released bool
+	released bool // the tracer's thread alone looks at it
 }
 
 // Hold seizes thread tid, which stands inside execve(2). A tracer holds one
@@ -185,13 +185,15 @@ func (held *Held) RunLoader(ctx context.Context, p *Process, limit time.Duration
 	return late, err
 }
 
-// Release lets the process go on. It may be called again.
+// Release lets the process go on. It may be called again, and while another
+// operation of the tracer is under way: then it waits for the end of that. What
+// is done afterwards finds a process that runs.
 func (held *Held) Release() error {
-	if held.released {
-		return nil
-	}
-	held.released = true
 	return held.t.on(context.Background(), func(h *hand) error {
+		if held.released {
+			return nil
+		}
+		held.released = true
 		tid := h.held
 		if h.held = 0; tid == 0 { // never awaited: running, or inside its exec
 			h.abandoned = true

@@ -67,6 +67,7 @@ type Agent struct {
 	gateFor  string // what the gate was made for
 	gateErr  error
 	holds    map[[2]uint64]bool // the files it holds, by device and inode
+	gaveUpOn map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
 	pending  []execution        // execs of such files that the gate has not told of yet
 	watch    *execWatch         // nil: /proc is polled
 	watchErr error
@@ -89,7 +90,7 @@ type rule struct {
 // half a policy.
 func New(c Config) (*Agent, error) {
 	a := &Agent{
-		c: c, log: c.Log, started: time.Now(), suspended: map[string]bool{}, kept: map[key]*Process{},
+		c: c, log: c.Log, started: time.Now(), suspended: map[string]bool{}, kept: map[key]*Process{}, gaveUpOn: map[int]time.Time{},
 		rejected: map[string]uint64{}, requests: make(chan func()), Stats: newStats(),
 	}
 	if err := a.load(); err != nil {

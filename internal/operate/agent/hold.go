@@ -184,11 +184,16 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 	}
 	switch r.Kind {
 	case gate.Guarded:
-		a.Stats.held(r.Held)
+		if r.Window == 0 {
+			a.Stats.held(r.Held)
+		} else {
+			a.Stats.late()
+			a.Stats.window(r.Window)
+		}
 		a.Stats.pause(r.Pause)
 		if k, ok := a.keyOf(r.Pid, r.ID); ok {
 			delete(a.kept, k)
-			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: true, Since: time.Now()})
+			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Window: r.Window, Since: time.Now()})
 		}
 	case gate.Late:
 		a.Stats.late()

@@ -278,7 +278,9 @@ const (
 // execSeen takes an exec that the kernel told of. One that the gate holds is the
 // gate's: two at work on one process would be in each other's way.
 func (a *Agent) execSeen(ctx context.Context, e execution) {
-	if id, ok := fileOf(e.pid); !ok || a.gate == nil || !a.holds[id] || len(a.pending) >= maxPending {
+	_, gaveUp := a.gaveUpOn[e.pid]
+	delete(a.gaveUpOn, e.pid)
+	if id, ok := fileOf(e.pid); !ok || a.gate == nil || !a.holds[id] || gaveUp || len(a.pending) >= maxPending {
 		a.execed(ctx, e)
 		return
 	}
@@ -288,10 +290,15 @@ func (a *Agent) execSeen(ctx context.Context, e execution) {
 // gaveUp looks at a process that the gate has let go of unguarded.
 func (a *Agent) gaveUp(ctx context.Context, pid int) {
 	e := execution{pid: pid, at: time.Now()}
-	for _, seen := range a.pending {
-		if seen.pid == pid {
-			e = seen
+	seen := false
+	for _, p := range a.pending {
+		if p.pid == pid {
+			e, seen = p, true
 		}
+	}
+	if id, ok := fileOf(pid); !seen && a.watch != nil && (!ok || !a.holds[id]) && len(a.gaveUpOn) < maxPending {
+		a.gaveUpOn[pid] = e.at // still on its way through its exec: the kernel will tell of it
+		return
 	}
 	a.execed(ctx, e)
 }
@@ -307,6 +314,12 @@ func (a *Agent) lookAgain(ctx context.Context) {
 		a.execed(ctx, e)
 	}
 	a.pending = young
+	for pid, at := range a.gaveUpOn {
+		if time.Since(at) > gateTime {
+			delete(a.gaveUpOn, pid)
+			a.execed(ctx, execution{pid: pid, at: at})
+		}
+	}
 }
 
 // execed looks at a process that has started another program.

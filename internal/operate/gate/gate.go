@@ -14,10 +14,11 @@
 // thread reports its exec before it runs anything of the new program, and
 // stands still there until the worker has put the guards in (tracee.Held).
 //
-// Limit after the event, the gate answers whatever has become of it, and kills a
-// worker that is still at it: the death of a tracer lets go of what it holds,
-// guarded or as it was. A process that was let go of so is reported as late, and
-// the agent guards it as it runs. The agent is not needed for any of this; it may
+// A worker that is not done in time lets the process go and guards it as it runs;
+// how long that took is reported. Limit after the event, the gate answers whatever
+// has become of it, and kills a worker that still holds: the death of a tracer
+// lets go of what it holds, guarded or as it was. A process that was let go of so
+// is reported as late, and the agent guards it. The agent is not needed for any of this; it may
 // be stopped. If it ends, gate and worker end. If the gate dies, the kernel
 // allows all that wait. What nobody can answer for is a gate that is itself
 // stopped: it runs in a session of its own, locked in memory.
@@ -91,6 +92,7 @@ type Report struct {
 	Error  string        `json:"error,omitempty"`
 	Held   time.Duration `json:"held_ns,omitempty"` // from its exec to its first instruction, or so far
 	Pause  time.Duration `json:"pause_ns,omitempty"`
+	Window time.Duration `json:"window_ns,omitempty"` // how long it ran before it was guarded, when the limit was over
 	Marked int           `json:"marked,omitempty"`
 	Notes  []string      `json:"notes,omitempty"`
 }

@@ -46,7 +46,7 @@ type keeper struct {
 
 	openings chan opening
 	worker   *worker
-	waiting  []*hold // in the order of their deadlines
+	waiting  []*hold // in the order of their events
 	seq      int
 	restart  <-chan time.Time // when to start a worker again; nil while there is one
 }
@@ -59,6 +59,7 @@ type hold struct {
 	began   time.Time
 	allowed bool
 	given   bool // to the worker
+	letGo   bool // by the worker, which guards it as it runs
 }
 
 // keepGate is the gate process's main function.
@@ -209,13 +210,22 @@ func (k *keeper) give() {
 // then still lies within the limit.
 const reserve = 3 * time.Millisecond
 
-func (k *keeper) left(h *hold) time.Duration { return k.config.Limit - reserve - time.Since(h.began) }
+// left is how long an exec may still wait; one that runs waits for nothing, but
+// its worker has to be done some time.
+func (k *keeper) left(h *hold) time.Duration {
+	limit := k.config.Limit - reserve
+	if h.letGo {
+		limit = k.config.Limit + 2*workTime
+	}
+	return limit - time.Since(h.began)
+}
 
 func (k *keeper) nextDeadline() time.Duration {
-	if len(k.waiting) == 0 {
-		return time.Hour
+	next := time.Hour
+	for _, h := range k.waiting {
+		next = min(next, k.left(h))
 	}
-	return max(0, k.left(k.waiting[0]))
+	return max(0, next)
 }
 
 func (k *keeper) allow(h *hold) {
@@ -237,6 +247,7 @@ func (k *keeper) answer(m answer) {
 	}
 	h := k.waiting[0]
 	k.allow(h)
+	h.letGo = h.letGo || m.LetGo
 	if !m.Done {
 		return
 	}
@@ -251,9 +262,12 @@ func (k *keeper) answer(m answer) {
 // expire lets go of execs whose time is over. A worker that is at one is killed,
 // which lets go of the process it holds.
 func (k *keeper) expire() {
-	for len(k.waiting) > 0 && k.left(k.waiting[0]) <= 0 {
-		h := k.waiting[0]
-		k.waiting = k.waiting[1:]
+	var still []*hold
+	for _, h := range k.waiting {
+		if k.left(h) > 0 {
+			still = append(still, h)
+			continue
+		}
 		k.allow(h)
 		if h.given {
 			_ = k.worker.process.Process.Kill()
@@ -261,6 +275,7 @@ func (k *keeper) expire() {
 		}
 		k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: time.Since(h.began)})
 	}
+	k.waiting = still
 	k.give()
 }
 

@@ -30,6 +30,7 @@ type job struct {
 type answer struct {
 	Ready   bool     `json:"ready,omitempty"`
 	Seq     int      `json:"seq"`
+	LetGo   bool     `json:"let_go,omitempty"` // the process runs; guarding it goes on
 	Done    bool     `json:"done,omitempty"`
 	Reports []Report `json:"reports,omitempty"`
 }
@@ -191,14 +192,17 @@ func load(p Prepatch) (r ready) {
 	return r
 }
 
-// spare is how long before the gate would kill it a worker gives up by itself.
-const spare = 7 * time.Millisecond
+// spare is how long before the gate would kill it a worker lets go by itself. It
+// guards the process as it runs then, for which it has workTime.
+const (
+	spare    = 7 * time.Millisecond
+	workTime = time.Second
+)
 
 // do guards the process that thread j.Tid is about to make.
 func (h *hands) do(j job) answer {
 	out := answer{Seq: j.Seq, Done: true}
-	within := j.Within - spare
-	ctx, cancel := context.WithTimeout(context.Background(), within)
+	ctx, cancel := context.WithTimeout(context.Background(), workTime)
 	defer cancel()
 	var all []pie.Early
 	for _, i := range j.Use {
@@ -219,7 +223,8 @@ func (h *hands) do(j job) answer {
 		return out
 	}
 	allow := func() { _ = say(answer{Seq: j.Seq}) }
-	for _, g := range h.engine.GuardExec(ctx, j.Tid, allow, within, all) {
+	letGo := func() { _ = say(answer{Seq: j.Seq, LetGo: true}) }
+	for _, g := range h.engine.GuardExec(ctx, j.Tid, allow, j.Within-spare, letGo, all) {
 		out.Reports = append(out.Reports, reportOf(g))
 	}
 	return out
@@ -227,10 +232,10 @@ func (h *hands) do(j job) answer {
 
 // reportOf says what became of one prepatch in a held process.
 func reportOf(g pie.EarlyReport) Report {
-	r := Report{Kind: Guarded, Pid: g.Pid, ID: g.ID, Pause: g.Pause, Notes: g.Notes}
+	r := Report{Kind: Guarded, Pid: g.Pid, ID: g.ID, Pause: g.Pause, Window: g.Window, Notes: g.Notes}
 	code := pie.ReasonOf(g.Err)
 	switch {
-	case errors.Is(g.Err, context.DeadlineExceeded), code == pie.CodeInterrupted, code == pie.CodeStale:
+	case errors.Is(g.Err, context.DeadlineExceeded), code == pie.CodeInterrupted, code == pie.CodeStale, code == pie.CodeNoProcess, code == pie.CodeKernelThread:
 		r.Kind, r.Error = Late, g.Err.Error()
 	case g.Err != nil:
 		r.Kind, r.Error, r.Code = Refused, g.Err.Error(), string(code)
