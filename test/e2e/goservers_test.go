@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Programs of ours on vulnerable versions of Go packages: testdata/goservers.
+// Programs of ours on vulnerable versions of Go packages: testdata/servers.
 
 func TestGoSSH(t *testing.T) { runScenario(t, sshdScenario) }
 

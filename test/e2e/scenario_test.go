@@ -45,6 +45,7 @@ var scenarios = map[string]scenario{
 	"redis":    redisScenario,
 	"nginx":    nginxScenario,
 	"nats":     natsScenario("nats-server"),
+	"evhttp":   evhttpScenario,
 	"sshd":     sshdScenario,
 	"codec":    codecScenario,
 	"postgres": postgresScenario,

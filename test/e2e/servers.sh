@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 . scripts/environment.sh
 servers=$PIE_TEST_CACHE/servers
 work=$PIE_TEST_CACHE/work
-ours=test/e2e/testdata/goservers
+ours=test/e2e/testdata/servers
 mkdir -p "$servers" "$work"
 
 # A private apt configuration: the machine's own suites, with their sources.
@@ -153,6 +153,20 @@ npm_install() {
 	quietly npm install --no-audit --no-fund --no-save --prefix "$@"
 }
 
+# A program of ours on Debian's own stripped libevent: CVE-2026-63388.
+build_evhttp() {
+	use_private_apt
+	mkdir -p "$work/evhttp"
+	(
+		cd "$work/evhttp"
+		rm -f ./*.deb
+		quietly apt-get download libevent-2.1-7=2.1.12-stable-8
+		quietly dpkg -x ./*.deb "$1"
+	)
+	quietly gcc -O2 -o "$1/evhttp" "$ours/evhttp/server.c" "$1/usr/lib/x86_64-linux-gnu/libevent-2.1.so.7" \
+		-Wl,-rpath,'$ORIGIN/usr/lib/x86_64-linux-gnu'
+}
+
 # Programs of ours on vulnerable versions of Go packages, which their go.mod name.
 go_server() {
 	GOWORK=off CGO_ENABLED=0 quietly go build -C "$ours/$2" -trimpath "${@:3}" -o "$1/" .
@@ -168,7 +182,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis nginx nginx-debian nats debuginfod postgres sshd codec dtls
+[ $# -gt 0 ] || set -- iperf3 redis nginx nginx-debian nats debuginfod postgres evhttp sshd codec dtls
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue
