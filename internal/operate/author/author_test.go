@@ -238,3 +238,51 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+// FuzzMirrors mutates debug information inside a whole file: what comes out is
+// Go, or an error.
+func FuzzMirrors(f *testing.F) {
+	out := filepath.Join(f.TempDir(), "out")
+	if b, err := exec.Command("gcc", "-g", "-o", out, "testdata/shapes.c").CombinedOutput(); err != nil {
+		f.Fatalf("gcc: %v (scripts/setup installs it)\n%s", err, b)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		f.Fatal(err)
+	}
+	file, err := binfile.Open(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	at := vaddr(f, file, "use")
+	info, err := file.DebugSection(".debug_info", 1<<20)
+	if err != nil {
+		f.Fatal(err)
+	}
+	from := bytes.Index(b, info)
+	f.Add(uint16(0), byte(0), uint16(9), byte(0xff))
+	f.Fuzz(func(t *testing.T, where uint16, what byte, where2 uint16, what2 byte) {
+		c := slices.Clone(b)
+		c[from+int(where)%len(info)], c[from+int(where2)%len(info)] = what, what2
+		file, err := binfile.Open(bytes.NewReader(c), int64(len(c)))
+		if err != nil {
+			return
+		}
+		info, err := debuginfo.Open(file)
+		if err != nil {
+			return
+		}
+		for _, wanted := range []string{"shapes", "node", "packed", "outer_t"} {
+			if text, err := Mirrors(info, at, []string{wanted}); err == nil && len(text) > 1<<20 {
+				t.Errorf("%d bytes of Go", len(text))
+			}
+		}
+		params, err := info.Params(at)
+		if err != nil {
+			return
+		}
+		if _, _, err := New(info, Function{Exe: "x", Func: "use", ID: "X-1", Vaddr: at, Params: params}); err != nil {
+			t.Errorf("parameters that were read make no guard: %v", err)
+		}
+	})
+}
