@@ -14,13 +14,19 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "check PREPATCH",
-		Short:             "Compile and verify a prepatch; show its cost and where it fails open",
-		Args:              exact(1, "one PREPATCH"),
+	var line oneLine
+	var t targetFlags
+	c := &cobra.Command{
+		Use:   "check PREPATCH",
+		Short: "Compile and verify a prepatch; show its cost and where it fails open",
+		Long: `Compile and verify a prepatch; show its cost and where it fails open.
+
+With --func, --when and --reject instead of a PREPATCH the Go file that they become
+is printed, too; --pid or --exe name the program.`,
+		Args:              atMost(1, "one PREPATCH"),
 		ValidArgsFunction: completePrepatch,
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := a.loadPrepatch(args[0])
+		RunE: func(c *cobra.Command, args []string) error {
+			p, err := a.checked(c, args, &line, &t)
 			if err != nil {
 				return err
 			}
@@ -32,6 +38,30 @@ func (a *app) checkCommand() *cobra.Command {
 			return nil
 		},
 	}
+	line.register(c)
+	c.Flags().IntSliceVar(&t.spec.Pids, "pid", nil, "with --func: the program of process `N`")
+	c.Flags().StringVar(&t.spec.Exe, "exe", "", "with --func: the program, an executable's `PATH` or name")
+	return c
+}
+
+// checked loads what check is to look at.
+func (a *app) checked(c *cobra.Command, args []string, line *oneLine, t *targetFlags) (*pie.Prepatch, error) {
+	switch {
+	case line.given() && len(args) > 0:
+		return nil, usage(c, "give a PREPATCH or --func, not both")
+	case len(args) == 1:
+		return a.loadPrepatch(args[0])
+	case !line.given():
+		return nil, usage(c, "%s takes one PREPATCH, or --func F --when EXPR --reject N", c.CommandPath())
+	}
+	source, err := line.source(c, t)
+	if err != nil {
+		return nil, err
+	}
+	if !a.json {
+		fmt.Fprintf(a.out, "%s\n", source)
+	}
+	return pie.Load(map[string][]byte{"command-line.go": source})
 }
 
 func (a *app) printPrepatch(p *pie.Prepatch) {

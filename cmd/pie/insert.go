@@ -146,7 +146,8 @@ func (a *app) insertCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "insert PREPATCH TARGET",
 		Short: "Guard running processes with a prepatch",
-		Long: `Guard running processes with a prepatch: an id of the catalogue, a .go file or a folder.
+		Long: `Guard running processes with a prepatch: an id of the catalogue, a .go file, a folder, or
+an object file of clang -target bpf (.o).
 
 On a terminal the guard is on trial for 10 minutes: it stops rejecting by itself
 unless pie keep ends the trial, even when pie and your login are gone by then.`,
