@@ -52,6 +52,44 @@ func stressGo(t *testing.T, ldflags string) {
 	}
 }
 
+// Two guards on one Go function, each the first one once: the stack check runs once
+// a call, whoever is ahead, and one goes while the other stays.
+func TestGoTwoGuards(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "gohost")
+	build := exec.Command("go", "build", "-o", binary, "./testdata/gohost")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building gohost: %v\n%s", err, out)
+	}
+	h := startGoHost(t, binary)
+	target := []string{"--pid", strconv.Itoa(h.cmd.Process.Pid), "--yes"}
+	ids := []string{"gohost", "gosecond"}
+	files := map[string]string{"gohost": "testdata/goguard/guard.go", "gosecond": "testdata/gosecond/guard.go"}
+	for cycle := range 4 {
+		first, second := ids[cycle%2], ids[1-cycle%2]
+		pieRun(t, piePath, nil, append([]string{"insert", files[first]}, target...)...)
+		pieRun(t, otherBuild, nil, append([]string{"insert", files[second]}, target...)...)
+		before := h.report()
+		h.waitCalls(1000)
+		if h.report().rejected == before.rejected {
+			t.Errorf("cycle %d: both are in, and no call was rejected", cycle)
+		}
+		leaves, stays := ids[cycle/2], ids[1-cycle/2]
+		pieRun(t, otherBuild, nil, append([]string{"remove", leaves}, target...)...)
+		before = h.report()
+		h.waitCalls(1000)
+		if guarded := h.report().rejected > before.rejected+8; guarded != (stays == "gohost") {
+			t.Errorf("cycle %d: %s is in alone; calls are rejected: %v", cycle, stays, guarded)
+		}
+		pieRun(t, piePath, nil, append([]string{"remove", stays}, target...)...)
+		h.waitCalls(500)
+		checkTextEqualsFiles(t, h.cmd.Process.Pid)
+		if r := h.report(); r.wrong > 0 {
+			t.Fatalf("cycle %d: %d wrong results", cycle, r.wrong)
+		}
+	}
+}
+
 type goHost struct {
 	t   *testing.T
 	cmd *exec.Cmd
