@@ -155,37 +155,39 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 		}
 	}
 	fmt.Fprintf(a.out, "%s  %s  %s\n", style.Bold(term.Escape(id)), term.Escape(strings.Join(exes, ", ")), strings.Join(modes, "; "))
-	fmt.Fprintf(a.out, "  in %s%s\n", plural(n, "process", "processes"), copiesOf(id, all))
+	fmt.Fprintf(a.out, "  in %s%s\n", plural(n, "process", "processes"), placesOf(id, all))
 	if seen := seenIn(id, all); seen != "" {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(pie.ModeEnforce), term.Escape(seen))
 	}
 	return writeStatusRows(a.out, rows)
 }
 
-// copiesOf is " · 2 of 2 copies": the copies of the function that are guarded, of
-// those the records announce, in the process that has the fewest.
-func copiesOf(id string, all []pie.ProcessStatus) string {
-	var worst pie.Copies
+// placesOf is " · 2 of 2 guards in place", in the process that has the fewest. How
+// many copies of a function there are that no guard is in front of is not recorded
+// in a process; pie plan tells.
+func placesOf(id string, all []pie.ProcessStatus) string {
+	inPlace, of := 0, 0
+	partial := ""
 	for _, s := range all {
 		for _, p := range s.Prepatches {
 			if p.ID != id {
 				continue
 			}
-			c := pie.Copies{All: len(p.Guards)}
+			n := 0
 			for _, g := range p.Guards {
 				if g.Intact {
-					c.Guarded++
+					n++
 				}
 			}
-			if worst.All == 0 || c.Guarded < worst.Guarded {
-				worst = c
+			if of == 0 || n < inPlace {
+				inPlace, of = n, len(p.Guards)
 			}
 			if p.Partial {
-				return " · not all copies: inserted with --partial"
+				partial = " · not all copies: inserted with --partial"
 			}
 		}
 	}
-	return " · " + copiesWords(worst)
+	return fmt.Sprintf(" · %d of %s in place%s", inPlace, plural(of, "guard", "guards"), partial)
 }
 
 // seenIn is what a client sees that prepatch id rejects: as the catalogue says

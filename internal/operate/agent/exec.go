@@ -58,7 +58,10 @@ func listenExecs() (*execWatch, error) {
 	}
 	w := &execWatch{fd: fd, events: make(chan execution, 4096), none: map[[2]uint64]bool{}}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
-	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: cnIdxProc})
+	err = filterExecs(fd)
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: cnIdxProc})
+	}
 	if err == nil {
 		err = unix.Sendto(fd, listenMessage(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	}
@@ -68,6 +71,20 @@ func listenExecs() (*execWatch, error) {
 	}
 	go w.read()
 	return w, nil
+}
+
+// filterExecs has the kernel drop what is no exec (forks, ends, changes of user),
+// so that a busy machine does not wake the agent for nothing. Classic BPF loads
+// words in network order.
+func filterExecs(fd int) error {
+	const at = unix.NLMSG_HDRLEN + cnHeader // proc_event.what
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: procEventExec << 24},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 }
 
 // listenMessage asks for the events: nlmsghdr, cn_msg, and the operation.

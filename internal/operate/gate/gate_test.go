@@ -33,7 +33,7 @@ func Lookup(_ *libpie.Call, n int32) libpie.Verdict {
 }
 `
 
-func victim(t *testing.T, flags ...string) File {
+func victim(t testing.TB, flags ...string) File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "victim")
 	if out, err := exec.Command("gcc", append(flags, "-O2", "-o", path, "testdata/victim.c")...).CombinedOutput(); err != nil {
@@ -46,7 +46,7 @@ func victim(t *testing.T, flags ...string) File {
 	return File{Path: path, Dev: st.Dev, Inode: st.Ino, Use: []int{0}}
 }
 
-func start(t *testing.T, files ...File) *Gate {
+func start(t testing.TB, files ...File) *Gate {
 	t.Helper()
 	g, err := Start(Config{Limit: MaxLimit, Files: files, Prepatches: []Prepatch{{ID: "TEST-GATE", Sources: map[string][]byte{"guard.go": []byte(guardSource)}}}})
 	if err != nil {
@@ -189,6 +189,24 @@ func TestKilledGate(t *testing.T) {
 		t.Errorf("%v after %v", err, time.Since(began))
 	}
 	for range g.Reports() {
+	}
+}
+
+// The interpreter of a script is opened while the kernel holds a lock that the
+// seize waits for: neither waits for the other for long.
+func TestScript(t *testing.T) {
+	f := victim(t)
+	g := start(t, f)
+	script := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(script, []byte("#!"+f.Path+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		status, r, took := run(t, g, script, "4")
+		if status != 1 || r.Kind != Guarded && r.Kind != Late || took > time.Second {
+			t.Errorf("status %d, %+v, took %v", status, r, took)
+		}
+		t.Logf("%s, held %v, unguarded %v", r.Kind, r.Held, r.Window)
 	}
 }
 

@@ -48,6 +48,7 @@ type keeper struct {
 	worker   *worker
 	waiting  []*hold // in the order of their events
 	seq      int
+	seizing  time.Duration    // seizeTime
 	restart  <-chan time.Time // when to start a worker again; nil while there is one
 }
 
@@ -58,16 +59,17 @@ type hold struct {
 	use     []int
 	began   time.Time
 	allowed bool
-	given   bool // to the worker
-	letGo   bool // by the worker, which guards it as it runs
+	given   time.Time // to the worker; zero before
+	letGo   bool      // by the worker, which guards it as it runs
 }
 
 // keepGate is the gate process's main function.
 func keepGate() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE) // without the right to, it may wait for a page
+	const onFault = 4                                               // MCL_ONFAULT: what is in memory stays there
+	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | onFault) // without the right to, it may wait for a page
 	hurry(-15)
-	k := &keeper{out: newOutbox(1), openings: make(chan opening, 4096), use: map[[2]uint64][]int{}}
+	k := &keeper{out: newOutbox(1), openings: make(chan opening, 4096), use: map[[2]uint64][]int{}, seizing: seizeTime()}
 	if err := k.prepare(); err != nil {
 		k.out.send(Report{Kind: Unavailable, Error: err.Error()})
 		return 1
@@ -199,12 +201,16 @@ func (k *keeper) hold(o opening) {
 
 // give has the worker begin with the first exec that waits.
 func (k *keeper) give() {
-	if k.worker == nil || !k.worker.ready || len(k.waiting) == 0 || k.waiting[0].given {
+	if k.worker == nil || !k.worker.ready || len(k.waiting) == 0 || k.waiting[0].isGiven() {
 		return
 	}
 	h := k.waiting[0]
-	h.given = k.worker.send(job{Seq: h.seq, Tid: h.opening.tid, Use: h.use, Within: k.left(h)}) == nil
+	if k.worker.send(job{Seq: h.seq, Tid: h.opening.tid, Use: h.use, Within: k.left(h)}) == nil {
+		h.given = time.Now()
+	}
 }
+
+func (h *hold) isGiven() bool { return !h.given.IsZero() }
 
 // reserve is how long before the limit the gate answers, so that what it does
 // then still lies within the limit.
@@ -224,8 +230,27 @@ func (k *keeper) nextDeadline() time.Duration {
 	next := time.Hour
 	for _, h := range k.waiting {
 		next = min(next, k.left(h))
+		if h.isGiven() && !h.allowed {
+			next = min(next, k.seizing-time.Since(h.given))
+		}
 	}
 	return max(0, next)
+}
+
+// seizeTime is how long the worker may take to seize a thread before the exec is
+// allowed anyway. Before Linux 6.8 the kernel opens the file with the lock taken
+// that PTRACE_SEIZE waits for, and so it does for the interpreter of a script:
+// there the seize succeeds once the exec goes on, mostly before it is over.
+func seizeTime() time.Duration {
+	var u unix.Utsname
+	var major, minor int
+	if unix.Uname(&u) == nil {
+		_, _ = fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	}
+	if major < 6 || major == 6 && minor < 8 {
+		return 2 * time.Millisecond
+	}
+	return 15 * time.Millisecond
 }
 
 func (k *keeper) allow(h *hold) {
@@ -264,12 +289,15 @@ func (k *keeper) answer(m answer) {
 func (k *keeper) expire() {
 	var still []*hold
 	for _, h := range k.waiting {
+		if h.isGiven() && time.Since(h.given) >= k.seizing {
+			k.allow(h)
+		}
 		if k.left(h) > 0 {
 			still = append(still, h)
 			continue
 		}
 		k.allow(h)
-		if h.given {
+		if h.isGiven() {
 			_ = k.worker.process.Process.Kill()
 			k.worker.ready = false
 		}
@@ -285,7 +313,7 @@ const restartPause = 500 * time.Millisecond
 
 // workerEnded starts another worker. The process that it held goes on.
 func (k *keeper) workerEnded() {
-	if len(k.waiting) > 0 && k.waiting[0].given {
+	if len(k.waiting) > 0 && k.waiting[0].isGiven() {
 		h := k.waiting[0]
 		k.waiting = k.waiting[1:]
 		k.allow(h)
