@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
@@ -84,7 +85,14 @@ func (d *Described) Params() ([]debuginfo.Param, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.Params(d.Vaddr)
+	params, err := i.Params(d.Vaddr)
+	// These copies of gcc's have lost parameters, or got others.
+	if strings.Contains(d.Func, ".isra.") || strings.Contains(d.Func, ".constprop.") {
+		for k := range params {
+			params[k].Absent = true
+		}
+	}
+	return params, err
 }
 
 // Results returns what the function returns: nothing, one value, or of a Go

@@ -54,7 +54,7 @@ func (a *app) writeNew(d *pie.Described, id, out string) error {
 		return noDebugInfo(d, err)
 	}
 	f := author.Function{Exe: d.Exe, Lib: d.Lib, Func: d.Func, ID: id, Go: d.Go, Vaddr: d.Vaddr}
-	if f.Params, err = info.Params(d.Vaddr); err != nil {
+	if f.Params, err = d.Params(); err != nil {
 		return noDebugInfo(d, err)
 	}
 	results, err := d.Results()

@@ -92,7 +92,11 @@ func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Sp
 		return nil
 	}
 	for _, p := range params {
-		spec.Params = append(spec.Params, oneline.Param{Name: p.Name, Type: conditionType(p.Type), Written: p.Type.Name})
+		param := oneline.Param{Name: p.Name, Type: conditionType(p.Type), Written: p.Type.Name}
+		if p.Absent {
+			param.Type = oneline.Absent
+		}
+		spec.Params = append(spec.Params, param)
 	}
 	results, err := d.Results()
 	switch {

@@ -74,6 +74,12 @@ func Open(f *binfile.File) (*Info, error) {
 type Param struct {
 	Name string
 	Type Type
+	// Absent says that the parameter is not where its declaration puts it: the
+	// compiler left it, or one in front of it, out of a function that only its
+	// own unit calls.
+	Absent bool
+
+	at dwarf.Offset
 }
 
 // Params returns the parameters of the function that starts at v, in order.
@@ -92,7 +98,36 @@ func (i *Info) Params(v address.Vaddr) ([]Param, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.parameters(r, fn, false)
+	params, err := i.parameters(r, fn, false)
+	if err != nil {
+		return nil, err
+	}
+	return params, i.markAbsent(v, params)
+}
+
+// markAbsent compares the parameters as written with those of the compiled
+// function. There a parameter without a location is missing, and a clone has the
+// ones that it lost behind the others.
+func (i *Info) markAbsent(v address.Vaddr, params []Param) error {
+	r, fn, err := i.function(v)
+	if err != nil || fn == nil || !fn.Children {
+		return err
+	}
+	moved := false
+	for k := 0; k < len(params); {
+		e, err := i.next(r)
+		if err != nil || e == nil || e.Tag == 0 {
+			return err
+		}
+		if result, _ := e.Val(dwarf.AttrVarParam).(bool); e.Tag == dwarf.TagFormalParameter && !result {
+			origin, instance := e.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset)
+			moved = moved || instance && origin != params[k].at
+			params[k].Absent = moved || e.Val(dwarf.AttrLocation) == nil
+			k++
+		}
+		r.SkipChildren()
+	}
+	return nil
 }
 
 // GoResults returns the results of the Go function that starts at v, in order.
@@ -120,7 +155,7 @@ func (i *Info) parameters(r *dwarf.Reader, fn *dwarf.Entry, results bool) ([]Par
 			break
 		}
 		if result, _ := e.Val(dwarf.AttrVarParam).(bool); e.Tag == dwarf.TagFormalParameter && result == results {
-			p := Param{}
+			p := Param{at: e.Offset}
 			p.Name, _ = e.Val(dwarf.AttrName).(string)
 			if p.Type, err = i.typeOf(e); err != nil {
 				return nil, err

@@ -66,21 +66,23 @@ func TestParams(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			forget(got)
 			want := []Param{
-				{"node", Type{Name: "struct list_node *", Kind: Pointer, Size: 8, Points: "list_node"}},
-				{"text", Type{Name: "char *", Kind: Pointer, Size: 8}},
-				{"small", Type{Name: "unsigned char", Kind: Unsigned, Size: 1}},
-				{"c", Type{Name: "color", Kind: Unsigned, Size: 4}},
-				{"ratio", Type{Name: "double", Kind: Float, Size: 8}},
-				{"count", Type{Name: "long int", Kind: Signed, Size: 8}},
-				{"any", Type{Name: "void *", Kind: Pointer, Size: 8}},
-				{"by_value", Type{Name: "anonymous_t", Kind: Other, Size: 16}},
+				{Name: "node", Type: Type{Name: "struct list_node *", Kind: Pointer, Size: 8, Points: "list_node"}},
+				{Name: "text", Type: Type{Name: "char *", Kind: Pointer, Size: 8}},
+				{Name: "small", Type: Type{Name: "unsigned char", Kind: Unsigned, Size: 1}},
+				{Name: "c", Type: Type{Name: "color", Kind: Unsigned, Size: 4}},
+				{Name: "ratio", Type: Type{Name: "double", Kind: Float, Size: 8}},
+				{Name: "count", Type: Type{Name: "long int", Kind: Signed, Size: 8}},
+				{Name: "any", Type: Type{Name: "void *", Kind: Pointer, Size: 8}},
+				{Name: "by_value", Type: Type{Name: "anonymous_t", Kind: Other, Size: 16}},
 			}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("%+v\nwant %+v", got, want)
 			}
 			got, err = Params(f, vaddr(t, f, "split"))
-			want = []Param{{"text", Type{Name: "char *", Kind: Pointer, Size: 8}}, {"strict", Type{Name: "_Bool", Kind: Unsigned, Size: 1, Bool: true}}, {"limit", Type{Name: "short int", Kind: Signed, Size: 2}}}
+			forget(got)
+			want = []Param{{Name: "text", Type: Type{Name: "char *", Kind: Pointer, Size: 8}}, {Name: "strict", Type: Type{Name: "_Bool", Kind: Unsigned, Size: 1, Bool: true}}, {Name: "limit", Type: Type{Name: "short int", Kind: Signed, Size: 2}}}
 			if err != nil || !reflect.DeepEqual(got, want) {
 				t.Errorf("a function in two parts: %+v, %v\nwant %+v", got, err, want)
 			}
@@ -95,6 +97,33 @@ func TestParams(t *testing.T) {
 	f := open(t, gcc(t, "-O2"))
 	if _, err := Params(f, vaddr(t, f, "parameters")); !errors.Is(err, ErrNone) {
 		t.Errorf("without -g: %v, want ErrNone", err)
+	}
+}
+
+// forget drops where parameters stand, which no other package sees.
+func forget(params []Param) {
+	for k := range params {
+		params[k].at = 0
+	}
+}
+
+// A parameter that the compiler left out is told, so that nobody takes the next
+// register for it; where it was kept it is there.
+func TestAbsent(t *testing.T) {
+	for _, flags := range [][]string{{"-O2", "-g"}, {"-O0", "-g"}} {
+		f := open(t, gcc(t, flags...))
+		syms, err := f.Symbols()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := slices.IndexFunc(syms, func(s binfile.Symbol) bool { return strings.HasPrefix(s.Name, "trimmed") })
+		params, err := Params(f, syms[at].Value)
+		if err != nil || len(params) != 2 {
+			t.Fatalf("%v: %+v, %v", flags, params, err)
+		}
+		if left := strings.Contains(syms[at].Name, "."); params[0].Absent != left || params[1].Absent != left {
+			t.Errorf("%v: %s has %+v", flags, syms[at].Name, params)
+		}
 	}
 }
 

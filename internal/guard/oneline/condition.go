@@ -169,6 +169,8 @@ func (r *reader) parameter(e *ast.Ident) (number, error) {
 		return number{}, r.errorf(at(e), "%s is true or false: write %[1]s or !%[1]s", e.Name)
 	case known.Type == String || known.Type == Slice:
 		return number{}, r.errorf(at(e), "%s is a %s: what can be compared is len(%[1]s)", e.Name, known.Type)
+	case known.Type == Absent:
+		return number{}, r.errorf(at(e), "the compiler left %s out of %s: a guard cannot see it", e.Name, r.spec.Func)
 	case known.Type == Interface || known.Type == Struct || known.Type == Float:
 		return number{}, r.errorf(at(e), "%s is %s, which cannot be compared", e.Name, r.written(i))
 	}
@@ -258,6 +260,9 @@ func (r *reader) unknown(e *ast.Ident) error {
 // stands behind a struct that is passed by value cannot be placed.
 func (r *reader) argument(e *ast.Ident, i int) (string, error) {
 	for k := range min(i, len(r.spec.Params)) {
+		if r.spec.Params[k].Type == Absent {
+			return "", r.errorf(at(e), "the compiler left %s out of %s, and %s may be passed elsewhere than declared: look at the code, and write a prepatch file with libpie.Arg", r.spec.Params[k].called(k), r.spec.Func, e.Name)
+		}
 		if r.spec.Params[k].Type == Struct {
 			return "", r.errorf(at(e), "where %s is passed depends on %s, %s by value: write a prepatch file, with libpie.Arg", e.Name, r.spec.Params[k].called(k), r.written(k))
 		}

@@ -40,6 +40,7 @@ const (
 	Struct    = "struct"    // by value: how many words it takes is not known here
 	String    = "string"    // of Go: two words
 	Slice     = "slice"     // of Go: three words
+	Absent    = "absent"    // the compiler left it out of the function
 	Interface = "interface" // of Go: two words
 	Void      = "void"      // as a result: none
 	Single    = "single"    // as a result: a float of 32 bits

@@ -95,6 +95,17 @@ func TestOtherTypesRefused(t *testing.T) {
 			t.Errorf("%q: %v, want %q", when, err, says)
 		}
 	}
+	absent := []Param{{"gone", Absent, "int"}, {"n", "i32", "int"}}
+	for when, says := range map[string]string{
+		"gone > 1":      "the compiler left gone out of f: a guard cannot see it",
+		"i32(gone) > 1": "gone is a int and no i32",
+		"n > 1":         "the compiler left gone out of f, and n may be passed elsewhere",
+		"i32(arg1) > 1": "the compiler left gone out of f, and arg1 may be passed elsewhere",
+	} {
+		if _, _, err := Source(Spec{Func: "f", When: when, Reject: "0", Params: absent}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", when, err, says)
+		}
+	}
 	_, source, err := Source(Spec{Func: "f", When: "n > 1", Reject: "0", Params: others})
 	if want := "func Guard(c *libpie.Call, arg1 libpie.GoString, arg2 libpie.GoSlice, arg3 int64)"; err != nil || !strings.Contains(string(source), want) {
 		t.Errorf("%v\n%s\nwant %s", err, source, want)

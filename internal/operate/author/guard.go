@@ -102,6 +102,10 @@ func (w *writer) params(mirror bool) {
 			name = fmt.Sprintf("arg%d", i)
 		}
 		used[name] = true
+		if p.Absent {
+			w.left = append(w.left, fmt.Sprintf("%s was left out by the compiler: what is behind it may be passed elsewhere, see libpie.Arg", name))
+			return
+		}
 		q, ok := w.param(p.Type, mirror)
 		if !ok {
 			w.left = append(w.left, fmt.Sprintf("%s is %s by value: what is behind it depends on how it is passed, see libpie.Arg", cmp.Or(parameterName(p.Name), name), cmp.Or(comment(p.Type.Name), "a struct")))

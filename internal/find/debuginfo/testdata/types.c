@@ -36,6 +36,8 @@ __attribute__((noipa)) int split(const char *text, _Bool strict, short limit) {
 	return text[0] + limit;
 }
 
+/* Only called here, and does not use its first parameter: the compiler may leave it out. */
+__attribute__((noinline)) static int trimmed(int unused, int n) { return n * n + 3; }
 __attribute__((noipa)) void quiet(void) {}
 __attribute__((noipa)) double half(double x) { return x / 2; }
 __attribute__((noinline)) int nothing(void) { return 3; }
@@ -44,5 +46,7 @@ int main(int argc, char **argv) {
 	ListNode n = {0};
 	anonymous_t a = {0};
 	quiet();
+	if (trimmed(argc, argc * 2) == 5)
+		return 9;
 	return (int)half(argc) + (int)parameters(&n, argv[0], argc, red, 1.5, argc, 0, a) + nothing() + inlined(argc) + split(argv[0], argc > 1, (short)argc);
 }
