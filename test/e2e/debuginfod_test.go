@@ -27,7 +27,7 @@ func TestDebuginfod(t *testing.T) {
 	s := startNginxBinary(t, strip(t, original))
 	pid := fmt.Sprint(s.pid())
 
-	if code := pieRefused(t, "plan", guard, "--pid", pid); code != pie.CodeNotFound {
+	if code := pieRefused(t, "insert", guard, "--pid", pid); code != pie.CodeNotFound {
 		t.Fatalf("without a server: %s, want %s", code, pie.CodeNotFound)
 	}
 	url := startDebuginfod(t, symbols)

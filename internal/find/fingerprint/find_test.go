@@ -280,8 +280,8 @@ func FuzzModule(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	p := build(f, "-O2")
-	fp := create(f, "parse_line", p.build("parse_line", false))
+	p, q := build(f, "-O2"), build(f, "-O1")
+	fp := create(f, "parse_line", p.build("parse_line", false), q.build("parse_line", false), build(f, "-O2", "-DFIXED").build("parse_line", true))
 	f.Add(uint32(64), []byte{1})
 	f.Add(uint32(0x1100), []byte{0xe8, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, at uint32, change []byte) {
