@@ -7,7 +7,14 @@
 // and in the one searched. Two numbers compare a reference with a candidate: the
 // weighted Jaccard similarity, which says how much of the two is one, and the
 // score, a log-likelihood ratio in nats, which says how much evidence there is.
-// What is around the function, its callers and callees, adds to the score.
+// What is around the function, its callers and callees, adds to the score, the more
+// the fewer other functions have it around them. Several builds of one fingerprint
+// are compared one by one and taken together (merge.go): what all of them have is
+// the source's, what one has is its compiler's.
+//
+// The build itself is known by its build ID. Else the reference's code is looked for
+// as it was, which needs few functions to be read; only where that does not decide,
+// all functions of about its size are compared.
 //
 // A wrong answer is the one thing that must not happen: a guard in front of
 // another function breaks the program. So an answer has to pass gates (decide.go),
