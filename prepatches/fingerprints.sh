@@ -51,27 +51,23 @@ build_redis() {
 }
 
 # As Debian builds it, with --with-debug, whose texts are in every function, and
-# as people build it themselves.
+# as test/e2e/servers.sh does.
 build_nginx() {
 	local kind
 	for kind in hole fixed; do
+		[ ! -e "$out/nginx.$kind" ] || continue
 		tree nginx $kind CVE-2024-7347-2.patch CVE-2024-7347-1.patch
-		nginx_as $kind --with-compat --with-debug --with-pcre-jit --with-http_ssl_module --with-http_v2_module --with-http_flv_module \
-			--with-cc-opt="$(flags CFLAGS) -fPIC $(flags CPPFLAGS)" --with-ld-opt="$(flags LDFLAGS) -fPIC"
-		nginx_as $kind-plain --with-cc-opt="-g -O2"
+		(cd "$out/nginx-$kind" && quietly ./configure --with-compat --with-debug --with-pcre-jit --with-threads \
+			--with-http_ssl_module --with-http_v2_module --with-http_mp4_module --with-http_flv_module \
+			--with-cc-opt="$(flags CFLAGS) -fPIC $(flags CPPFLAGS)" --with-ld-opt="$(flags LDFLAGS) -fPIC" &&
+			quietly make -j"$(nproc)")
+		cp "$out/nginx-$kind/objs/nginx" "$out/nginx.$kind"
 		rm -rf "$out/nginx-$kind"
 	done
+	test/e2e/servers.sh nginx
+	cp "$PIE_TEST_CACHE/servers/nginx/sbin/nginx" "$out/nginx.hole-plain"
 	shipped nginx nginx usr/sbin/nginx
 	fingerprint nginx nginx ngx_http_mp4_crop_stsc_data nginx/cve-2024-7347/crop-stsc.pf
-}
-
-# nginx_as KIND CONFIGURE-OPTION…: builds $out/nginx.KIND from the tree of the kind.
-nginx_as() {
-	local to=$out/nginx.$1 tree=$out/nginx-${1%-plain}
-	shift
-	[ ! -e "$to" ] || return 0
-	(cd "$tree" && quietly ./configure --with-threads --with-http_mp4_module "$@" && quietly make -j"$(nproc)")
-	cp "$tree/objs/nginx" "$to"
 }
 
 # shipped SERVER PACKAGE FILE: every version that apt offers, as SERVER.VERSION.

@@ -298,7 +298,9 @@ func (a *answer) describe(b *strings.Builder, fp *fingerprint.Fingerprint) {
 		if len(a.Names) > 0 {
 			fmt.Fprintf(b, "  the file calls it %s\n", one(strings.Join(a.Names, " ")))
 		}
-		fmt.Fprintf(b, "  score %.0f, margin %.0f, %.0f %% alike\n", a.Score, a.Margin, 100*a.Alike)
+		if a.Score != 0 { // a build that is known was not compared
+			fmt.Fprintf(b, "  score %.0f, margin %.0f, %.0f %% alike\n", a.Score, a.Margin, 100*a.Alike)
+		}
 	}
 	for _, e := range a.Evidence {
 		fmt.Fprintf(b, "  + %s\n", one(e))
