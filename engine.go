@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
@@ -211,6 +213,7 @@ type known struct {
 	notes   map[noted]notes
 	// code is the executable segments that functions were found in.
 	code map[place][]byte
+	servers []string // debuginfod servers that files asks
 }
 
 // place is a segment of a file.
@@ -246,6 +249,25 @@ const maxKnown = 256
 
 func newKnown() *known {
 	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{}}
+}
+
+// ask makes these the debuginfod servers that are asked from now on.
+func (k *known) ask(servers []string) error {
+	if slices.Equal(k.servers, servers) {
+		return nil
+	}
+	var client *debuginfod.Client
+	if len(servers) > 0 {
+		var err error
+		if client, err = debuginfod.New(servers); err != nil {
+			return err
+		}
+	}
+	if k.files.Servers != nil {
+		k.files.Servers.Close()
+	}
+	k.files.Servers, k.servers = client, servers
+	return nil
 }
 
 func (k *known) close() {

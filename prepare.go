@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -28,17 +27,13 @@ type resolver struct {
 }
 
 func newResolver(p *Prepatch, o Options) (*resolver, error) {
-	if o.known != nil {
-		return &resolver{p: p, o: o, known: o.known}, nil
+	rs := &resolver{p: p, o: o, known: o.known}
+	if rs.known == nil {
+		rs.known = newKnown()
 	}
-	rs := &resolver{p: p, o: o, known: newKnown()}
-	if len(o.Debuginfod) > 0 {
-		servers, err := debuginfod.New(o.Debuginfod)
-		if err != nil {
-			rs.known.close()
-			return nil, err
-		}
-		rs.known.files.Servers = servers
+	if err := rs.known.ask(o.Debuginfod); err != nil {
+		rs.close()
+		return nil, err
 	}
 	return rs, nil
 }
