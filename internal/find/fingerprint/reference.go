@@ -119,10 +119,37 @@ func (m *Module) reference(i int) Reference {
 	r.Twins = all.twins[r.Target.Exact]
 	r.Callees = m.samples(m.callees(i))
 	r.Callers = m.samples(m.callers(i))
+	lookalikes := m.nearest(&r, i, maxAround/2)
 	for _, j := range all.alike(m, i, maxAround) {
+		if len(lookalikes) < maxAround && !slices.Contains(lookalikes, j) {
+			lookalikes = append(lookalikes, j)
+		}
+	}
+	for _, j := range lookalikes {
 		r.Alike = append(r.Alike, m.sample(j, true))
 	}
 	return r
+}
+
+// nearest returns the n functions of the module whose code is most like that of the
+// reference's target, which is function i.
+func (m *Module) nearest(r *Reference, i, n int) []int {
+	s := &search{refs: []Reference{*r}, m: m, common: m.background(), absent: []address.Vaddr{m.funcs[i].at}}
+	t := s.terms()
+	sums := make([]sum, 1)
+	var best []match
+	for _, c := range s.candidates() {
+		b := m.body(int(c))
+		t.sum(b, s.common, sums)
+		if either := t.targets[0].weight + b.rate(s.common).weight - sums[0].own; either > 0 {
+			best = keepBest(best, match{fn: int(c), similarity: sums[0].shared / either}, func(m *match) float64 { return m.similarity })
+		}
+	}
+	var out []int
+	for _, c := range best[:min(n, len(best))] {
+		out = append(out, c.fn)
+	}
+	return out
 }
 
 // samples describes the largest of some functions.
