@@ -212,7 +212,7 @@ type known struct {
 	modules map[*binfile.File]module
 	notes   map[noted]notes
 	// code is the executable segments that functions were found in.
-	code map[place][]byte
+	code    map[place][]byte
 	servers []string // debuginfod servers that files asks
 }
 
