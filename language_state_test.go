@@ -150,3 +150,48 @@ func Lookup(c *libpie.Call, key int64) libpie.Verdict {
 		t.Errorf("another key: %d", got)
 	}
 }
+
+// In a Go program state is used from goroutines, whose stacks have ends of their
+// own.
+func TestGoProgramHasState(t *testing.T) {
+	h := startGoHost(t)
+	h.guard(t, `
+var (
+	calls = libpie.NewMap[int64, uint32](100)
+	mine  = libpie.NewPerThread[int32](64)
+	burst = libpie.NewLimiter[int64](libpie.Limit{Calls: 1, Seconds: 3600, Burst: 700, Keys: 10, Full: libpie.FullRefuse})
+)
+
+//pie:guard exe=gohost func=main.lookup onfault=reject:-3 onfuel=pass
+func Lookup(c *libpie.Call, key int64) libpie.Verdict {
+	n, ok := calls.Add(c, key, 1)
+	if !ok || mine.Add(c, 1) < 1 || !burst.Allow(c, key) {
+		return libpie.Reject(-int64(n))
+	}
+	return libpie.Pass()
+}
+
+//pie:guard exe=gohost func=main.descend onfault=reject:-3 onfuel=pass
+func Descend(c *libpie.Call, n int64) libpie.Verdict {
+	if c.StackUsed() > 100<<10 {
+		return libpie.Reject(int64(0))
+	}
+	return libpie.Pass()
+}
+`)
+	for _, x := range []struct {
+		command string
+		n, want int
+	}{
+		{"lookup", 1, 2}, {"storm", 500, 700}, {"lookup", 7, -4001}, {"lookup", 9, 10}, {"main", 10, 11}, {"thread", 10, 11},
+	} {
+		if got := h.ask(t, x.command, x.n); got != x.want {
+			t.Errorf("%s %d: %d, want %d", x.command, x.n, got, x.want)
+		}
+	}
+	for _, where := range []string{"main", "thread"} {
+		if got := h.ask(t, where, 100_000); got < 200 || got > 1024 {
+			t.Errorf("%s: the recursion ended at depth %d", where, got)
+		}
+	}
+}

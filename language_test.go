@@ -23,7 +23,18 @@ type host struct {
 func startHost(t *testing.T, flags ...string) *host {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "host")
-	build := exec.Command("gcc", append([]string{"-O2", "-fno-optimize-sibling-calls", "-pthread", "-o", path, "testdata/language/host.c"}, flags...)...)
+	return runHost(t, path, exec.Command("gcc", append([]string{"-O2", "-fno-optimize-sibling-calls", "-pthread", "-o", path, "testdata/language/host.c"}, flags...)...))
+}
+
+// startGoHost is startHost for testdata/language/gohost.
+func startGoHost(t *testing.T) *host {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "gohost")
+	return runHost(t, path, exec.Command("go", "build", "-o", path, "./testdata/language/gohost"))
+}
+
+func runHost(t *testing.T, path string, build *exec.Cmd) *host {
+	t.Helper()
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s(scripts/setup installs gcc)", build.Args, err, out)
 	}
