@@ -174,7 +174,7 @@ func TestRefusedImports(t *testing.T) {
 
 // Several mistakes are told at once.
 func TestSeveralErrors(t *testing.T) {
-	src := prelude + "\nvar x = 1\nfunc init() {}\nfunc G(c *libpie.Call) libpie.Verdict { go f(); defer f(); return libpie.Pass() }; func f() {}"
+	src := prelude + "\nfunc init() {}\nfunc G(c *libpie.Call) libpie.Verdict { go f(); defer f(); goto l; l: return libpie.Pass() }; func f() {}"
 	if got := refuse(t, src); len(got) != 4 {
 		t.Errorf("got %d: %q", len(got), got)
 	}
