@@ -121,7 +121,7 @@ func TestGuardedBeforeItRuns(t *testing.T) {
 					t.Fatalf("a good call: status %d, %+v", status, r)
 				}
 			}
-			if t.Logf("%d of 15 guarded before they ran", guarded); guarded == 0 {
+			if t.Logf("%d of 15 guarded before they ran", guarded); guarded == 0 && !raced {
 				t.Error("all were late")
 			}
 		})
