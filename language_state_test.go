@@ -55,7 +55,7 @@ func TestCounterAcrossThreadsAndFork(t *testing.T) {
 
 // A prepatch that comes back begins with empty state, in the same memory.
 func TestStateBeginsEmpty(t *testing.T) {
-	h := startHost(t)
+	h, kib := startHost(t), 0
 	for round := range 3 {
 		h.guard(t, counting)
 		if got := h.ask(t, "storm", 251); got != 1000 {
@@ -67,6 +67,11 @@ func TestStateBeginsEmpty(t *testing.T) {
 		}
 		if got := h.ask(t, "lookup", 1); got != 2 {
 			t.Errorf("round %d: after the removal: %d", round, got)
+		}
+		if n := r.Processes[0].KiB; kib == 0 {
+			kib = n
+		} else if n != kib || n == 0 {
+			t.Errorf("round %d: %d KiB stay, after the first %d", round, n, kib)
 		}
 	}
 }

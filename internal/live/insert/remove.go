@@ -364,8 +364,15 @@ func (r *removal) stays() (err error) {
 
 // mappedKB sums up the arenas of a process, in KiB.
 func mappedKB(p *tracee.Process) (int, error) {
-	all, err := observe.Arenas(p)
+	maps, err := p.Maps()
+	if err != nil {
+		return 0, err
+	}
+	all, err := observe.ArenasIn(p, maps)
 	n := 0
+	for _, b := range observe.BlocksIn(p, maps) {
+		n += b.Size >> 10
+	}
 	for _, a := range all {
 		n += int(a.Range().End-a.Range().Start) >> 10
 	}
