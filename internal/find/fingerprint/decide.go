@@ -9,9 +9,12 @@ import (
 // Gates. Each answers a false match that was seen; docs/fingerprints.md has the
 // measurements.
 const (
-	autoScore      = 20
-	autoInsns      = 20
-	autoLeast      = .15 // similarity, with
+	autoScore = 20
+	autoInsns = 20
+	// autoSimilar is the similarity below which a newer version may have moved the
+	// target's code into another function, or made a variant of it.
+	autoSimilar    = .8
+	farSimilar     = .15 // with
 	farScore       = 15
 	confirmSim     = .5
 	hintSimilarity = .12
@@ -218,8 +221,10 @@ func neededMargin(m *match, once bool) (auto, confirm float64) {
 // tierOf is the tier that the numbers of a match alone allow.
 func tierOf(m *match) Tier {
 	switch {
-	case m.similarity >= confirmSim && m.score >= autoScore, m.similarity >= autoLeast && m.score >= farScore:
+	case m.similarity >= autoSimilar && m.score >= autoScore:
 		return Auto
+	case m.similarity >= confirmSim && m.score >= autoScore, m.similarity >= farSimilar && m.score >= farScore:
+		return Confirm
 	case m.similarity >= hintSimilarity && m.score >= hintScore, m.exact:
 		return Hint
 	}

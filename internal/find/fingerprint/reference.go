@@ -262,7 +262,7 @@ func (fp *Fingerprint) TextsOf(k Kind) []string {
 
 // Revision is changed whenever a search may answer otherwise than before: answers
 // that were kept are then of no use.
-const Revision = 2
+const Revision = 3
 
 // ID names the content of a fingerprint.
 func (fp *Fingerprint) ID() string {
