@@ -3,6 +3,7 @@ package observe
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -163,13 +164,20 @@ func differ(guards []Guard) bool {
 
 // Strays are the mappings that a killed pie made and had no time to name.
 func Strays(p Process, maps []proc.Mapping) []arena.Range {
+	arenas, _ := ArenasIn(p, maps)
 	var strays []arena.Range
 	for _, f := range tracee.LeftFrames(p, maps) {
-		if isStray(p, maps, f.Mapping) {
-			strays = append(strays, arena.Range(f.Mapping))
+		if r := arena.Range(f.Mapping); isStray(p, maps, f.Mapping) && !inArena(arenas, r) {
+			strays = append(strays, r)
 		}
 	}
 	return strays
+}
+
+// inArena tells whether a range is part of an arena that has a header, and so a
+// name: guards may be using it although nothing was written to it yet.
+func inArena(arenas []*arena.Arena, r arena.Range) bool {
+	return slices.ContainsFunc(arenas, func(a *arena.Arena) bool { return a.Range().Overlaps(r) })
 }
 
 // isStray tells whether a mapping that a dead tracer was to make is there, and is

@@ -177,9 +177,11 @@ func TestStoppedWorker(t *testing.T) {
 func TestKilledGate(t *testing.T) {
 	f := victim(t)
 	g := start(t, f)
-	if err := unix.Kill(workerOf(t, g), unix.SIGSTOP); err != nil {
+	worker := workerOf(t, g)
+	if err := unix.Kill(worker, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = unix.Kill(worker, unix.SIGKILL) }) // its gate is gone, and it cannot notice
 	cmd := exec.Command(f.Path, "4")
 	if err := unix.Kill(g.Pid(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
