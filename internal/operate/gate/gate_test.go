@@ -173,7 +173,7 @@ func TestStoppedWorker(t *testing.T) {
 	}
 }
 
-// Without the gate nobody waits.
+// Without the gate nobody waits, and no worker stays behind, stopped or not.
 func TestKilledGate(t *testing.T) {
 	f := victim(t)
 	g := start(t, f)
@@ -181,7 +181,6 @@ func TestKilledGate(t *testing.T) {
 	if err := unix.Kill(worker, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = unix.Kill(worker, unix.SIGKILL) }) // its gate is gone, and it cannot notice
 	cmd := exec.Command(f.Path, "4")
 	if err := unix.Kill(g.Pid(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -192,6 +191,18 @@ func TestKilledGate(t *testing.T) {
 	}
 	for range g.Reports() {
 	}
+	for end := time.Now().Add(5 * time.Second); runs(worker); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			_ = unix.Kill(worker, unix.SIGKILL)
+			t.Fatal("the stopped worker outlived its gate")
+		}
+	}
+}
+
+// runs tells whether pid has not ended; who reaps it is another matter.
+func runs(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(b), ") Z ")
 }
 
 // The interpreter of a script is opened while the kernel holds a lock that the

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,6 +57,11 @@ func startWorker() (*worker, error) {
 	defer theirs.Close()
 	w := &worker{socket: pair[0], inbox: make(chan answer, 16), began: time.Now()}
 	w.process = command(workerName, os.NewFile(configFD, "config"), theirs)
+	// The socket's end tells a worker that its gate is gone, but not one that is
+	// stopped, which would hold for ever what it has stopped itself. The signal
+	// comes with the end of the thread that started it (prctl(2)); the runtime ends
+	// no thread of a gate, which locks none.
+	w.process.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := w.process.Start(); err != nil {
 		unix.Close(pair[0])
 		return nil, fmt.Errorf("starting the worker: %w", err)
