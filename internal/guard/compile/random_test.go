@@ -170,9 +170,6 @@ func Test(t *testing.T) {
 // Random guards say the same natively and as bytecode. PIE_RANDOM is the seed;
 // each seed is a new set.
 func TestRandomGuardsAgree(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a Go program")
-	}
 	seed, count := uint64(1), 25
 	fmt.Sscan(os.Getenv("PIE_RANDOM"), &seed)
 	p := &program{r: rand.New(rand.NewPCG(seed, 9))}
