@@ -249,7 +249,18 @@ func (i *Info) unit(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("DWARF: %w", err)
 	}
+	if isAssembler(cu) {
+		return nil, nil, fmt.Errorf("the code at %v is written in assembler: %w", v, ErrNone)
+	}
 	return r, cu, nil
+}
+
+// isAssembler reports whether a unit was made by an assembler. It names its
+// functions and says nothing true of what they take and return. GNU as marks it
+// with DW_LANG_Mips_Assembler (DWARF 5 has no other), DWARF 6 has a code of its own.
+func isAssembler(unit *dwarf.Entry) bool {
+	lang, _ := unit.Val(dwarf.AttrLanguage).(int64)
+	return lang == 0x8001 || lang == 0x0031
 }
 
 var errTooMuch = errors.New("DWARF: more entries than are looked at")

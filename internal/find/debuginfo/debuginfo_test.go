@@ -296,3 +296,20 @@ func FuzzInfo(f *testing.F) {
 		ask(c, at)
 	})
 }
+
+// TestAssembler: an assembler describes its functions with a type that says
+// nothing. That is no description, and not a result that cannot be made up.
+func TestAssembler(t *testing.T) {
+	f := open(t, gcc(t, "testdata/assembler.s", "-g"))
+	at := vaddr(t, f, "by_hand")
+	if got, err := Params(f, at); !errors.Is(err, ErrNone) {
+		t.Errorf("parameters of a function in assembler: %v, %v", got, err)
+	}
+	i, err := Open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := i.Result(at); !errors.Is(err, ErrNone) {
+		t.Errorf("its result: %+v, %v", got, err)
+	}
+}
