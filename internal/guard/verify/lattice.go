@@ -6,99 +6,102 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
 )
 
-// locations calls f for every place of two states of the same shape that holds
-// a value, with the pair of values, and stops when f returns false.
-func locations(s, t *state, f func(v, w *value) bool) bool {
-	for r := range s.regs {
-		if !f(&s.regs[r], &t.regs[r]) {
-			return false
-		}
-	}
-	for d := range s.saved {
-		for r := range s.saved[d] {
-			if !f(&s.saved[d][r], &t.saved[d][r]) {
-				return false
-			}
-		}
-	}
-	return true
-}
+// ties relate the links of a wider state to those of a narrower one.
+type ties []tie
 
-// A distances relates the links of a wider state to those of a narrower one.
-type distances struct {
-	ids  []uint32
-	keys []key // what the narrower state has for the number that ids stands for
+// A tie is what the narrower state has for the number that a link of the wider
+// one stands for.
+type tie struct {
+	id uint32
+	is key
 }
 
 // hold reports whether what the wider state says by w's link is so between the
-// keys of the narrower one; k is what it has in w's place, if any.
-func (d *distances) hold(w value, k key, ok bool) bool {
+// keys of the narrower one, which has v in w's place.
+func (t *ties) hold(v, w *value) bool {
+	if !w.readable() || w.id == 0 {
+		return true
+	}
+	k, ok := v.key()
 	k.offset -= w.delta
-	for n, seen := range d.ids {
-		if seen == w.id {
-			return ok && d.keys[n] == k
+	for _, seen := range *t {
+		if seen.id == w.id {
+			return ok && seen.is == k
 		}
 	}
 	if !ok {
 		k = key{id: math.MaxUint32} // no id ever
 	}
-	d.ids, d.keys = append(d.ids, w.id), append(d.keys, k)
+	*t = append(*t, tie{w.id, k})
 	return true
 }
+
+// usualTies is how many links a state rarely has more of.
+const usualTies = 32
 
 // leq reports whether every run that s allows is allowed by t.
 func (s *state) leq(t *state) bool {
 	if t.stored&^s.stored != 0 {
 		return false
 	}
-	var links distances
-	leq := func(v, w *value) bool {
-		if !v.leq(*w) {
+	var room [usualTies]tie
+	links := ties(room[:0])
+	for r := range s.regs {
+		if !s.regs[r].leqTied(&t.regs[r], &links) {
 			return false
 		}
-		if !w.readable() || w.id == 0 {
-			return true
-		}
-		k, ok := v.key()
-		return links.hold(*w, k, ok)
 	}
-	if !locations(s, t, leq) {
-		return false
-	}
-	for d := range s.stacks {
-		for k := range t.stacks[d] {
-			if !slotLeq(s.slot(int32(d), k), t.stacks[d][k], leq) {
+	for d := range s.saved {
+		for r := range s.saved[d] {
+			if !s.saved[d][r].leqTied(&t.saved[d][r], &links) {
 				return false
 			}
 		}
 	}
-	if t.words == nil {
-		return true
-	}
-	for w := range t.words {
-		v := value{}
-		if s.words != nil {
-			v = s.words[w]
+	for d, theirs := range t.stacks {
+		ours := s.stacks[d]
+		for k := range theirs {
+			have := &slot{}
+			if k < len(ours) {
+				have = &ours[k]
+			}
+			if !have.leq(&theirs[k], &links) {
+				return false
+			}
 		}
-		// A word that s has not read yet is any number, linked to nothing.
-		if v.kind == kindUninit && t.words[w].kind == kindScalar {
+	}
+	return t.words == nil || wordsLeq(s.words, t.words, &links)
+}
+
+// leqTied is leq with the link.
+func (v *value) leqTied(w *value, links *ties) bool { return v.leq(w) && links.hold(v, w) }
+
+// wordsLeq compares the words of the frame. One that s has not read yet is any
+// number, linked to nothing.
+func wordsLeq(s, t *[frameWords]value, links *ties) bool {
+	for k := range t {
+		v := value{}
+		if s != nil {
+			v = s[k]
+		}
+		if v.kind == kindUninit && t[k].kind == kindScalar {
 			v = number(scalar.Top())
 		}
-		if !leq(&v, &t.words[w]) {
+		if !v.leqTied(&t[k], links) {
 			return false
 		}
 	}
 	return true
 }
 
-func slotLeq(s, t slot, leq func(v, w *value) bool) bool {
+func (s *slot) leq(t *slot, links *ties) bool {
 	if t.init&^s.init != 0 {
 		return false
 	}
 	if t.size == 0 { // numbers, in the bytes that t.init names
 		return t.init == 0 || s.size == 0 || !s.val.pointer()
 	}
-	return s.size == t.size && s.off == t.off && leq(&s.val, &t.val)
+	return s.size == t.size && s.off == t.off && s.val.leqTied(&t.val, links)
 }
 
 // A pair is two numbers of two states with the same link or constant in each:
@@ -132,10 +135,14 @@ func (a *analysis) joinStates(s, t *state, c combiner) *state {
 		out.id, out.delta = links[p], kv.offset
 		return out
 	}
-	locations(j, t, func(v, w *value) bool {
-		*v = combine(*v, *w)
-		return true
-	})
+	for r := range j.regs {
+		j.regs[r] = combine(j.regs[r], t.regs[r])
+	}
+	for d := range j.saved {
+		for r := range j.saved[d] {
+			j.saved[d][r] = combine(j.saved[d][r], t.saved[d][r])
+		}
+	}
 	for d := range j.stacks {
 		for k := range j.stacks[d] {
 			j.setSlot(int32(d), k, joinSlots(j.slot(int32(d), k), t.slot(int32(d), k), combine))

@@ -12,6 +12,7 @@ type result struct {
 	*analysis
 	order     *order
 	reachable []int
+	next      [][]int         // by instruction: see edges
 	headSlots map[int][]value // by head: what the stack's words have in common
 	bound     map[*loop]uint64
 	fueled    map[*loop]bool
@@ -36,6 +37,10 @@ func newResult(a *analysis) (*result, *Error) {
 			return nil, refuse(pc, ReasonAlwaysFaults, "reads an address that is never mapped (%v); check for it first", r.base(pc))
 		}
 	}
+	r.next = make([][]int, len(a.seen))
+	for _, pc := range r.reachable {
+		r.next[pc] = r.taken(pc)
+	}
 	if err := r.checkExits(); err != nil {
 		return nil, err
 	}
@@ -58,7 +63,9 @@ func newResult(a *analysis) (*result, *Error) {
 func (r *result) base(pc int) any { return r.seen[pc].regs[r.unit.Insns[pc].Src].asNumber().num }
 
 // edges are the successors that some path takes.
-func (r *result) edges(pc int) []int {
+func (r *result) edges(pc int) []int { return r.next[pc] }
+
+func (r *result) taken(pc int) []int {
 	x := &r.seen[pc]
 	var list []int
 	i := r.unit.Insns[pc]

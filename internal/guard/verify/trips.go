@@ -88,15 +88,20 @@ func (r *result) round(l *loop) (at map[int]*changes, back *changes) {
 			r.apply(pc, &out)
 			for _, next := range r.edges(pc) {
 				switch {
+				case next == l.head && back == nil:
+					c := out
+					back = &c
 				case next == l.head:
-					back = joinChanges(back, &out, false)
-				case l.contains(r.order.of[next]):
-					joined := joinChanges(at[next], &out, updates[next] > maxRounds)
-					if at[next] == nil || *joined != *at[next] {
-						at[next] = joined
-						updates[next]++
-						again = true
-					}
+					back.join(&out, false)
+				case !l.contains(r.order.of[next]):
+				case at[next] == nil:
+					c := out
+					at[next] = &c
+					updates[next]++
+					again = true
+				case at[next].join(&out, updates[next] > maxRounds):
+					updates[next]++
+					again = true
 				}
 			}
 		}
@@ -104,20 +109,21 @@ func (r *result) round(l *loop) (at map[int]*changes, back *changes) {
 	return at, back
 }
 
-// joinChanges joins into a copy of old; giveUp drops what moved.
-func joinChanges(old, next *changes, giveUp bool) *changes {
-	if old == nil {
-		c := *next
-		return &c
-	}
-	c := *old
+// join joins next into c and reports whether that changed it; giveUp drops what
+// moved.
+func (c *changes) join(next *changes, giveUp bool) (changed bool) {
 	for p := range c {
-		c[p] = old[p].join(next[p])
-		if giveUp && c[p] != old[p] {
-			c[p] = change{}
+		joined := c[p].join(next[p])
+		if joined == c[p] {
+			continue
 		}
+		changed = true
+		if giveUp {
+			joined = change{}
+		}
+		c[p] = joined
 	}
-	return &c
+	return changed
 }
 
 // maxBody is the largest loop whose instructions are all tried for bounds.
@@ -143,7 +149,8 @@ func (r *result) everyRound(l *loop) []int {
 
 // roundAvoids reports whether a way from l's head back to it does not pass pc.
 func (r *result) roundAvoids(l *loop, avoid int) bool {
-	seen := map[int]bool{avoid: true}
+	seen := make([]bool, len(r.seen))
+	seen[avoid] = true
 	for work := []int{l.head}; len(work) > 0; {
 		pc := work[len(work)-1]
 		work = work[:len(work)-1]

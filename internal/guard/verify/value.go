@@ -63,11 +63,11 @@ func (v value) sameBase(w value) bool { return v.kind == w.kind && v.base == w.b
 
 // leq reports whether every content that v allows is allowed by w. Links are
 // compared by the states.
-func (v value) leq(w value) bool {
+func (v *value) leq(w *value) bool {
 	switch {
 	case !w.readable():
 		return true
-	case v.sameBase(w):
+	case v.kind == w.kind && v.base == w.base:
 		return v.num.Leq(w.num)
 	case v.kind == kindSymbol && w.kind == kindScalar:
 		return v.asNumber().num.Leq(w.num)
