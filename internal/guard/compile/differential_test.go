@@ -252,10 +252,7 @@ func sameResult(got, want bpf.Result) bool {
 
 // Every guard of the corpus says the same natively and as bytecode.
 func TestNativeAndBytecodeAgree(t *testing.T) {
-	rounds := 400
-	if testing.Short() {
-		rounds = 50
-	}
+	const rounds = 400
 	c := compileCorpus(t)
 	b := newBench(t, 7)
 	outcomes := map[string]map[string]int{}

@@ -6,8 +6,14 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/verify/scalar"
 )
 
-// ties relate the links of a wider state to those of a narrower one.
-type ties []tie
+// ties relate the links of a wider state to those of a narrower one. A state
+// rarely has more links than fit in first, which saves an allocation in what the
+// analysis does most.
+type ties struct {
+	first [24]tie
+	used  int // of first
+	rest  []tie
+}
 
 // A tie is what the narrower state has for the number that a link of the wider
 // one stands for.
@@ -24,28 +30,41 @@ func (t *ties) hold(v, w *value) bool {
 	}
 	k, ok := v.key()
 	k.offset -= w.delta
-	for _, seen := range *t {
-		if seen.id == w.id {
-			return ok && seen.is == k
-		}
+	if seen := t.find(w.id); seen != nil {
+		return ok && *seen == k
 	}
 	if !ok {
 		k = key{id: math.MaxUint32} // no id ever
 	}
-	*t = append(*t, tie{w.id, k})
+	if t.used < len(t.first) {
+		t.first[t.used] = tie{w.id, k}
+		t.used++
+	} else {
+		t.rest = append(t.rest, tie{w.id, k})
+	}
 	return true
 }
 
-// usualTies is how many links a state rarely has more of.
-const usualTies = 32
+func (t *ties) find(id uint32) *key {
+	for n := range t.used {
+		if t.first[n].id == id {
+			return &t.first[n].is
+		}
+	}
+	for n := range t.rest {
+		if t.rest[n].id == id {
+			return &t.rest[n].is
+		}
+	}
+	return nil
+}
 
 // leq reports whether every run that s allows is allowed by t.
 func (s *state) leq(t *state) bool {
 	if t.stored&^s.stored != 0 {
 		return false
 	}
-	var room [usualTies]tie
-	links := ties(room[:0])
+	var links ties
 	for r := range s.regs {
 		if !s.regs[r].leqTied(&t.regs[r], &links) {
 			return false
