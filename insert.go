@@ -42,7 +42,7 @@ func insertWith(ctx context.Context, t *tracee.Tracer, p *Prepatch, sel Select, 
 	if err != nil {
 		return nil, err
 	}
-	in := inserter{p: p, o: o, resolver: rs, tracer: t, report: &Report{ID: p.ID, Mode: o.Mode}}
+	in := inserter{p: p, o: o, resolver: rs, tracer: t, report: &Report{ID: p.ID, Mode: o.Mode, Caps: p.Caps}}
 	defer in.resolver.close()
 	seen := map[int]bool{}
 	for range maxRounds {

@@ -101,6 +101,7 @@ type Report struct {
 	Changed   bool            `json:"changed"`
 	Mode      Mode            `json:"mode,omitempty"`
 	TrialEnd  *time.Time      `json:"trial_end,omitempty"`
+	Caps      []string        `json:"capabilities,omitempty"` // what an inserted prepatch may do: rewrite, write …
 	Processes []ProcessReport `json:"processes"`
 }
 

@@ -38,6 +38,7 @@ type PrepatchStatus struct {
 	TrialEnd *time.Time `json:"trial_end,omitempty"` // also when it is past
 	Stopped  string     `json:"stopped,omitempty"`   // why the guard turned itself off
 	Partial  bool       `json:"partial,omitempty"`   // copies of the function are not covered
+	Caps     []string   `json:"capabilities,omitempty"`
 	// Counters names the memory the counts are in. Processes that forked from one
 	// another have the same: their counts are the same ones, not to be added up.
 	Counters string        `json:"counters"`
@@ -150,7 +151,8 @@ func statusOf(pid int) (ProcessStatus, error) {
 
 func describePrepatch(in observe.Prepatch) PrepatchStatus {
 	s := PrepatchStatus{
-		ID: in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
+		Caps: capsOf(in.Flags),
+		ID:   in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
 		Partial: in.Flags&arena.FlagPartial != 0, Counters: fmt.Sprintf("%d:%d:%d", in.Counters.File.Major, in.Counters.File.Minor, in.Counters.File.Inode),
 	}
 	for i, g := range in.Guards {

@@ -76,6 +76,7 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 	fmt.Fprintln(a.out)
 	if len(p.Caps) > 0 {
 		fmt.Fprintf(a.out, "  %s\n", style.Warn("asks for: "+term.Escape(strings.Join(p.Caps, ", "))))
+		a.printCapabilities(p.Caps, style)
 	}
 	if p.State > 0 {
 		fmt.Fprintf(a.out, "  keeps up to %.1f KiB of state in each process\n", float64(p.State)/1024)
@@ -89,6 +90,13 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 		if len(g.FailsOpen) == 0 {
 			fmt.Fprintf(a.out, "    never fails open\n")
 		}
+	}
+}
+
+// printCapabilities says what a prepatch may do beyond looking, rejecting and noting.
+func (a *app) printCapabilities(caps []string, style term.Style) {
+	for _, name := range caps {
+		fmt.Fprintf(a.out, "  %s\n", style.Warn("it "+term.Escape(pie.CapabilityWords(name))))
 	}
 }
 
@@ -116,6 +124,9 @@ func (a *app) printCost(g pie.GuardInfo) {
 		fmt.Fprintf(a.out, "; calls %s", strings.Join(g.Helpers, ", "))
 	}
 	fmt.Fprintf(a.out, "; %d may meet unreadable memory\n", g.Reads)
+	if g.Writes > 0 {
+		fmt.Fprintf(a.out, "    writes the program's memory in %s\n", plural(g.Writes, "place", "places"))
+	}
 	if len(g.Caps) > 0 {
 		fmt.Fprintf(a.out, "    capabilities: %s\n", term.Escape(strings.Join(g.Caps, ", ")))
 	}

@@ -270,6 +270,7 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 		count += " · longest pause " + milliseconds(pause)
 	}
 	fmt.Fprintf(a.out, "  %s\n", count)
+	a.printCapabilities(r.Caps, style)
 	if w.seen != "" && done > 0 {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(r.Mode), term.Escape(w.seen))
 	}

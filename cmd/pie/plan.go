@@ -83,6 +83,7 @@ func (a *app) printPlans(x chosen, plans []pie.ProcessPlan, verbose bool) {
 		case pp.Already:
 			fmt.Fprintf(a.out, "  %s\n", style.Good("guarded already; insert would change nothing"))
 		}
+		a.printCapabilities(x.prepatch.Caps, style)
 		for _, g := range pp.Guards {
 			a.printGuardPlan(g, style, verbose)
 		}

@@ -156,6 +156,7 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 	}
 	fmt.Fprintf(a.out, "%s  %s  %s\n", style.Bold(term.Escape(id)), term.Escape(strings.Join(exes, ", ")), strings.Join(modes, "; "))
 	fmt.Fprintf(a.out, "  in %s%s\n", plural(n, "process", "processes"), placesOf(id, all))
+	a.printCapabilities(capsIn(id, all), style)
 	if seen := seenIn(id, all); seen != "" {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(pie.ModeEnforce), term.Escape(seen))
 	}
@@ -188,6 +189,21 @@ func placesOf(id string, all []pie.ProcessStatus) string {
 		}
 	}
 	return fmt.Sprintf(" · %d of %s in place%s", inPlace, plural(of, "guard", "guards"), partial)
+}
+
+// capsIn are the capabilities that prepatch id has in any of the processes.
+func capsIn(id string, all []pie.ProcessStatus) []string {
+	var caps []string
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			if p.ID == id {
+				for _, c := range p.Caps {
+					caps = appendNew(caps, c)
+				}
+			}
+		}
+	}
+	return caps
 }
 
 // seenIn is what a client sees that prepatch id rejects: as the catalogue says

@@ -8,9 +8,10 @@
  * crashes. Divide unsigned numbers, or shift.
  *
  * A guard is a function of one parameter. It reads the program's memory through
- * ordinary pointers: a read that cannot be done ends it with onfault. It cannot
- * write memory other than its own variables (512 bytes), has no global variables
- * but constants, and calls only what is here and static functions of its own.
+ * ordinary pointers: a read that cannot be done ends it with onfault. Without
+ * PIE("cap write") it cannot write memory other than its own variables (512 bytes). It
+ * has no global variables but constants, and calls only what is here and static
+ * functions of its own.
  *
  *	#include "libpie.h"
  *
@@ -119,5 +120,11 @@ static u64 (*const pie_now)(void) __attribute__((unused)) = (void *)7;          
 
 /* The T at an address of the program. */
 #define PIE_AT(T, addr) (*(const volatile T *)(u64)(addr))
+
+/* With PIE("cap write"): sets the T at an address of the program, or n bytes of it to 0.
+ * A write that cannot be done ends the guard with onfault. In audit mode, and when a
+ * trial is over, the memory is read instead. */
+#define PIE_PUT(T, addr, v) ((void)(*(volatile T *)(u64)(addr) = (v)))
+static u64 (*const pie_zero)(u64 addr, u64 n) __attribute__((unused)) = (void *)10;
 
 #endif

@@ -75,6 +75,25 @@ func (p *Process) Bytes(b []byte) libpie.Addr {
 	return libpie.Addr(uintptr(unsafe.Pointer(unsafe.SliceData(inner)))) + libpie.Addr(size-len(b))
 }
 
+// ReadOnly is Bytes for memory that cannot be written.
+func (p *Process) ReadOnly(b []byte) libpie.Addr {
+	p.tb.Helper()
+	page := os.Getpagesize()
+	at := p.Bytes(b)
+	start := uintptr(at) &^ uintptr(page-1)
+	size := (len(b) + page - 1) / page * page
+	if err := syscall.Mprotect(unsafe.Slice((*byte)(native.Pointer(uint64(start))), size), syscall.PROT_READ); err != nil {
+		p.tb.Fatalf("libpietest: making %d bytes read-only: %v", size, err)
+	}
+	return at
+}
+
+// Memory returns a copy of n bytes of the process from a on, all of which can be
+// read: what a guard has written there.
+func (p *Process) Memory(a libpie.Addr, n int) []byte {
+	return append([]byte(nil), unsafe.Slice((*byte)(native.Pointer(uint64(a))), n)...)
+}
+
 // CString puts s and a NUL into the process. The byte behind the NUL cannot be
 // read.
 func (p *Process) CString(s string) libpie.Addr {

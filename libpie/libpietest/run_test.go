@@ -289,3 +289,44 @@ func ExampleProcess_Run() {
 	// reject 0
 	// pass
 }
+
+func edit(c *libpie.Call, a libpie.Addr, n int64) libpie.Verdict {
+	c.Put8(a, 'x')
+	c.Put16(a+1, 0x4241)
+	c.Put32(a+3, 0x46454443)
+	c.Put64(a+7, 0x3837363534333231)
+	c.Zero(a+8, int(n))
+	return libpie.Pass()
+}
+
+// What a guard writes can be looked at; what it cannot write is a fault.
+func TestWrites(t *testing.T) {
+	p := libpietest.New(t)
+	const size = 15
+	for _, x := range []struct {
+		at     libpie.Addr
+		n      int64
+		passes bool
+		want   string // of what was there before the end
+	}{
+		{p.Bytes(make([]byte, size)), 0, true, "xABCDEF12345678"},
+		{p.Bytes(make([]byte, size)), 3, true, "xABCDEF1\x00\x00\x005678"},
+		{p.Bytes(make([]byte, size)), 8, false, "xABCDEF1\x00\x00\x00\x00\x00\x00\x00"},
+		{p.Bytes(make([]byte, size)), -1, false, "xABCDEF12345678"},
+		{p.Bytes(make([]byte, size)), libpie.MaxLength + 1, false, "xABCDEF12345678"},
+		{p.ReadOnly([]byte("abcdefghijklmno")), 0, false, "abcdefghijklmno"},
+		{p.Unmapped(), 0, false, ""},
+		{0, 0, false, ""},
+	} {
+		r := p.Run(edit, x.at, x.n)
+		if r.Passed() != x.passes || r.Faulted == x.passes {
+			t.Errorf("%d bytes at %#x: %v", x.n, x.at, r)
+		}
+		if x.want == "" {
+			continue
+		}
+		if got := string(p.Memory(x.at, size)); got != x.want {
+			t.Errorf("%d bytes: %q, want %q", x.n, got, x.want)
+		}
+	}
+}

@@ -2,8 +2,10 @@
 // and a number a line, and answers with a number a line.
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -11,6 +13,8 @@
 #define GUARDED __attribute__((noinline, noclone, noipa))
 
 long limit = 40;
+
+static char *page; // comes and goes
 
 // descend returns how deep it came: the guard ends it with 0.
 GUARDED long descend(long left)
@@ -96,10 +100,64 @@ static long storm(long n)
 	return sum;
 }
 
+// edit is what a guard that writes stands in front of; it looks at nothing that
+// may not be there.
+GUARDED long edit(char *text, long n)
+{
+	__asm__ volatile("" ::: "memory");
+	return text == page ? -3 : text[n];
+}
+
+static const char fixed[64] = "abc"; // in a page that cannot be written
+
+// flap calls edit n times, and until another thread has taken its page away and
+// brought it back as often as that matters. It returns how many calls missed it.
+static volatile int flapping;
+static volatile long rounds;
+
+static void *take_away(void *unused)
+{
+	while (flapping) {
+		munmap(page, 4096);
+		mmap(page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		mprotect(page, 4096, PROT_READ);
+		mprotect(page, 4096, PROT_READ | PROT_WRITE);
+		rounds++;
+	}
+	return unused;
+}
+
+static long flap(long n)
+{
+	pthread_t t;
+	long missed = 0;
+	flapping = 1;
+	rounds = 0;
+	pthread_create(&t, 0, take_away, 0);
+	while (n-- > 0 || rounds < 1000)
+		missed += edit(page, 0) != -3;
+	flapping = 0;
+	pthread_join(t, 0);
+	return missed;
+}
+
+// block keeps the signals of faults from the main thread, so that pie cannot rely
+// on them.
+static long block(void)
+{
+	sigset_t s;
+	sigemptyset(&s);
+	sigaddset(&s, SIGSEGV);
+	sigaddset(&s, SIGBUS);
+	return sigprocmask(SIG_BLOCK, &s, 0);
+}
+
 int main(void)
 {
+	static char text[64];
 	char cmd[32];
 	long n;
+	page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	setvbuf(stdout, 0, _IOLBF, 0);
 	while (scanf("%31s %ld", cmd, &n) == 2) {
 		long r = -99;
@@ -112,6 +170,12 @@ int main(void)
 		if (!strcmp(cmd, "child")) r = in_child(n);
 		if (!strcmp(cmd, "storm")) r = storm(n);
 		if (!strcmp(cmd, "limit")) r = limit = n;
+		if (!strcmp(cmd, "block")) r = block();
+		if (!strcmp(cmd, "edit")) strcpy(text, "0123456789"), r = edit(text, n);
+		if (!strcmp(cmd, "text")) r = text[n];
+		if (!strcmp(cmd, "fixed")) r = edit((char *)fixed, n);
+		if (!strcmp(cmd, "null")) r = edit(0, n);
+		if (!strcmp(cmd, "flap")) r = flap(n);
 		printf("%ld\n", r);
 	}
 	return 0;

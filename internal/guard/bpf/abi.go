@@ -81,7 +81,24 @@ const (
 	// CapShared makes its state one with that of the processes that fork from one
 	// another.
 	CapShared
+	// CapWrite lets a guard write the target's memory: ST and STX to a scalar, and
+	// HelperZero. Outside of enforce mode, and when its trial is over, nothing is
+	// written: what would be is read instead, so that what cannot be is a fault in
+	// every mode.
+	CapWrite
 )
+
+// CapNamed returns the capability that //pie:cap asks for by name; 0 for another
+// name.
+func CapNamed(name string) Caps {
+	switch name {
+	case "rewrite":
+		return CapRewrite
+	case "write":
+		return CapWrite
+	}
+	return 0
+}
 
 // Rewrite returns the verdict of a call that goes on with the argument words
 // whose bits are set in args changed.
@@ -186,9 +203,12 @@ const (
 	// HelperThread () is a number that no other live thread has, and is not 0:
 	// SysV: the thread pointer. Go: the address of the goroutine's g.
 	HelperThread Helper = 9
+	// HelperZero (addr, n) sets n bytes of the target to 0, first to last: a fault
+	// leaves those before it 0. It wants CapWrite and returns 0.
+	HelperZero Helper = 10
 )
 
-// Bounds of the addresses that a guard reads from the target: what is below
+// Bounds of the addresses that a guard reads or writes in the target: what is below
 // the default of vm.mmap_min_addr, and what is not in the user half of the
 // address space with four-level paging, is a fault without being tried.
 const (

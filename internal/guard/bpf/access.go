@@ -149,20 +149,6 @@ func (m *machine) storeTo(base Value, off int64, n int, v Value) error {
 	return fmt.Errorf("writes to %v", base.Kind)
 }
 
-// storeTarget writes memory in plain mode; a guard has no such right.
-func (m *machine) storeTarget(at uint64, n int, v Value) error {
-	w, ok := m.in.Memory.(WritableMemory)
-	if m.in.plain == nil || !ok || v.pointer() {
-		return fmt.Errorf("writes %v to the target", v.Kind)
-	}
-	var buf [8]byte
-	binary.LittleEndian.PutUint64(buf[:], v.Bits)
-	if !w.Write(at, buf[:n]) {
-		return errFault
-	}
-	return nil
-}
-
 func (m *machine) storeFrame(at uint64, n int, v Value) error {
 	if n != 8 || at%8 != 0 || v.pointer() {
 		return fmt.Errorf("writes %d bytes of %v at offset %d of the frame", n, v.Kind, int64(at))

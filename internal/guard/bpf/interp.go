@@ -8,7 +8,8 @@ type Memory interface {
 	Read(addr uint64, p []byte) bool
 }
 
-// WritableMemory is memory that the interpreter's plain mode may also write.
+// WritableMemory is memory that may also be written: in plain mode, and by a guard
+// that has CapWrite.
 type WritableMemory interface {
 	Memory
 	// Write writes p at addr and reports whether every byte was writable.
@@ -61,6 +62,8 @@ type Interp struct {
 	// Charged says which back-edges cost a unit of fuel; nil charges each. With
 	// verify's NeedsFuel the interpreter counts as the machine code does.
 	Charged func(pc int) bool
+	// Audit says that the guard only counts: what it would write is read.
+	Audit bool
 	// MaxSteps bounds a run; 0 means 16 million instructions.
 	MaxSteps int
 	// Trace, when set, sees every instruction before it runs: the registers of

@@ -91,18 +91,32 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 		}
 		out.Guards = append(out.Guards, *c)
 	}
+	if errs == nil {
+		errs = m.unused(p)
+	}
 	if errs != nil {
 		return nil, join(errs)
 	}
 	return out, nil
 }
 
+// unused refuses capabilities that no guard needs: the operator would be shown
+// what does not happen.
+func (m *module) unused(p *source.Prepatch) (errs []*Error) {
+	for _, name := range p.Caps {
+		if c := bpf.CapNamed(name); c != 0 && m.used&c == 0 {
+			errs = append(errs, &Error{Pos: p.At["cap"], Msg: "//pie:cap " + name + " has no effect: no guard of the prepatch uses it", Instead: "leave " + name + " out"})
+		}
+	}
+	return errs
+}
+
 // notYet refuses directives that would have no effect: a reader of the prepatch
 // must be able to trust that what it says is so.
 func notYet(p *source.Prepatch) []*Error {
 	var errs []*Error
-	if at, given := p.At["cap"]; given && !slices.Equal(p.Caps, []string{"rewrite"}) {
-		errs = append(errs, &Error{Pos: at, Msg: "//pie:cap has no effect: a guard cannot write or call yet", Instead: "the one capability there is: //pie:cap rewrite"})
+	if at, given := p.At["cap"]; given && slices.Contains(p.Caps, "call") {
+		errs = append(errs, &Error{Pos: at, Msg: "//pie:cap call has no effect: a guard cannot call functions of the target yet", Instead: "the capabilities there are: rewrite, write"})
 	}
 	for key, what := range map[string]string{
 		"evidence": "events carry argument words only, no memory yet",

@@ -60,10 +60,45 @@ func compileCorpus(t testing.TB) *Prepatch {
 	return c
 }
 
-// ourMemory is this process's own memory, in which the guards run natively.
-type ourMemory struct{}
+// ourMemory is this process's own memory, in which the guards run natively, and
+// what bytecode has written over it: the process itself is left to the native run.
+type ourMemory struct{ written map[uint64]byte }
 
-func (ourMemory) Read(addr uint64, p []byte) bool {
+func (m ourMemory) Read(addr uint64, p []byte) bool {
+	if !readOurs(addr, p) {
+		return false
+	}
+	for i := range p {
+		if b, ok := m.written[addr+uint64(i)]; ok {
+			p[i] = b
+		}
+	}
+	return true
+}
+
+// Write writes where memory can be read: all that the tests have can be written, too.
+func (m ourMemory) Write(addr uint64, p []byte) bool {
+	if !readOurs(addr, make([]byte, len(p))) {
+		return false
+	}
+	for i, b := range p {
+		m.written[addr+uint64(i)] = b
+	}
+	return true
+}
+
+// missing returns an address whose byte is not what was written, if there is one.
+func (m ourMemory) missing() (addr uint64, found bool) {
+	for addr, b := range m.written {
+		var now [1]byte
+		if !readOurs(addr, now[:]) || now[0] != b {
+			return addr, true
+		}
+	}
+	return 0, false
+}
+
+func readOurs(addr uint64, p []byte) bool {
 	if len(p) == 0 {
 		return true
 	}
@@ -298,12 +333,18 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 		b.p.SetStackUsed(int(b.stackEnd - b.stack))
 	}
 	b.p.SetReturnAddr(libpie.Addr(f.Return))
-	if b.outOfFuel(g, f) {
+	state, mem := slices.Clone(b.state), ourMemory{map[uint64]byte{}}
+	got, err := b.interp(g, f, state, mem)
+	if err == nil && got.OutOfFuel {
 		outcomes["fuel"]++ // a loop that does not end natively either
 		return
 	}
+	b.state = state
 	r := b.p.RunWords(native, words...)
-	b.check(t, g, f, words, r)
+	b.agree(t, g, words, got, err, r)
+	if at, wrong := mem.missing(); wrong {
+		t.Errorf("words %#x: bytecode writes %d at %#x, native not", words, mem.written[at], at)
+	}
 	if r.Faulted {
 		outcomes["faulted"]++
 	} else {
@@ -312,9 +353,9 @@ func (b *bench) compare(t *testing.T, g *Guard, native any, outcomes map[string]
 }
 
 // interp runs the bytecode in this process's memory.
-func (b *bench) interp(g *Guard, f bpf.Frame, state []byte) (bpf.Result, error) {
+func (b *bench) interp(g *Guard, f bpf.Frame, state []byte, mem ourMemory) (bpf.Result, error) {
 	in := bpf.Interp{
-		Unit: g.Unit, Memory: ourMemory{}, Tid: uint32(b.tid), Thread: uint64(b.tid), Now: uint64(b.p.Now()),
+		Unit: g.Unit, Memory: mem, Tid: uint32(b.tid), Thread: uint64(b.tid), Now: uint64(b.p.Now()),
 		StackEnd: b.stackEnd, State: state,
 	}
 	for _, s := range g.Unit.Symbols {
@@ -326,15 +367,15 @@ func (b *bench) interp(g *Guard, f bpf.Frame, state []byte) (bpf.Result, error) 
 	return in.Run(f)
 }
 
-func (b *bench) outOfFuel(g *Guard, f bpf.Frame) bool {
-	r, err := b.interp(g, f, slices.Clone(b.state))
-	return err == nil && r.OutOfFuel
-}
-
 // check compares the bytecode's outcome with that of a native run.
 func (b *bench) check(t *testing.T, g *Guard, f bpf.Frame, words []uint64, native libpietest.Result) {
 	t.Helper()
-	got, err := b.interp(g, f, b.state)
+	got, err := b.interp(g, f, b.state, ourMemory{map[uint64]byte{}})
+	b.agree(t, g, words, got, err, native)
+}
+
+func (b *bench) agree(t *testing.T, g *Guard, words []uint64, got bpf.Result, err error, native libpietest.Result) {
+	t.Helper()
 	if err != nil {
 		t.Errorf("words %#x: %v", words, err)
 	} else if want := b.expected(native, g, words); !sameResult(got, want) {

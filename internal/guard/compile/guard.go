@@ -26,7 +26,7 @@ func (m *module) guard(p *source.Prepatch, g source.Guard) (*Guard, *Error) {
 	l := newLowerer(m)
 	l.sysv = g.ABI == source.SysV
 	l.pos = fn.Pos()
-	l.mayRewrite = caps(p)&bpf.CapRewrite != 0
+	l.caps = caps(p)
 	l.rewrites = rewritable(fn, map[*ssa.Function]bool{})
 	args, params := l.params(fn)
 	if l.err == nil {

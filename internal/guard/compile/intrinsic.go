@@ -85,6 +85,12 @@ func init() {
 		"Limiter.Allow": limiterAllow,
 		"NewMap":        declared, "NewPerThread": declared, "NewLimiter": declared,
 
+		"Call.Put8":  func(s *site) value { return s.put(1) },
+		"Call.Put16": func(s *site) value { return s.put(2) },
+		"Call.Put32": func(s *site) value { return s.put(4) },
+		"Call.Put64": func(s *site) value { return s.put(8) },
+		"Call.Zero":  zero,
+
 		"Call.SetArg":     setArg,
 		"Call.Bytes":      bytesAt,
 		"Call.CStr":       cStr,

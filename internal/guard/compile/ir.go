@@ -45,7 +45,7 @@ const (
 	opSymbol               // dst = address of symbol off
 	opRodata               // dst = address of rodata byte off
 	opState                // dst = address of byte off of the prepatch's state
-	opStore                // size bytes at a+off = b, of the state
+	opStore                // size bytes at a+off = b, of the state or the target
 	opFetchAdd             // dst = the word at a+off, which b is added to at once, of the state
 	opSwapWord             // dst = the word at a+off, which becomes b if it was args[0], of the state
 	opCall                 // dst = helper off (args)

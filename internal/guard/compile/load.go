@@ -30,6 +30,7 @@ type module struct {
 	ssa   *ssa.Package
 	sizes types.Sizes
 	errs  []*Error
+	used  bpf.Caps // capabilities that the guards compiled so far use
 
 	objects   map[types.Object]*object // state variables
 	stateSize uint32                   // bytes, with what comes before the first
@@ -145,14 +146,12 @@ func (m *module) typeError(err error) {
 	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
 }
 
-const noWrite = "a guard cannot write to the target yet: reject the call instead"
-
 // laterNames are the names of libpie's design that do not exist yet, with what
 // to write instead.
 var laterNames = map[string]string{
 	"Invoke": "a guard cannot call functions of the target yet: look at the memory the function would look at",
-	"Put":    noWrite, "Put8": noWrite, "Put16": noWrite, "Put32": noWrite, "Put64": noWrite, "Zero": noWrite,
-	"Exit": "a guard cannot end the target: reject the call instead",
+	"Put":    "c.Put8, Put16, Put32 and Put64 say how much is written",
+	"Exit":   "a guard cannot end the target: reject the call instead",
 }
 
 func newInfo() *types.Info {

@@ -258,7 +258,7 @@ func (l *lowerer) store(in *instance, i *ssa.Store) {
 		return
 	}
 	if p == nil {
-		l.fail("reject the call instead", "a guard cannot write to the target yet")
+		l.fail("c.Put8, Put16, Put32 and Put64 write to an address, &p.f is one by libpie.AddrOf; they need //pie:cap write", "a guard does not assign to the program's memory")
 		return
 	}
 	if p.alloc.results != nil {

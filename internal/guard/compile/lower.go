@@ -26,22 +26,22 @@ type lowerer struct {
 	fault  *block // ends as a fault; shared
 	sysv   bool   // calling convention of the guarded function
 
-	library    bool   // what is lowered is libpie's own: errors are where it was called
-	mayRewrite bool   // the file has the capability
-	rewrites   uint16 // the argument words that SetArg changes
-	base       reg    // how the frame is reached from here
-	regs       reg    // the last one given
-	most       map[reg]uint64
-	symbols    []bpf.Symbol
-	rodata     []byte
-	texts      map[string]int32 // offsets in rodata
-	slots      []*slot
-	insns      int
-	depth      int // of loops around the function being lowered
-	pos        token.Pos
-	err        *Error // the first; nothing counts after it
-	active     []*ssa.Function
-	mirrors    map[*types.Named]bool
+	library  bool     // what is lowered is libpie's own: errors are where it was called
+	caps     bpf.Caps // what the file asks for
+	rewrites uint16   // the argument words that SetArg changes
+	base     reg      // how the frame is reached from here
+	regs     reg      // the last one given
+	most     map[reg]uint64
+	symbols  []bpf.Symbol
+	rodata   []byte
+	texts    map[string]int32 // offsets in rodata
+	slots    []*slot
+	insns    int
+	depth    int // of loops around the function being lowered
+	pos      token.Pos
+	err      *Error // the first; nothing counts after it
+	active   []*ssa.Function
+	mirrors  map[*types.Named]bool
 }
 
 func newLowerer(m *module) *lowerer {

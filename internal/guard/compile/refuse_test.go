@@ -102,8 +102,8 @@ func TestRefusals(t *testing.T) {
 		{"mem parameter", "func G(c *libpie.Call, m libpie.Mem) libpie.Verdict { return libpie.Pass() }", "1:24", "cannot take a libpie.Mem"},
 
 		// Memory.
-		{"write", "func G(c *libpie.Call, r *rec) libpie.Verdict {\n\tr.a = 1\n\treturn libpie.Pass() }", "2:4", "cannot write to the target yet; reject the call instead"},
-		{"write element", "func G(c *libpie.Call, r *rec) libpie.Verdict {\n\tr.c[2]++\n\treturn libpie.Pass() }", "2:5", "cannot write to the target yet"},
+		{"write", "func G(c *libpie.Call, r *rec) libpie.Verdict {\n\tr.a = 1\n\treturn libpie.Pass() }", "2:4", "does not assign to the program's memory; c.Put8, Put16, Put32 and Put64 write"},
+		{"write element", "func G(c *libpie.Call, r *rec) libpie.Verdict {\n\tr.c[2]++\n\treturn libpie.Pass() }", "2:5", "does not assign to the program's memory"},
 		{"string field", "type s struct{ n string }\nfunc G(c *libpie.Call, p *s) libpie.Verdict {\n\tif p.n == \"x\" { return libpie.RejectVoid() }; return libpie.Pass() }", "3:7", "cannot be read from the target; declare integers"},
 		{"mem in target", "func G(c *libpie.Call, p *libpie.Mem) libpie.Verdict {\n\treturn libpie.Reject(p.Len()) }", "", "a libpie.Mem cannot be read from the target"},
 		{"at of interface", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\t_ = libpie.At[error](a); return libpie.Pass() }", "2:", "error cannot be read from the target"},
@@ -117,6 +117,9 @@ func TestRefusals(t *testing.T) {
 
 		// libpie.
 		{"invoke", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(libpie.Invoke(1)) }", "2:30", "cannot call functions of the target yet"},
+		{"put", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Put8(a, 1); return libpie.Pass() }", "2:8", "writes to the program's memory without having asked for it; add //pie:cap write"},
+		{"zero", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Zero(a, 8); return libpie.Pass() }", "2:8", "add //pie:cap write"},
+		{"put of any size", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Put(a, 1); return libpie.Pass() }", "2:4", "c.Put8, Put16, Put32 and Put64"},
 		{"set argument", "func G(c *libpie.Call) libpie.Verdict {\n\tc.SetArg(1, 2); return libpie.Pass() }", "2:10", "add //pie:cap rewrite"},
 		{"test facility", "func G(c *libpie.Call) libpie.Verdict {\n\tif libpie.Pass().Outcome().Code == 1 { return libpie.Pass() }; return libpie.Pass() }", "2:", "for tests, not for guards"},
 		{"source", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = libpie.Source; return libpie.Pass() }", "2:13", "undefined"},
@@ -203,7 +206,7 @@ func TestWordsBeyondRegisters(t *testing.T) {
 
 // A directive without effect would promise what is not kept.
 func TestDirectivesWithoutEffect(t *testing.T) {
-	for _, line := range []string{"//pie:cap write", "//pie:shared", "//pie:evidence s:16"} {
+	for _, line := range []string{"//pie:cap write", "//pie:cap rewrite", "//pie:cap call", "//pie:shared", "//pie:evidence s:16"} {
 		src := prelude + "\n" + line + "\n\n//pie:id X\n\n//pie:guard exe=x func=f onfault=pass onfuel=pass\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }\n"
 		files := map[string][]byte{"g.go": []byte(src)}
 		p, err := source.ParseFiles(files)

@@ -66,7 +66,7 @@ func setArg(s *site) value {
 	}
 	i := s.word(1)
 	switch {
-	case !s.mayRewrite:
+	case s.caps&bpf.CapRewrite == 0:
 		s.fail("add //pie:cap rewrite to the file, which the operator will be shown", "the guard changes an argument without having asked for it")
 	case !i.isConst() || i.c < 0 || i.c >= registers || s.rewrites&(1<<i.c) == 0: // the last: a constant only after inlining
 		s.fail("write the number", "the index of an argument that changes must be a constant from 0 to %d", registers-1)
@@ -79,20 +79,19 @@ func setArg(s *site) value {
 // rewrite lowers Rewrite.
 func rewrite(s *site) value {
 	switch {
-	case !s.mayRewrite:
+	case s.caps&bpf.CapRewrite == 0:
 		s.fail("add //pie:cap rewrite to the file, which the operator will be shown", "the guard changes the call without having asked for it")
 	case s.rewrites == 0:
 		s.fail("change an argument with c.SetArg first, or return libpie.Pass()", "the guard rewrites a call of which it changes nothing")
 	}
+	s.m.used |= bpf.CapRewrite
 	return value{verdict: &verdict{kind: bpf.VerdictRewrite}}
 }
 
 // caps translates a prepatch's capabilities.
 func caps(p *source.Prepatch) (c bpf.Caps) {
 	for _, name := range p.Caps {
-		if name == "rewrite" {
-			c |= bpf.CapRewrite
-		}
+		c |= bpf.CapNamed(name)
 	}
 	if p.Shared {
 		c |= bpf.CapShared

@@ -2,6 +2,7 @@ package jit
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
@@ -72,6 +73,8 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 		return bad("unknown calling convention")
 	case l.Faults > Copy:
 		return bad("unknown fault mode")
+	case l.OwnEnd < l.OwnStart || int64(l.OwnEnd-l.OwnStart) > math.MaxInt32/2:
+		return bad("the arena is too large")
 	case s.SPDelta < 0 || s.SPDelta > 1<<16:
 		return bad("SPDelta is out of range")
 	}

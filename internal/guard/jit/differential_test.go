@@ -35,6 +35,20 @@ func (m targetMemory) Read(addr uint64, p []byte) bool {
 	return true
 }
 
+// Write makes the memory a bpf.WritableMemory, all of which but its third page can
+// be written.
+func (m targetMemory) Write(addr uint64, p []byte) bool {
+	from, to := addr-uint64(dataAt), addr+uint64(len(p))-uint64(dataAt)
+	if addr < uint64(dataAt) || to > uint64(len(m.data)) || from < readOnly+0x1000 && to > readOnly {
+		return false
+	}
+	copy(m.data[from:], p)
+	return true
+}
+
+// readOnly is where the page of the data begins that cannot be written.
+const readOnly = 0x2000
+
 // sprinkled is memory with few different bytes, so that searches succeed.
 func sprinkled(r *rand.Rand) []byte {
 	b := make([]byte, dataLen)
@@ -59,6 +73,7 @@ func TestDifferential(t *testing.T) {
 	m := newMachine(t)
 	mem := targetMemory{sprinkled(rand.New(rand.NewPCG(seed, 0)))}
 	m.poke(dataAt, mem.data)
+	m.write(dataAt+readOnly, protRead, mem.data[readOnly:readOnly+0x1000])
 	m.mapAt(dataAt+dataLen, 0x1000, 0, 0) // PROT_NONE
 	m.installHandler(nil, oldDefault, 0)
 	n, verified, faults, fuels := 0, 0, 0, 0
@@ -107,6 +122,7 @@ type trial struct {
 	top   address.Addr // the stack from here on is filled with above
 	above []byte
 	state []byte // before the call, then after it as the interpreter says
+	audit bool   // the guard only counts
 }
 
 // newTrial places p and prepares a call of it; nil when a goroutine's stack would
@@ -130,7 +146,11 @@ func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.place(c, x.l, ModeEnforce)
+	mode := ModeEnforce
+	if x.audit = r.IntN(8) == 0; x.audit {
+		mode = ModeAudit
+	}
+	m.place(c, x.l, mode)
 	m.setTable(c.Faults)
 	x.in = filled(uint64(8 * r.IntN(2)))
 	for i := range x.in.GPR {
@@ -180,12 +200,16 @@ func (x *trial) interpret(mem targetMemory) (bpf.Result, error) {
 		f.Args[i] = x.in.GPR[reg]
 	}
 	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
+	in.Audit = x.audit
 	return in.Run(f)
 }
 
 // expected is how the call must end when the interpreter says want.
 func (x *trial) expected(want bpf.Result) (outcome int, after cpu) {
 	after = *x.in
+	if x.audit {
+		return hasPassed, after
+	}
 	for i, r := range conventionOf(x.s.ABI).args {
 		if want.Verdict.Rewrites()&(1<<i) != 0 {
 			after.GPR[r] = want.Words[i]
@@ -206,7 +230,7 @@ func (x *trial) expected(want bpf.Result) (outcome int, after cpu) {
 }
 
 // differences calls the guard and names what is not as want says.
-func (x *trial) differences(want bpf.Result) (wrong []string) {
+func (x *trial) differences(want bpf.Result, mem targetMemory) (wrong []string) {
 	m, outcome, out := x.m, 0, (*cpu)(nil)
 	outcome, out = m.call(x.l.Code, x.in)
 	wantOutcome, after := x.expected(want)
@@ -217,19 +241,25 @@ func (x *trial) differences(want bpf.Result) (wrong []string) {
 	}
 	check("outcome", outcome == wantOutcome)
 	results := conventionOf(x.s.ABI).results[:want.Verdict.Words()]
+	rewrites := want.Verdict.Rewrites()
+	if x.audit {
+		results, rewrites = nil, 0
+	}
 	for i := range after.GPR {
 		r := amd64.Reg(i)
 		arg := slices.Index(conventionOf(x.s.ABI).args, r)
-		told := slices.Contains(results, r) || arg >= 0 && want.Verdict.Rewrites()&(1<<arg) != 0
+		told := slices.Contains(results, r) || arg >= 0 && rewrites&(1<<arg) != 0
 		free := x.s.Free.Has(r) && !told
 		check(fmt.Sprintf("%v (%#x, not %#x)", r, out.GPR[i], after.GPR[i]), free || out.GPR[i] == after.GPR[i])
 	}
 	check("ymm", out.YMM == after.YMM)
+	check("memory", string(m.peek(dataAt, dataLen)) == string(mem.data))
 	check("state", string(m.peek(x.l.State, stateSize)) == string(x.state))
 	kept := int(x.in.GPR[amd64.RSP] - uint64(x.top))
 	check("stack above rsp", string(m.peek(x.top, len(x.above))[kept:]) == string(x.above[kept:]))
 	rejected := wantOutcome == hasReturned
-	acted := rejected || want.Verdict.Rewrites() != 0
+	acted := rejected || rewrites != 0
+	audited := x.audit && (want.Verdict.Kind() == bpf.VerdictReject || want.Verdict.Kind() == bpf.VerdictRewrite)
 	if rejected && want.Verdict&bpf.VerdictErrno != 0 {
 		check("errno", binary.LittleEndian.Uint32(m.ask(cmdErrno, 0, 0)) == want.Errno)
 	}
@@ -238,7 +268,7 @@ func (x *trial) differences(want bpf.Result) (wrong []string) {
 		off  int
 		one  bool
 	}{
-		{"calls", CounterCalls, true}, {"rejects", CounterRejects, acted}, {"faults", CounterFaults, want.Faulted},
+		{"calls", CounterCalls, true}, {"rejects", CounterRejects, acted}, {"audited", CounterAudited, audited}, {"faults", CounterFaults, want.Faulted},
 		{"fuel", CounterFuel, want.OutOfFuel}, {"logs", CounterLogs, want.Verdict.Kind() == bpf.VerdictLog},
 	} {
 		check(c.name, m.counter(x.l, c.off) == 1 == c.one)
@@ -257,7 +287,7 @@ func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *genera
 	if err != nil {
 		t.Fatalf("seed %d: interpreter: %v", seed, err)
 	}
-	if wrong := x.differences(want); len(wrong) > 0 {
+	if wrong := x.differences(want, mem); len(wrong) > 0 {
 		t.Errorf("seed %d, ABI %d, free %v, mode %d: %s differ; want %+v\n%v",
 			seed, x.s.ABI, x.s.Free, x.l.Faults, strings.Join(wrong, ", "), want, bpf.Disassemble(p.Unit().Insns))
 	}

@@ -16,6 +16,7 @@ import (
 //	rsp + e.stack      slots
 //	rsp + e.vectors    saved vector registers and windows of copied memory
 //	rsp + e.copies     copied memory
+//	rsp + e.acts       where the guard may write, a word: whether it does
 //	rsp + e.local      saved registers, the first pushed last
 //
 // below the entry's rsp. Once framed a path stays so until it leaves the guard.
@@ -35,7 +36,9 @@ type emitter struct {
 	vectors     int32
 	copies      int32
 	copied      int32 // bytes at copies
+	acts        int32
 	local       int32
+	writes      bool              // the guard may write the target's memory
 	reads       map[*value]*reach // in this block
 	checked     map[*value]int64  // bases whose page was found plausible in this block
 
@@ -58,6 +61,10 @@ type emitter struct {
 	probes    bool
 	fetch     amd64.Label
 	fetches   bool
+	pokes     amd64.Label
+	poked     bool // pokes is wanted
+	zeros     amd64.Label
+	zeroed    bool // zeros is wanted
 	fetchInto amd64.Label
 	windows   bool
 	inner     *amd64.Label // where reads of the helper being written fail to
@@ -91,7 +98,7 @@ func emitWith(short []bool, p program, f *function, regs *registers, s Site, l L
 		e.enter = append(e.enter, e.Label())
 	}
 	for _, lb := range []*amd64.Label{
-		&e.link, &e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.calls, &e.rodata,
+		&e.link, &e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.pokes, &e.zeros, &e.calls, &e.rodata,
 	} {
 		*lb = e.Label()
 	}
@@ -139,7 +146,14 @@ func (e *emitter) layFrame() {
 			e.reaches(b)
 		}
 	}
-	e.local = e.copies + e.copied
+	e.acts = e.copies + e.copied
+	e.local = e.acts
+	for _, b := range e.f.blocks {
+		e.writes = e.writes || slices.ContainsFunc(b.values, (*value).writes)
+	}
+	if e.writes {
+		e.local += 8
+	}
 }
 
 // frameSize is the bytes between rsp and the entry's rsp at this point.
@@ -380,6 +394,9 @@ func (e *emitter) prologue() {
 		e.Lea(amd64.RSP, amd64.At(amd64.RSP, -e.local))
 	}
 	e.grow(0)
+	if e.writes {
+		e.decide()
+	}
 	if e.regs.burns {
 		e.MovImm(e.regs.fuel.reg, int64(e.f.fuel))
 	}
@@ -452,6 +469,10 @@ func (e *emitter) coldCode() {
 	}
 	e.Bind(e.rodata)
 	e.Raw(e.p.Unit().Rodata...)
+	if e.zeroed {
+		e.Bind(e.zeros)
+		e.Raw(make([]byte, zeroPiece)...)
+	}
 }
 
 // land returns the label a failed read of the current block jumps to.

@@ -71,6 +71,9 @@ func (e *emitter) routines() {
 	if e.windows {
 		e.writeFetchInto()
 	}
+	if e.poked {
+		e.writePoke()
+	}
 }
 
 func (e *emitter) control(off int64) amd64.Mem { return amd64.Abs(e.l.Control.Add(off)) }

@@ -10,6 +10,8 @@ import (
 func helperDemand(h bpf.Helper) demand {
 	d := demand{early: true}
 	switch h {
+	case bpf.HelperZero:
+		d.temps = make([]amd64.RegSet, 3)
 	case bpf.HelperIndex, bpf.HelperStrLen, bpf.HelperEqual:
 		d.temps = make([]amd64.RegSet, 4)
 	case bpf.HelperCount:
@@ -30,6 +32,8 @@ func (e *emitter) helper(v *value) {
 		e.tid(v)
 	case bpf.HelperNow:
 		e.now(v)
+	case bpf.HelperZero:
+		e.zero(v)
 	default:
 		e.memoryHelper(h, v)
 	}
@@ -87,7 +91,10 @@ const (
 
 // vectorsOf is how many vector registers a helper changes, from xmm0 on.
 func vectorsOf(h bpf.Helper) int {
-	if h == bpf.HelperIndex || h == bpf.HelperStrLen {
+	switch h {
+	case bpf.HelperZero:
+		return 0
+	case bpf.HelperIndex, bpf.HelperStrLen:
 		return 2
 	}
 	return vectorCount

@@ -49,6 +49,10 @@ func (e *emitter) plausible(t amd64.Reg, base *value, r amd64.Reg, off int64) {
 }
 
 func (e *emitter) store(v *value) {
+	if v.faults {
+		e.put(v)
+		return
+	}
 	m, y := e.at(v), v.args[1]
 	if y.isConst() {
 		e.StoreImm(amd64.Size(v.size), m, int32(y.imm))

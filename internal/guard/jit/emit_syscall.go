@@ -5,12 +5,13 @@ import "github.com/patch-integration-engine/pie/internal/isa/amd64"
 // Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl in Linux) and
 // what they answer.
 const (
-	sysRtSigaction    = 13
-	sysRtSigprocmask  = 14
-	sysGetpid         = 39
-	sysGettid         = 186
-	sysTgkill         = 234
-	sysProcessVMReadv = 310
+	sysRtSigaction     = 13
+	sysRtSigprocmask   = 14
+	sysGetpid          = 39
+	sysGettid          = 186
+	sysTgkill          = 234
+	sysProcessVMReadv  = 310
+	sysProcessVMWritev = 311
 
 	errnoEINVAL = 22
 )
@@ -46,7 +47,7 @@ func (e *emitter) writeProbe() {
 	e.Ret()
 }
 
-// fetchSaves are the registers that readSelf clobbers.
+// fetchSaves are the registers that copySelf clobbers.
 var fetchSaves = []amd64.Reg{
 	amd64.RAX, amd64.RCX, amd64.R11, amd64.RDI, amd64.RSI, amd64.RDX, amd64.R10, amd64.R8, amd64.R9,
 }
@@ -56,16 +57,22 @@ var fetchSaves = []amd64.Reg{
 // be read. process_vm_readv(2) on the process itself never faults, whatever other
 // threads unmap meanwhile. The process asks for its id each time: a child that
 // inherits this code has another.
-func (e *emitter) writeFetch() {
+func (e *emitter) writeFetch() { e.writeCopy(e.fetch, sysProcessVMReadv) }
+
+// writePoke writes the routine behind poke: as writeFetch, but it copies n bytes
+// from dst to addr.
+func (e *emitter) writePoke() { e.writeCopy(e.pokes, sysProcessVMWritev) }
+
+func (e *emitter) writeCopy(at amd64.Label, call int64) {
 	dst, n, addr := int32(8*len(fetchSaves)+8), int32(8*len(fetchSaves)+16), int32(8*len(fetchSaves)+24)
-	e.Bind(e.fetch)
+	e.Bind(at)
 	for _, r := range fetchSaves {
 		e.Push(r)
 	}
 	e.Load(8, amd64.RDI, amd64.At(amd64.RSP, addr))
 	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, n))
 	e.Load(8, amd64.RDX, amd64.At(amd64.RSP, dst))
-	e.readSelf()
+	e.copySelf(call)
 	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, n))
 	e.Un(amd64.Neg, 8, amd64.RAX) // CF = fewer bytes, or an error
 	for i := range fetchSaves {
@@ -89,7 +96,7 @@ func (e *emitter) writeFetchInto() {
 	e.Op(amd64.Sub, 4, amd64.RSI, amd64.RDX)
 	e.OpLoad(amd64.Add, 8, amd64.RDX, amd64.At(amd64.RSP, buf))
 	e.Store(8, amd64.At(amd64.RSP, buf), amd64.RSI)
-	e.readSelf()
+	e.copySelf(sysProcessVMReadv)
 	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, buf))
 	e.Un(amd64.Neg, 8, amd64.RAX)
 	for i := range fetchSaves {
@@ -98,9 +105,10 @@ func (e *emitter) writeFetchInto() {
 	e.Ret()
 }
 
-// readSelf copies rsi bytes from rdi to rdx; rax becomes how many were copied,
-// or a negated errno. It clobbers all registers of fetchSaves.
-func (e *emitter) readSelf() {
+// copySelf copies rsi bytes from rdi to rdx with process_vm_readv(2), or back with
+// process_vm_writev(2); rax becomes how many were copied, or a negated errno. It
+// clobbers all registers of fetchSaves.
+func (e *emitter) copySelf(call int64) {
 	for _, r := range []amd64.Reg{amd64.RSI, amd64.RDI, amd64.RSI, amd64.RDX} {
 		e.Push(r) // two iovecs: base, then length upwards; the remote one first
 	}
@@ -112,7 +120,7 @@ func (e *emitter) readSelf() {
 	e.Lea(amd64.R10, amd64.At(amd64.RSP, 16))
 	e.MovImm(amd64.R8, 1)
 	e.Op(amd64.Xor, 4, amd64.R9, amd64.R9)
-	e.MovImm(amd64.RAX, sysProcessVMReadv)
+	e.MovImm(amd64.RAX, call)
 	e.Syscall()
 	e.OpImm(amd64.Add, 8, amd64.RSP, 32)
 }

@@ -32,7 +32,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		u := &bpf.Unit{
-			Name: "fuzz", Caps: bpf.CapRewrite, Insns: insns, Rodata: []byte("some constant memory"),
+			Name: "fuzz", Caps: bpf.CapRewrite | bpf.CapWrite, Insns: insns, Rodata: []byte("some constant memory"),
 			OnFault: int(binary.LittleEndian.Uint16(landings)), OnFuel: int(binary.LittleEndian.Uint16(landings[2:])),
 		}
 		p, err := verify.Verify(u)

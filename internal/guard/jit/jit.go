@@ -15,6 +15,9 @@
 //     Registers other than results and Site.Free are as at the block's entry.
 //   - On rewrite, the argument registers that the verdict names change, and
 //     otherwise what is said of pass holds.
+//   - A guard with bpf.CapWrite writes to the target only in enforce mode and while
+//     its trial lasts, as it found them when it began; never to its own frame, the
+//     return address, or the arena.
 //   - Nothing is kept outside registers and the thread's own stack, so that the
 //     block may be re-entered by a signal handler or recursion at any instruction.
 //   - rsp never changes between the prologue and the epilogue where a read can
@@ -41,7 +44,7 @@ const (
 	GoInternal            // Go's ABIInternal for amd64
 )
 
-// FaultMode is how a read of the target's memory survives a bad address.
+// FaultMode is how an access to the target's memory survives a bad address.
 type FaultMode uint8
 
 // Fault modes. Every mode first refuses addresses below 64 KiB and above the
@@ -51,9 +54,12 @@ const (
 	// Only where no thread blocks SIGSEGV or SIGBUS.
 	Table FaultMode = iota
 	// Probe: rt_sigprocmask(2) tells whether a page can be read. It keeps no
-	// state, but a concurrent munmap between probe and load kills.
+	// state, but a concurrent munmap between probe and load kills. What is written
+	// is written as in Copy: nothing tells whether a page can be.
 	Probe
-	// Copy: process_vm_readv(2) on the process itself. No race.
+	// Copy: process_vm_readv(2) and process_vm_writev(2) on the process itself. No
+	// race. A store across two pages of which only the first can be written faults
+	// with its first bytes written.
 	Copy
 )
 
@@ -96,6 +102,9 @@ type Layout struct {
 	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)
 	Gettid   bool         // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
 	Faults   FaultMode
+	// OwnStart to OwnEnd is the arena, less than 2 GiB: what a guard with
+	// bpf.CapWrite does not write to.
+	OwnStart, OwnEnd address.Addr
 
 	// Before runs ahead of the guard where the site's jump leads to it: nil for
 	// nothing. After runs when the call has passed, and goes back to the function.

@@ -30,6 +30,10 @@ func demandOf(v *value) demand {
 		return demand{early: true, temps: []amd64.RegSet{divides, divides, divides}}
 	case opLoad:
 		return demand{early: v.faults}
+	case opStore:
+		if v.faults {
+			return demand{temps: make([]amd64.RegSet, 1)}
+		}
 	case opAtomic:
 		if v.shared && v.imm2 == bpf.AtomicCMPXCHG {
 			return demand{early: true, temps: []amd64.RegSet{amd64.Set(amd64.RAX)}}
@@ -48,12 +52,13 @@ func demandOf(v *value) demand {
 func (a *allocator) makeWebs() {
 	for _, b := range a.f.blocks {
 		for _, v := range b.values {
-			if !a.needsWeb(v) {
+			if a.needsWeb(v) {
+				w := newWeb()
+				a.of[v] = w
+				a.webs = append(a.webs, w)
+			} else if !v.writes() {
 				continue
 			}
-			w := newWeb()
-			a.of[v] = w
-			a.webs = append(a.webs, w)
 			d := demandOf(v)
 			for _, avoid := range d.temps {
 				t := newWeb()

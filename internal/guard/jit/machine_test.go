@@ -215,7 +215,7 @@ func (m *machine) call(at address.Addr, c *cpu) (outcome int, after *cpu) {
 func (m *machine) layout() Layout {
 	return Layout{
 		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, After: m.toOracle,
-		State: wordsAt, Guard: 7, Errno: ErrnoSlot{Known: true, Offset: m.errnoOffset}, Gettid: true,
+		OwnStart: arena, OwnEnd: arena + 0x40000, State: wordsAt, Guard: 7, Errno: ErrnoSlot{Known: true, Offset: m.errnoOffset}, Gettid: true,
 	}
 }
 

@@ -65,7 +65,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 	}
 	g.body(size, 0)
 	g.leave()
-	u := &bpf.Unit{Name: "random", OnFault: len(g.insns), Caps: bpf.CapRewrite}
+	u := &bpf.Unit{Name: "random", OnFault: len(g.insns), Caps: bpf.CapRewrite | bpf.CapWrite}
 	g.landing(-77)
 	u.OnFuel = len(g.insns)
 	g.landing(-88)
@@ -171,7 +171,7 @@ func (g *generator) body(n, depth int) {
 		case k < 14:
 			g.read()
 		case k < 15:
-			[]func(){g.helper, g.helper, g.ownMemory, g.call, g.state, g.state}[g.IntN(6)]()
+			[]func(){g.helper, g.helper, g.ownMemory, g.call, g.state, g.state, g.write, g.write}[g.IntN(8)]()
 		case k < 18 && depth < 3:
 			g.branch(depth)
 		case depth < 2 && g.loops < 3:
@@ -322,6 +322,35 @@ func (g *generator) read() {
 		g.emit(bpf.Insn{Op: bpf.ClassLDX | size | mode, Dst: g.reg(), Src: base, Off: int16(g.IntN(span) - span/2)})
 		if g.insns[len(g.insns)-1].Dst == base {
 			return
+		}
+	}
+}
+
+// write stores to the target and reads near there, or clears some of it. An
+// aligned store lies in one page, so that all modes of faults write all of it or
+// nothing.
+func (g *generator) write() {
+	if g.IntN(3) == 0 {
+		g.address(1)
+		g.length(2)
+		g.emit(bpf.Insn{Op: bpf.OpCALL, Imm: int32(bpf.HelperZero)})
+		g.renew()
+		return
+	}
+	k := g.IntN(4)
+	size := []uint8{bpf.SizeB, bpf.SizeH, bpf.SizeW, bpf.SizeDW}[k]
+	base := g.reg()
+	g.address(base)
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluAND, Dst: base, Imm: -1 << k})
+	for range 1 + g.IntN(3) {
+		off := int16(g.IntN(20)-10) << k
+		if g.IntN(2) == 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassST | size | bpf.ModeMEM, Dst: base, Off: off, Imm: g.number()})
+		} else {
+			g.emit(bpf.Insn{Op: bpf.ClassSTX | size | bpf.ModeMEM, Dst: base, Src: g.reg(), Off: off})
+		}
+		if dst := g.reg(); dst != base {
+			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: dst, Src: base, Off: off + int16(g.IntN(16)-8)})
 		}
 	}
 }

@@ -3,6 +3,7 @@ package jit
 import (
 	"slices"
 
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -44,7 +45,7 @@ const (
 	opSwap // low size bytes of args[0] reversed, the rest 0
 
 	opLoad      // size bytes at args[0]+imm; sext: sign-extended; faults: of the target
-	opStore     // args[1] to size bytes at args[0]+imm
+	opStore     // args[1] to size bytes at args[0]+imm; faults: of the target
 	opAtomic    // imm2 on size bytes at args[0]+imm with args[1]; args[2] is r0 of cmpxchg
 	opHelper    // helper imm on args; faults: reads memory
 	opThread    // who the thread is, bpf.HelperThread
@@ -145,6 +146,11 @@ func (v *value) find() *value {
 		v = v.fwd
 	}
 	return v
+}
+
+// writes reports whether v writes the target's memory.
+func (v *value) writes() bool {
+	return v.op == opStore && v.faults || v.op == opHelper && bpf.Helper(v.imm) == bpf.HelperZero
 }
 
 // isConst reports whether v is a known number.

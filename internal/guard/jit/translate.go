@@ -164,11 +164,12 @@ func (lo *lowerer) store(fr *frame, b *block, in bpf.Insn, i int) error {
 		lo.out[b][num] = val
 		return nil
 	}
-	if a.Region != verify.RegionStack && a.Region != verify.RegionState {
+	target := a.Region == verify.RegionTarget
+	if a.Region != verify.RegionStack && a.Region != verify.RegionState && (!target || in.IsAtomic()) {
 		return placeError(lo.u, i, "store outside the guard's stack and state", ErrUnsupported)
 	}
 	v := &value{
-		op: opStore, width: 8, size: uint8(in.Width()), imm: int64(in.Off), insn: i, shared: a.Region == verify.RegionState,
+		op: opStore, width: 8, size: uint8(in.Width()), imm: int64(in.Off), insn: i, faults: target, shared: a.Region == verify.RegionState,
 		args: []*value{lo.read(b, fr.regs+int(in.Dst)), val},
 	}
 	if !in.IsAtomic() {
@@ -204,7 +205,7 @@ func frameVar(off int) (int, bool) {
 // helperArgs is how many arguments each helper takes.
 var helperArgs = map[bpf.Helper]int{
 	bpf.HelperCount: 3, bpf.HelperIndex: 3, bpf.HelperStrLen: 2, bpf.HelperFind: 4, bpf.HelperEqual: 4,
-	bpf.HelperTid: 0, bpf.HelperNow: 0,
+	bpf.HelperTid: 0, bpf.HelperNow: 0, bpf.HelperZero: 2,
 }
 
 func (lo *lowerer) helper(fr *frame, b *block, in bpf.Insn, i int) error {

@@ -154,10 +154,10 @@ func isIdentifier(s string) bool {
 func caps(name string, p *source.Prepatch) (bpf.Caps, error) {
 	var out bpf.Caps
 	for _, c := range p.Caps {
-		if c != "rewrite" {
+		if c != "rewrite" && c != "write" {
 			return 0, &Error{File: name, Msg: fmt.Sprintf("a guard in C cannot have the capability %s", c), Instead: "write it in Go"}
 		}
-		out |= bpf.CapRewrite
+		out |= bpf.CapNamed(c)
 	}
 	if p.Shared || len(p.Evidence) > 0 {
 		return 0, &Error{File: name, Msg: "a guard in C has no state and gives no memory as evidence", Instead: "write it in Go"}

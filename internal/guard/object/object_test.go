@@ -57,6 +57,18 @@ func (m memory) Read(addr uint64, b []byte) bool {
 	return false
 }
 
+func (m memory) Write(addr uint64, b []byte) bool {
+	if !m.Read(addr, make([]byte, len(b))) {
+		return false
+	}
+	for base, content := range m {
+		if addr >= base && addr < base+uint64(len(content)) {
+			copy(content[addr-base:], b)
+		}
+	}
+	return true
+}
+
 // Whatever -mcpu, with and without debug information, the guards are proven
 // safe and say what they are meant to.
 func TestGuards(t *testing.T) {
@@ -108,6 +120,41 @@ func TestGuards(t *testing.T) {
 				t.Errorf("with -g an instruction is at %+v", pos)
 			}
 		})
+	}
+}
+
+// A guard that asks for it writes by ordinary stores.
+func TestWrites(t *testing.T) {
+	const at = 0x200000
+	p, err := Load("guard.o", clang(t, []byte(`#include "libpie.h"
+PIE("id TEST-1");
+PIE("cap write");
+PIE_GUARD("exe=x func=f onfault=reject:-7 onfuel=pass")
+u64 f(struct pie_call *c)
+{
+	PIE_PUT(u16, c->arg[0] + 1, 0x4142);
+	pie_zero(c->arg[0] + 4, c->arg[1]);
+	return PIE_PASS;
+}
+`), "-mcpu=v3"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := verify.Verify(p.Guards[0].Unit)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, bpf.Disassemble(p.Guards[0].Unit.Insns))
+	}
+	for _, c := range []struct {
+		n    uint64
+		want string
+		v    bpf.Verdict
+	}{{2, "xBAx\x00\x00x", bpf.VerdictPass}, {4, "xBAx\x00\x00\x00", bpf.Reject(1, 0)}} {
+		text := []byte("xxxxxxx")
+		in := &bpf.Interp{Unit: program.Unit(), Memory: memory{at: text}}
+		r, err := in.Run(bpf.Frame{Args: [bpf.FrameArgs]uint64{at, c.n}})
+		if err != nil || r.Verdict != c.v || string(text) != c.want {
+			t.Errorf("%d bytes: %#x, %v, %q", c.n, r.Verdict, err, text)
+		}
 	}
 }
 

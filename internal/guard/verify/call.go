@@ -138,6 +138,9 @@ func (a *analysis) callHelper(ctx *context, pc int, s *state, h bpf.Helper) (sca
 		a.seen[pc].faults, a.seen[pc].passes = true, true
 		return scalar.Between(0, bpf.MaxStack), nil
 	}
+	if h == bpf.HelperZero {
+		return scalar.Const(0), a.zero(pc, s)
+	}
 	n, err := a.memory(ctx, pc, s, bpf.R1, bpf.R2)
 	if err != nil {
 		return scalar.Set{}, err

@@ -56,8 +56,10 @@ func unit(t testing.TB, text string) *bpf.Unit {
 		Fuel:    1000,
 		State:   128,
 	}
-	if strings.Contains(text, "# cap rewrite\n") {
-		u.Caps = bpf.CapRewrite
+	for _, name := range []string{"rewrite", "write"} {
+		if strings.Contains(text, "# cap "+name+"\n") {
+			u.Caps |= bpf.CapNamed(name)
+		}
 	}
 	u.OnFault, u.OnFuel = label(text, "fault"), label(text, "fuel")
 	other := label(text, "pass_by_harness")

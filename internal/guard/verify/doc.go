@@ -5,7 +5,8 @@
 //
 // A verified guard, run on any call, with any content of the target's memory:
 //   - executes only instructions of RFC 9669 and calls only known helpers;
-//   - writes nothing but its own stack and the result words of its frame;
+//   - writes nothing but its own stack, the prepatch's state and the result words
+//     of its frame; with CapWrite also the target's memory, where FaultPoint says;
 //   - reads its stack only where it has written, constants only in bounds, and
 //     the frame only in whole words at fixed offsets. All else that it reads is
 //     the target's memory, at instructions that FaultPoint names, so that the

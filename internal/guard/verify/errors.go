@@ -52,6 +52,7 @@ const (
 	ReasonFrameWrite      Reason = "frame_write"
 	ReasonFrameMixed      Reason = "frame_mixed"
 	ReasonStoreTarget     Reason = "store_target"
+	ReasonStoreMixed      Reason = "store_mixed"
 	ReasonStoreRodata     Reason = "store_rodata"
 	ReasonRodataBounds    Reason = "rodata_bounds"
 	ReasonStateBounds     Reason = "state_bounds"

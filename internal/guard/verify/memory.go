@@ -186,6 +186,10 @@ func (a *analysis) store(ctx *context, pc int, s *state, i bpf.Insn) *Error {
 			return err
 		}
 	}
+	toTarget := base.kind == kindScalar || base.kind == kindSymbol
+	if r := a.seen[pc].access.Region; r != RegionNone && (r == RegionTarget) != toTarget {
+		return refuse(pc, ReasonStoreMixed, "writes to the target on one path to here and to the guard's own memory on another")
+	}
 	switch {
 	case i.IsAtomic() && base.kind == kindState:
 		return a.atomicState(pc, s, base, v, i)
@@ -203,7 +207,7 @@ func (a *analysis) store(ctx *context, pc int, s *state, i bpf.Insn) *Error {
 	case base.kind == kindRodata:
 		return refuse(pc, ReasonStoreRodata, "writes to a constant")
 	}
-	return refuse(pc, ReasonStoreTarget, "writes to the target's memory; a guard only looks, unless a capability allows it")
+	return a.storeTarget(ctx, pc, base, v, i)
 }
 
 func (a *analysis) storeFrame(pc int, s *state, base, v value, i bpf.Insn) *Error {

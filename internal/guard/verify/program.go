@@ -49,8 +49,8 @@ func cloneUnit(u *bpf.Unit) *bpf.Unit {
 // not reachable, nor is a branch that verification found never taken.
 func (p *Program) Reachable(i int) bool { return p.facts[i].reachable }
 
-// FaultPoint reports whether instruction i is a load, or a helper call, that
-// can fault: it reads target memory.
+// FaultPoint reports whether instruction i is a load, store or helper call that
+// can fault: it reads or writes target memory.
 func (p *Program) FaultPoint(i int) bool { return p.facts[i].faults }
 
 // NeedsFuel reports whether instruction i is a back-edge (bpf.Insn.IsBackEdge)
@@ -122,5 +122,6 @@ type Cost struct {
 	Steps   float64      // instructions executed at most
 	FuelCap bool         // fuel, not the guard's shape, ends the slowest run
 	Loads   [Regions]int // load instructions by what they read
+	Writes  int          // instructions and helper calls that write the target's memory
 	Helpers int          // helper call instructions
 }

@@ -123,7 +123,11 @@ func (g *generator) memory() {
 		if g.plain {
 			return
 		}
-		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | g.size(), Dst: g.reg(), Src: g.reg(), Off: int16(g.r.IntN(16))})
+		i := bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | g.size(), Dst: g.reg(), Src: g.reg(), Off: int16(g.r.IntN(16))}
+		if g.r.IntN(4) == 0 {
+			i.Op = bpf.ClassSTX | bpf.ModeMEM | g.size()
+		}
+		g.emit(i)
 	case 2:
 		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEMSX | []uint8{bpf.SizeB, bpf.SizeH, bpf.SizeW}[g.r.IntN(3)], Dst: g.reg(), Src: bpf.R10, Off: g.near()})
 	case 3, 4:
@@ -170,7 +174,7 @@ func (g *generator) helper() {
 	mov := func(dst, src uint8) bpf.Insn {
 		return bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: dst, Src: src}
 	}
-	h := bpf.Helper(1 + g.r.IntN(9))
+	h := bpf.Helper(1 + g.r.IntN(10))
 	g.emit(mov(bpf.R9, bpf.R1))
 	for r := uint8(bpf.R1); int(r) < bpf.R1+h.Args(); r++ {
 		switch g.r.IntN(4) {
@@ -283,6 +287,9 @@ func (g *generator) unit() *bpf.Unit {
 		g.hash()
 	}
 	u := &bpf.Unit{Fuel: 100, Symbols: []bpf.Symbol{{Name: "a"}, {Name: "b", Kind: bpf.SymbolGoError}}, Rodata: []byte("GET *\x00needle"), State: 128}
+	if !g.plain && g.r.IntN(2) == 0 {
+		u.Caps = bpf.CapWrite
+	}
 	if g.plain {
 		u.State = 0
 	}

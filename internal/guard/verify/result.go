@@ -34,7 +34,7 @@ func newResult(a *analysis) (*result, *Error) {
 		// The read before OnFault is how a compiler spells a fault it means: a Go
 		// panic, counted like any other.
 		if x.faults && !x.passes && a.unit.Insns[pc].Next(pc) != a.unit.OnFault {
-			return nil, refuse(pc, ReasonAlwaysFaults, "reads an address that is never mapped (%v); check for it first", r.base(pc))
+			return nil, refuse(pc, ReasonAlwaysFaults, "reads or writes an address that is never mapped (%v); check for it first", r.base(pc))
 		}
 	}
 	r.next = make([][]int, len(a.seen))
@@ -59,8 +59,14 @@ func newResult(a *analysis) (*result, *Error) {
 	return r, nil
 }
 
-// base is the address that a load reads, without its offset.
-func (r *result) base(pc int) any { return r.seen[pc].regs[r.unit.Insns[pc].Src].asNumber().num }
+// base is the address that a load or store goes to, without its offset.
+func (r *result) base(pc int) any {
+	i := r.unit.Insns[pc]
+	if i.IsStore() {
+		return r.seen[pc].regs[i.Dst].asNumber().num
+	}
+	return r.seen[pc].regs[i.Src].asNumber().num
+}
 
 // edges are the successors that some path takes.
 func (r *result) edges(pc int) []int { return r.next[pc] }

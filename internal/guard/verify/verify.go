@@ -193,6 +193,9 @@ func (r *result) cost(p *pricing, total price) Cost {
 		if i.IsHelperCall() {
 			c.Helpers++
 		}
+		if r.seen[pc].visited && writesTarget(i, r.seen[pc].access) {
+			c.Writes++
+		}
 	}
 	return c
 }

@@ -83,10 +83,12 @@ type Flags uint16
 
 // Flags of a prepatch.
 const (
-	FlagAudit   Flags = 1 << iota // inserted to count only
-	FlagTrial                     // inserted with a trial's end
-	FlagPartial                   // inserted although copies are not covered
-	FlagKept                      // the trial was ended by keep
+	FlagAudit    Flags = 1 << iota // inserted to count only
+	FlagTrial                      // inserted with a trial's end
+	FlagPartial                    // inserted although copies are not covered
+	FlagKept                       // the trial was ended by keep
+	FlagRewrites                   // what it may do, as bpf.Caps: change arguments
+	FlagWrites                     // write the program's memory
 )
 
 // Image identifies the file that a site is in.

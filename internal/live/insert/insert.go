@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
@@ -47,7 +48,7 @@ type SiteReport struct {
 // a caller decides on: ErrAlreadyIn, ErrOtherVersion, ErrPartial, ErrStale,
 // ErrBusySite, *SiteError, *HeadroomError, and tracee's.
 func Insert(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pl *plan.Plan, o Options) (Report, error) {
-	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Guards()}, o)
+	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Caps(), pl.Guards()}, o)
 }
 
 // prepatch is what a plan says.
@@ -55,6 +56,7 @@ type prepatch struct {
 	id     string
 	hash   [32]byte
 	state  *arena.Block // nil when it has none
+	caps   bpf.Caps
 	guards []plan.Guard
 }
 

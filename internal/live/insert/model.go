@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/clock"
@@ -66,6 +67,18 @@ func (in *insertion) flags() arena.Flags {
 	}
 	if in.o.Partial {
 		f |= arena.FlagPartial
+	}
+	return f | abilities(in.pp.caps)
+}
+
+// abilities are the flags that say what a prepatch may do.
+func abilities(c bpf.Caps) (f arena.Flags) {
+	for cap, flag := range map[bpf.Caps]arena.Flags{
+		bpf.CapRewrite: arena.FlagRewrites, bpf.CapWrite: arena.FlagWrites,
+	} {
+		if c&cap != 0 {
+			f |= flag
+		}
 	}
 	return f
 }

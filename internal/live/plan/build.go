@@ -27,6 +27,7 @@ func Build(in Input) (*Plan, error) {
 			return nil, err
 		}
 		p.guards = append(p.guards, built)
+		p.caps |= g.Program.Unit().Caps
 	}
 	return p, nil
 }
@@ -137,7 +138,7 @@ func layout(in *Input, g GuardInput, s Site, p arena.Place) jit.Layout {
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events,
 		Guard: uint32(p.Index), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
 		Gettid: g.Gettid, Faults: g.Faults,
-		After: s.writeAfter,
+		OwnStart: p.Reach.Start, OwnEnd: p.Reach.End, After: s.writeAfter,
 	}
 	if len(s.Before) > 0 {
 		l.Before = s.writeBefore

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -45,8 +46,12 @@ type Plan struct {
 	id     string
 	hash   [32]byte
 	state  *arena.Block
+	caps   bpf.Caps
 	guards []Guard
 }
+
+// Caps is what the prepatch may do beyond looking, rejecting and noting.
+func (p *Plan) Caps() bpf.Caps { return p.caps }
 
 // State is the memory of the prepatch's state; nil when it has none.
 func (p *Plan) State() *arena.Block { return p.state }

@@ -46,6 +46,21 @@ func Typed[T any](a uint64) *T {
 // debug.SetPanicOnFault is in force in this goroutine.
 func Byte(a uint64) byte { return *Typed[byte](a) }
 
+// Store writes the low size bytes (1, 2, 4 or 8) of v at a, little-endian, in one
+// access; it panics where it cannot, as Byte does.
+func Store(a uint64, size int, v uint64) {
+	switch size {
+	case 1:
+		*Typed[uint8](a) = uint8(v)
+	case 2:
+		*Typed[uint16](a) = uint16(v)
+	case 4:
+		*Typed[uint32](a) = uint32(v)
+	default:
+		*Typed[uint64](a) = v
+	}
+}
+
 // Load reads size bytes (1, 2, 4 or 8) at a, little-endian, in one access.
 func Load(a uint64, size int) uint64 {
 	switch size {

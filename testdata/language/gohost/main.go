@@ -28,6 +28,14 @@ func descend(left int) int {
 	return descend(left-1) + int(frame[left&63])
 }
 
+//go:noinline
+func edit(text []byte, n int) int {
+	if n < 0 {
+		fmt.Println("a reason to have a stack frame")
+	}
+	return int(text[n])
+}
+
 // storm calls lookup n times in each of eight goroutines, and returns how many
 // calls came through.
 func storm(n int) int {
@@ -46,6 +54,8 @@ func storm(n int) int {
 	return int(through.Load())
 }
 
+var text []byte // in memory that can be written
+
 func main() {
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		var command string
@@ -59,6 +69,9 @@ func main() {
 			r = n
 		case "lookup":
 			r = lookup(n)
+		case "edit":
+			text = append(text[:0], "abcdefgh"...)
+			r = edit(text, n)
 		case "main":
 			r = descend(n)
 		case "thread":
