@@ -119,8 +119,10 @@ static void *take_away(void *unused)
 {
 	while (flapping) {
 		munmap(page, 4096);
+		usleep(50);
 		mmap(page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 		mprotect(page, 4096, PROT_READ);
+		usleep(50);
 		mprotect(page, 4096, PROT_READ | PROT_WRITE);
 		rounds++;
 	}
@@ -134,7 +136,7 @@ static long flap(long n)
 	flapping = 1;
 	rounds = 0;
 	pthread_create(&t, 0, take_away, 0);
-	while (n-- > 0 || rounds < 1000)
+	while (n-- > 0 || rounds < 200)
 		missed += edit(page, 0) != -3;
 	flapping = 0;
 	pthread_join(t, 0);
