@@ -163,6 +163,9 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		return out, explain(err, p.String())
 	}
 	out.State, out.Changed, out.Pause = StateGuarded, true, done.Pause
+	if in.o.placed != nil {
+		in.o.placed(pid, r)
+	}
 	copies := r.copies()
 	out.Copies = &copies
 	if !done.TrialEnd.IsZero() {

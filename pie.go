@@ -59,6 +59,8 @@ type Options struct {
 
 	known *known // of the Engine at work; may be nil
 	early bool   // the program has not run yet
+	// placed is told where the guards go in a process that gets them; may be nil.
+	placed func(pid int, r *resolved)
 }
 
 // ProcessState says what a verb found or left in one process.

@@ -66,6 +66,9 @@ const (
 	CodeExists       Code = "file_exists"       // a file that would be written is there already
 	CodeNoTest       Code = "test_missing"      // the prepatch has no test to run
 	CodeNoGo         Code = "go_missing"        // no Go toolchain, which only tests need
+	CodeEvidence     Code = "evidence_refused"  // the prepatch does not allow so much to be recorded
+	CodeRecord       Code = "not_recordable"    // the guard, or the process, cannot be recorded
+	CodeRecording    Code = "recording_damaged" // no recording, or a damaged one
 	CodeArena        Code = "arena_damaged"     // PIE's memory in the process cannot be trusted
 )
 

@@ -32,11 +32,16 @@ type insertFlags struct {
 }
 
 func (f *insertFlags) register(c *cobra.Command) {
-	f.target.register(c)
-	f.line.register(c)
+	f.registerPlaces(c)
 	c.Flags().BoolVar(&f.audit, "audit", false, "count what would be rejected, reject nothing")
 	c.Flags().DurationVar(&f.trial, "trial", -1, "stop rejecting after this `TIME` unless kept; 0 for no trial (default 10m on a terminal)")
 	c.Flags().StringVar(&f.maxReject, "max-reject", "", "end the trial when more than this `SHARE` of calls is rejected, such as 1%")
+}
+
+// registerPlaces registers the flags that say what goes where.
+func (f *insertFlags) registerPlaces(c *cobra.Command) {
+	f.target.register(c)
+	f.line.register(c)
 	c.Flags().BoolVar(&f.partial, "partial", false, "guard although some copies of the function stay uncovered")
 	c.Flags().StringVar(&f.fingerprint, "fingerprint", "", "find the function by this fingerprint `FILE`, where it has no name")
 	c.Flags().StringArrayVar(&f.debuginfod, "debuginfod", nil, "ask this debuginfod server `URL` for the symbols of stripped files; repeatable (default: what DEBUGINFOD_URLS has)")

@@ -91,7 +91,7 @@ func (a *app) command() *cobra.Command {
 		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
 		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(), a.autopsyCommand(),
 		a.scanCommand(), a.doctorCommand(), a.agentCommand(), a.topCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
-		a.typesCommand(), a.newCommand(), a.testCommand(),
+		a.typesCommand(), a.newCommand(), a.testCommand(), a.recordCommand(),
 	)
 	return root
 }

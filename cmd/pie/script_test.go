@@ -81,6 +81,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": cmdStart, "run": cmdRun, "call": cmdCall, "exits": cmdExits, "forget": cmdForget,
+			"keepcalling": cmdKeepCalling, "waitfor": cmdWaitFor,
 		},
 	})
 }
@@ -191,6 +192,61 @@ func cmdCall(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("the victim answered %s to %s, want %s", got, args[1], args[2])
 	}
 }
+
+// cmdKeepCalling is "keepcalling NAME LINE WANT": call, again and again, until the
+// transcript ends. Nothing else may call this victim.
+func cmdKeepCalling(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: keepcalling NAME LINE WANT")
+	}
+	p := named(ts, args)
+	done := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		for {
+			got, err := p.ask(args[1])
+			if err == nil && got != args[2] {
+				err = fmt.Errorf("the victim answered %s to %s, want %s", got, args[1], args[2])
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+			select {
+			case <-stop:
+				done <- nil
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	ts.Defer(func() {
+		close(stop)
+		if err := <-done; err != nil {
+			ts.Fatalf("calling %s: %v", args[0], err)
+		}
+	})
+}
+
+// cmdWaitFor is "waitfor TEXT exec COMMAND…": runs the command until its output has
+// the text.
+func cmdWaitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || args[1] != "exec" {
+		ts.Fatalf("usage: waitfor TEXT exec COMMAND…")
+	}
+	for end := time.Now().Add(waitTimeout); ; time.Sleep(50 * time.Millisecond) {
+		cmd := exec.Command(filepath.Join(bin, args[2]), args[3:]...)
+		out, err := cmd.CombinedOutput()
+		if err == nil && strings.Contains(string(out), args[0]) {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%v does not say %q within %s: %v\n%s", args[2:], args[0], waitTimeout, err, out)
+		}
+	}
+}
+
+const waitTimeout = 20 * time.Second
 
 func named(ts *testscript.TestScript, args []string) *victim {
 	all := ts.Value(victimsKey{}).(*victims)

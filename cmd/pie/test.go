@@ -16,17 +16,26 @@ import (
 )
 
 func (a *app) testCommand() *cobra.Command {
-	var run string
+	var run, recorded string
 	c := &cobra.Command{
 		Use:   "test PREPATCH",
-		Short: "Check a prepatch and run its tests with go test",
-		Long: `Check a prepatch and run its tests with go test.
+		Short: "Check a prepatch and run its tests, or what was recorded, through it",
+		Long: `Check a prepatch and run its tests with go test; with --replay, run its guards over the
+calls that pie record took down, and say which of them would be rejected.
 
 PREPATCH is a folder, or a .go file with a _test.go file beside it. libpie and
 libpietest are those of this pie; nothing is fetched. A Go toolchain is needed, here
-and nowhere else. The tests run as you, like any other program of yours.`,
+and nowhere else. The tests run as you, like any other program of yours.
+
+A replay needs no toolchain and no test. PREPATCH may be another version than the
+one recorded with. A call for which the guard asks what was not recorded is unknown,
+and counted apart. Exit codes of a replay: 0 no recorded call would be rejected;
+1 some would be; 4 none would be, but some are unknown.`,
 		Args: exact(1, "one PREPATCH"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if recorded != "" {
+				return a.replay(c, args[0], recorded)
+			}
 			guard, tests, err := testFiles(args[0])
 			if err != nil {
 				return err
@@ -40,6 +49,7 @@ and nowhere else. The tests run as you, like any other program of yours.`,
 			return a.goTest(c.Context(), tests, run)
 		},
 	}
+	c.Flags().StringVar(&recorded, "replay", "", "run the guards over the calls in this `FILE` of pie record")
 	c.Flags().StringVar(&run, "run", "", "only tests whose names match this `REGEXP`")
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,6 +78,28 @@ func displayID(id string) string {
 		return "every prepatch"
 	}
 	return id
+}
+
+// grouped is "4,812,331".
+func grouped(n uint64) string {
+	s := strconv.FormatUint(n, 10)
+	for k := len(s) - 3; k > 0; k -= 3 {
+		s = s[:k] + "," + s[k:]
+	}
+	return s
+}
+
+// sizeWords is "812 B", "1.2 KiB", "34 MiB".
+func sizeWords(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, k := float64(n)/unit, 0
+	for f >= unit && k < 3 {
+		f, k = f/unit, k+1
+	}
+	return strings.Replace(fmt.Sprintf("%.1f %s", f, []string{"KiB", "MiB", "GiB", "TiB"}[k]), ".0 ", " ", 1)
 }
 
 func plural(n int, one, many string) string {

@@ -118,13 +118,6 @@ func notYet(p *source.Prepatch) []*Error {
 	if at, given := p.At["cap"]; given && slices.Contains(p.Caps, "call") {
 		errs = append(errs, &Error{Pos: at, Msg: "//pie:cap call has no effect: a guard cannot call functions of the target yet", Instead: "the capabilities there are: rewrite, write"})
 	}
-	for key, what := range map[string]string{
-		"evidence": "events carry argument words only, no memory yet",
-	} {
-		if at, given := p.At[key]; given {
-			errs = append(errs, &Error{Pos: at, Msg: "//pie:" + key + " has no effect: " + what, Instead: "remove the line"})
-		}
-	}
 	return errs
 }
 

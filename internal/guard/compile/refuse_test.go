@@ -206,7 +206,7 @@ func TestWordsBeyondRegisters(t *testing.T) {
 
 // A directive without effect would promise what is not kept.
 func TestDirectivesWithoutEffect(t *testing.T) {
-	for _, line := range []string{"//pie:cap write", "//pie:cap rewrite", "//pie:cap call", "//pie:shared", "//pie:evidence s:16"} {
+	for _, line := range []string{"//pie:cap write", "//pie:cap rewrite", "//pie:cap call", "//pie:shared"} {
 		src := prelude + "\n" + line + "\n\n//pie:id X\n\n//pie:guard exe=x func=f onfault=pass onfuel=pass\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }\n"
 		files := map[string][]byte{"g.go": []byte(src)}
 		p, err := source.ParseFiles(files)

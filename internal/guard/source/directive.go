@@ -206,7 +206,7 @@ var (
 	idPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 	knownCaps  = []string{"write", "rewrite", "call"}
 	fileKeys   = "id, fixed, expires, cap, shared, evidence, ref and, on functions, guard"
-	repeatable = map[string]bool{"ref": true, "evidence": true, "cap": true}
+	repeatable = map[string]bool{"ref": true, "cap": true}
 )
 
 // fileLevel reads a directive that stands for the whole prepatch.
@@ -222,7 +222,7 @@ func (r *reader) fileLevel(pos bpf.Pos, key string, fields []field) {
 		return
 	}
 	r.p.At[key] = pos
-	if want, ok := map[string]int{"id": 1, "fixed": 1, "expires": 1, "shared": 0}[key]; ok && len(values) != want {
+	if want, ok := map[string]int{"id": 1, "fixed": 1, "expires": 1, "shared": 0, "evidence": 1}[key]; ok && len(values) != want {
 		r.errorf(pos, "//pie:%s takes %d value(s), not %d", key, want, len(values))
 		return
 	}
@@ -244,7 +244,11 @@ func (r *reader) fileLevel(pos bpf.Pos, key string, fields []field) {
 	case "cap":
 		r.caps(pos, values)
 	case "evidence":
-		r.p.Evidence = append(r.p.Evidence, values...)
+		e, ok := evidenceNames[values[0]]
+		if !ok {
+			r.errorf(pos, "evidence is none, args or memory, not %q", values[0])
+		}
+		r.p.Evidence = e
 	case "ref":
 		r.p.Refs = append(r.p.Refs, values...)
 	default:

@@ -28,7 +28,7 @@ type Prepatch struct {
 	Expires  time.Time          // the day from which it should not be used; zero: never
 	Caps     []string           // capabilities beyond looking and rejecting: write, rewrite, call
 	Refs     []string           // where to read more
-	Evidence []string           // what an event may carry of the target's memory
+	Evidence Evidence           // what a recording of calls may hold
 	Shared   bool               // state is shared between the processes of the target
 	At       map[string]bpf.Pos // where each of these directives stands, by its name: id, fixed …
 	Guards   []Guard            // in the order of the files' names and of their lines
@@ -55,6 +55,18 @@ const (
 	SysV       ABI = iota // C, C++, Rust, cgo: six words in registers, the others on the stack
 	GoInternal            // Go's ABIInternal: nine words in registers
 )
+
+// Evidence is what may leave the process in a recording of calls.
+type Evidence uint8
+
+// Evidence, from //pie:evidence.
+const (
+	EvidenceArgs   Evidence = iota // argument words, also without a directive
+	EvidenceNone                   // nothing: calls are not recorded
+	EvidenceMemory                 // and every byte that the guard reads
+)
+
+var evidenceNames = map[string]Evidence{"args": EvidenceArgs, "none": EvidenceNone, "memory": EvidenceMemory}
 
 // Error is a wrong directive, or a file that is not Go.
 type Error struct {

@@ -21,7 +21,7 @@ func TestParse(t *testing.T) {
 //pie:cap      rewrite
 //pie:ref      https://example.com/a
 //pie:ref      https://example.com/?q=b
-//pie:evidence pattern:16
+//pie:evidence memory
 //pie:shared
 
 // Match is a guard.
@@ -55,7 +55,7 @@ func Five() {}
 	want := &Prepatch{
 		ID: "CVE-2024-31228", Fixed: "7.0.15-1~deb12u2", Expires: time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC),
 		Caps: []string{"write", "call", "rewrite"}, Refs: []string{"https://example.com/a", "https://example.com/?q=b"},
-		Evidence: []string{"pattern:16"}, Shared: true,
+		Evidence: EvidenceMemory, Shared: true,
 	}
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("got  %+v\nwant %+v", p, want)

@@ -45,6 +45,7 @@ type seen struct {
 	visited bool
 	regs    [bpf.NumRegs]value
 	access  Access
+	reads   [2]Region // what a helper's memories are
 
 	elsewhere bool // a stack access goes to a caller's stack on some path
 	faults    bool

@@ -172,6 +172,7 @@ func (a *analysis) memory(ctx *context, pc int, s *state, addr, size uint8) (int
 		return 0, refuse(pc, ReasonPointerArg, "passes %v as a length", length.kind)
 	}
 	n := int64(min(length.asNumber().num.R.UMax, bpf.MaxLength))
+	a.noteRead(pc, addr, at.kind)
 	a.seen[pc].faults = true // a length out of range is a fault, whatever is read
 	a.seen[pc].passes = true
 	switch at.kind {
@@ -195,4 +196,20 @@ func (a *analysis) memory(ctx *context, pc int, s *state, addr, size uint8) (int
 		return n, a.initialised(pc, s, at.base, p, n)
 	}
 	return n, nil
+}
+
+// noteRead records what kind of memory a helper reads at the address in a register.
+func (a *analysis) noteRead(pc int, addr uint8, k kind) {
+	x := &a.seen[pc].reads[(addr-bpf.R1)/2]
+	here := RegionTarget
+	switch k {
+	case kindStack:
+		here = RegionStack
+	case kindRodata:
+		here = RegionRodata
+	}
+	if *x != RegionNone && *x != here {
+		here = RegionMixed
+	}
+	*x = here
 }

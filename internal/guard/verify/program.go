@@ -23,6 +23,7 @@ type fact struct {
 	faults    bool
 	fuel      bool
 	access    Access
+	reads     [2]Region
 	live      uint16
 	stack     int    // of the function around it
 	known     uint16 // registers with a known value
@@ -59,6 +60,12 @@ func (p *Program) NeedsFuel(i int) bool { return p.facts[i].fuel }
 
 // Access says what memory instruction i, a load, store or atomic, touches.
 func (p *Program) Access(i int) Access { return p.facts[i].access }
+
+// HelperReads says what the helper called by instruction i reads: at the address
+// in r1, and for those that take two memories at the one in r3. It is RegionTarget,
+// RegionStack or RegionRodata, or RegionMixed where paths differ; RegionNone where
+// nothing is read.
+func (p *Program) HelperReads(i int) [2]Region { return p.facts[i].reads }
 
 // Const returns the value of register reg before instruction i where it is a
 // known number on every path.

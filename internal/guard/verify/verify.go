@@ -89,6 +89,7 @@ func (r *result) fact(pc int) fact {
 		faults:    x.faults,
 		fuel:      r.charges[pc],
 		access:    x.access,
+		reads:     x.reads,
 		live:      r.live[pc],
 		stack:     r.depths[r.flow.owner[pc]],
 	}
