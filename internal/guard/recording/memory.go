@@ -60,12 +60,34 @@ func (m *Memory) add(r recorder.Read) {
 // Read fills p from addr; false when not every byte was recorded.
 func (m *Memory) Read(addr uint64, p []byte) bool {
 	for len(p) > 0 {
-		i := m.after(addr)
-		if i == len(m.pieces) || m.pieces[i].Addr > addr {
+		known := m.from(addr)
+		if len(known) == 0 {
 			return false
 		}
-		n := copy(p, m.pieces[i].Bytes[addr-m.pieces[i].Addr:])
+		n := copy(p, known)
 		p, addr = p[n:], addr+uint64(n)
 	}
 	return true
+}
+
+// Write changes the bytes from addr on to p; false, with nothing changed, when not
+// every one of them was recorded.
+func (m *Memory) Write(addr uint64, p []byte) bool {
+	if !m.Read(addr, make([]byte, len(p))) {
+		return false
+	}
+	for len(p) > 0 {
+		n := copy(m.from(addr), p)
+		p, addr = p[n:], addr+uint64(n)
+	}
+	return true
+}
+
+// from is what is known from addr to the end of its piece.
+func (m *Memory) from(addr uint64) []byte {
+	i := m.after(addr)
+	if i == len(m.pieces) || m.pieces[i].Addr > addr {
+		return nil
+	}
+	return m.pieces[i].Bytes[addr-m.pieces[i].Addr:]
 }

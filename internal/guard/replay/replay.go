@@ -150,6 +150,16 @@ func (m *memory) Read(addr uint64, p []byte) bool {
 	return false
 }
 
+// Write implements bpf.WritableMemory, for a guard that may write: it sees again
+// what it wrote. Memory that was not recorded cannot be told from what is read only.
+func (m *memory) Write(addr uint64, p []byte) bool {
+	if m.Memory.Write(addr, p) {
+		return true
+	}
+	m.miss(fmt.Sprintf("it writes %d bytes at %#x, which were not recorded", len(p), addr))
+	return false
+}
+
 func (m *memory) miss(why string) {
 	if m.unknown == "" {
 		m.unknown = why
