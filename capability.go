@@ -12,6 +12,7 @@ var capabilities = []struct {
 }{
 	{"rewrite", "may change arguments of the call", arena.FlagRewrites},
 	{"write", "may write the program's memory", arena.FlagWrites},
+	{"call", "may call functions of the program, and what those take cannot be bounded", arena.FlagCalls},
 	{"shared", "shares its state with the processes that fork from one another", 0},
 }
 

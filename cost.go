@@ -59,7 +59,7 @@ func machineCode(prog *verify.Program, abi source.ABI) (code *jit.Code, ok bool)
 	}
 	l := jit.Layout{
 		Code: base, Control: base + 0x10_0000, Counters: base + 0x11_0000, Events: base + 0x12_0000, State: base + 0x40_0000,
-		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, StackEnd: base + 0x100_0000, Pointer: true, Gettid: true, Faults: jit.Table,
+		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, StackEnd: base + 0x100_0000, Pointer: true, Gettid: true, Faults: jit.Table, XSave: 2696,
 		After: func(at address.Addr) ([]byte, error) { return jit.Jump(at, base+0x30_0000, 5) },
 	}
 	for k := range prog.Unit().Symbols {

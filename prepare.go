@@ -194,10 +194,16 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 		}
 		gi.Symbols = append(gi.Symbols, a)
 	}
-	if setsErrno(prog) {
+	if callsFunctions(prog) {
+		if status.Seccomp != 0 {
+			return gi, refuse(CodeSeccomp, nil, "use a guard that calls no function", "%s in %s: the guard calls functions of the program, for which it asks what stack it is on, and a seccomp filter may forbid that", f.Name, f.Image.Name())
+		}
+		gi.XSave = int32(tracee.XSaveSize())
+	}
+	if setsErrno(prog) || callsFunctions(prog) {
 		off, err := r.images.Errno()
 		if err != nil {
-			return gi, fmt.Errorf("the guard %s sets errno: %w", g.Name, err)
+			return gi, fmt.Errorf("the guard %s sets or keeps errno: %w", g.Name, err)
 		}
 		gi.Errno = jit.ErrnoSlot{Known: true, Offset: off}
 	}
@@ -226,6 +232,8 @@ func mayAskTid(prog *verify.Program, status proc.Status) bool {
 	}
 	return false
 }
+
+func callsFunctions(prog *verify.Program) bool { return len(prog.Calls()) > 0 }
 
 func setsErrno(prog *verify.Program) bool {
 	for _, v := range prog.Verdicts() {

@@ -25,7 +25,7 @@ type Prepatch struct {
 	Expires time.Time // zero: never
 	Refs    []string
 	Guards  []GuardInfo
-	Caps    []string // what it may do beyond looking, rejecting and noting: rewrite, write, shared
+	Caps    []string // what it may do beyond looking, rejecting and noting: rewrite, write, call, shared
 	State   int      // bytes of state in each process
 
 	compiled     *compile.Prepatch
@@ -46,6 +46,7 @@ type GuardInfo struct {
 	Saved     int           `json:"saved_registers,omitempty"` // registers that have to be saved, at most
 	Loads     Loads         `json:"loads"`
 	Writes    int           `json:"writes,omitempty"`  // places that write the program's memory
+	Calls     []string      `json:"calls,omitempty"`   // functions of the program that it may call
 	Helpers   []string      `json:"helpers,omitempty"` // that it calls: strlen, count …
 	Caps      []string      `json:"capabilities,omitempty"`
 	Reads     int           `json:"guarded_reads"` // reads that may meet unreadable memory
@@ -173,7 +174,7 @@ func describe(g compile.Guard, prog *verify.Program, caps []string) GuardInfo {
 	info := GuardInfo{
 		Name: g.Name, Exe: g.Exe, Lib: g.Lib, Func: g.Func, Where: where(g.Guard),
 		Insns: cost.Insns, Stack: prog.Stack(), Worst: time.Duration(cost.Ns),
-		Loads: loadsOf(cost), Writes: cost.Writes, Helpers: helpersOf(prog), Caps: caps,
+		Loads: loadsOf(cost), Writes: cost.Writes, Calls: prog.Calls(), Helpers: helpersOf(prog), Caps: caps,
 	}
 	unit := prog.Unit()
 	stops := false // a Go panic, or a length that is out of range

@@ -12,7 +12,7 @@ import (
 // asksThread reports whether a guard asks about the thread that it runs on.
 func asksThread(prog *verify.Program) bool {
 	for i, in := range prog.Unit().Insns {
-		if h := bpf.Helper(in.Imm); prog.Reachable(i) && in.IsHelperCall() && (h == bpf.HelperStackUsed || h == bpf.HelperThread) {
+		if h := bpf.Helper(in.Imm); prog.Reachable(i) && in.IsHelperCall() && (h == bpf.HelperStackUsed || h == bpf.HelperThread || h == bpf.HelperInvoke) {
 			return true
 		}
 	}

@@ -22,6 +22,8 @@ type Environment interface {
 	StackUsed() int         // bytes of the thread's stack in use; may end the guard
 	Global(name string) Addr
 	Function(name string) (start, end Addr)
+	// Invoke calls a function of the process; may end the guard.
+	Invoke(fn string, args []uint64) Returned
 	// State is the memory of a state variable, n words, and the seed of hashes.
 	State(of any, n int) (w words.Words, seed uint64)
 	Thread() uint64      // who Tid says, as PerThread knows it

@@ -84,7 +84,7 @@ func RejectErrno[T Value](errno Errno, v T) Verdict {
 //	libpie.RejectGo(libpie.Word(0), libpie.GoVar("io.EOF"))
 func RejectGo(results ...Result) Verdict { return rejected(results...) }
 
-// Word is one result word: v, extended as its type says.
+// Word is one word, a result or an argument of Invoke: v, extended as its type says.
 func Word[T Value](v T) Result { return Result{Word: native.Word(reflect.ValueOf(v))} }
 
 // GoVar is the two words of the package-level variable of type error that has

@@ -124,6 +124,9 @@ func (a *app) printCost(g pie.GuardInfo) {
 		fmt.Fprintf(a.out, "; calls %s", strings.Join(g.Helpers, ", "))
 	}
 	fmt.Fprintf(a.out, "; %d may meet unreadable memory\n", g.Reads)
+	if len(g.Calls) > 0 {
+		fmt.Fprintf(a.out, "    calls %s of the program, and what that takes is not bounded and not in the time above\n", term.Escape(strings.Join(g.Calls, ", ")))
+	}
 	if g.Writes > 0 {
 		fmt.Fprintf(a.out, "    writes the program's memory in %s\n", plural(g.Writes, "place", "places"))
 	}

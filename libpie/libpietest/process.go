@@ -25,6 +25,7 @@ type Process struct {
 	stackUsed int
 	globals   map[string]libpie.Addr
 	functions map[string][2]libpie.Addr
+	invoked   map[string]func(args []uint64) libpie.Returned
 }
 
 // New returns a process whose memory lives as long as the test.
@@ -32,6 +33,7 @@ func New(tb testing.TB) *Process {
 	return &Process{
 		tb: tb, tid: 4242, now: 1e9, ret: 0x401000, stackUsed: 4096, state: newState(),
 		globals: map[string]libpie.Addr{}, functions: map[string][2]libpie.Addr{},
+		invoked: map[string]func([]uint64) libpie.Returned{},
 	}
 }
 
@@ -59,6 +61,10 @@ func (p *Process) SetGlobal(name string, a libpie.Addr) { p.globals[name] = a }
 func (p *Process) SetFunction(name string, start, end libpie.Addr) {
 	p.functions[name] = [2]libpie.Addr{start, end}
 }
+
+// SetInvoke says what the guard's Invoke of a function does: f is given the
+// arguments. With nil it is a fault, as where the stack has no room.
+func (p *Process) SetInvoke(name string, f func(args []uint64) libpie.Returned) { p.invoked[name] = f }
 
 // Bytes puts b into the process. The byte behind its last cannot be read.
 func (p *Process) Bytes(b []byte) libpie.Addr {

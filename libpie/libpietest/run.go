@@ -233,6 +233,17 @@ func (e *environment) Function(name string) (start, end libpie.Addr) {
 	return f[0], f[1]
 }
 
+func (e *environment) Invoke(name string, args []uint64) libpie.Returned {
+	f, ok := e.p.invoked[name]
+	if !ok {
+		e.p.tb.Errorf("libpietest: the guard calls the function %s; SetInvoke says what it does", name)
+	}
+	if f == nil {
+		e.Fault("cannot call " + name)
+	}
+	return f(args)
+}
+
 func (e *environment) Now() int64          { return e.p.now }
 func (e *environment) Fault(reason string) { panic(faultPanic(reason)) }
 

@@ -1,7 +1,9 @@
 // A program whose functions are guarded by language_test.go. It reads a command
 // and a number a line, and answers with a number a line.
 #define _GNU_SOURCE
+#include <errno.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -154,15 +156,93 @@ static long block(void)
 	return sigprocmask(SIG_BLOCK, &s, 0);
 }
 
+// Functions that guards call.
+
+// weigh looks a key up, sets errno and has a result in rax only.
+GUARDED long weigh(const char *text, long a, long b, long c, long d, long e)
+{
+	errno = 5;
+	return text[0] + 2 * a + 3 * b + 4 * c + 5 * d + 6 * e + 1000 * lookup(1);
+}
+
+GUARDED double half(long n)
+{
+	volatile double d[8] = {n};
+	for (int i = 1; i < 8; i++)
+		d[i] = d[i - 1] / 2;
+	return d[1];
+}
+
+// wait_here returns when release is written to.
+static int released[2];
+
+GUARDED long wait_here(long n)
+{
+	char c;
+	return read(released[0], &c, 1) == 1 ? n : -1;
+}
+
+// leave_early does not return to who calls it, when somebody is prepared for that.
+static jmp_buf early;
+static int prepared;
+
+GUARDED long leave_early(long n)
+{
+	if (prepared)
+		longjmp(early, 1);
+	return n;
+}
+
+static long jump(long n)
+{
+	long r = -4;
+	prepared = 1;
+	if (!setjmp(early))
+		r = lookup(n);
+	prepared = 0;
+	return r;
+}
+
+static pthread_t waiting;
+
+static void *edit_in_thread(void *n) { return (void *)edit("text", (long)n); }
+
+static long finish(void)
+{
+	void *r = 0;
+	if (write(released[1], "x", 1) != 1)
+		return -9;
+	pthread_join(waiting, &r);
+	return (long)r;
+}
+
+// on_signal calls lookup on the stack of a signal handler.
+static volatile long seen_there;
+
+static void handler(int sig) { seen_there = lookup(sig); }
+
+static long on_signal(long n)
+{
+	static char stack[1 << 16];
+	stack_t ss = {.ss_sp = stack, .ss_size = sizeof stack};
+	struct sigaction sa = {.sa_handler = handler, .sa_flags = SA_ONSTACK};
+	sigaltstack(&ss, 0);
+	sigaction(SIGUSR1, &sa, 0);
+	raise(SIGUSR1);
+	return seen_there + 0 * n;
+}
+
 int main(void)
 {
 	static char text[64];
 	char cmd[32];
 	long n;
 	page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (pipe(released))
+		return 1;
 	setvbuf(stdout, 0, _IOLBF, 0);
 	while (scanf("%31s %ld", cmd, &n) == 2) {
-		long r = -99;
+		long r = -99 - (strnlen(cmd, sizeof cmd) == 0);
 		if (!strcmp(cmd, "main")) r = descend(n);
 		if (!strcmp(cmd, "thread")) r = on_thread(n);
 		if (!strcmp(cmd, "coroutine")) r = on_coroutine(n);
@@ -173,6 +253,13 @@ int main(void)
 		if (!strcmp(cmd, "storm")) r = storm(n);
 		if (!strcmp(cmd, "limit")) r = limit = n;
 		if (!strcmp(cmd, "block")) r = block();
+		if (!strcmp(cmd, "errno")) errno = n, edit(text, 0), r = errno;
+		if (!strcmp(cmd, "half")) r = half(n);
+		if (!strcmp(cmd, "jump")) r = jump(n);
+		if (!strcmp(cmd, "signal")) r = on_signal(n);
+		if (!strcmp(cmd, "begin")) r = pthread_create(&waiting, 0, edit_in_thread, (void *)n);
+		if (!strcmp(cmd, "finish")) r = finish();
+		if (!strcmp(cmd, "unused")) r = weigh(text, n, n, n, n, n) + wait_here(n) + leave_early(n);
 		if (!strcmp(cmd, "edit")) strcpy(text, "0123456789"), r = edit(text, n);
 		if (!strcmp(cmd, "text")) r = text[n];
 		if (!strcmp(cmd, "fixed")) r = edit((char *)fixed, n);

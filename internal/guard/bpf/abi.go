@@ -86,6 +86,11 @@ const (
 	// written: what would be is read instead, so that what cannot be is a fault in
 	// every mode.
 	CapWrite
+	// CapCall lets a guard call functions of the target: HelperInvoke. What one
+	// takes is not bounded. Outside of enforce mode, and when its trial is over, the
+	// guard ends there with a pass. A guard whose thread is in such a call of its
+	// prepatch passes without having looked.
+	CapCall
 )
 
 // CapNamed returns the capability that //pie:cap asks for by name; 0 for another
@@ -96,6 +101,8 @@ func CapNamed(name string) Caps {
 		return CapRewrite
 	case "write":
 		return CapWrite
+	case "call":
+		return CapCall
 	}
 	return 0
 }
@@ -206,7 +213,30 @@ const (
 	// HelperZero (addr, n) sets n bytes of the target to 0, first to last: a fault
 	// leaves those before it 0. It wants CapWrite and returns 0.
 	HelperZero Helper = 10
+	// HelperInvoke (function, block) calls a function of the target as C does. The
+	// function is a SymbolFunc loaded by LDDW; block is InvokeSize bytes of the
+	// guard's stack, aligned: the six argument words, all of them written, and where
+	// the results go. It wants CapCall and returns rax. It is a fault when the
+	// thread's stack has no room for it.
+	HelperInvoke Helper = 11
 )
+
+// The block of HelperInvoke: after the call the words from InvokeWord on hold rax,
+// the low half of xmm0, and what the function has set errno to, 0 if it has not.
+const (
+	InvokeArgs  = 6
+	InvokeWord  = 0
+	InvokeXMM0  = 48
+	InvokeErrno = 56
+	InvokeSize  = 64
+)
+
+// InsideSize is how many bytes at the end of the state of a prepatch with CapCall
+// are not the guards': which threads are in a call.
+const InsideSize = 64 + 32<<InsideBits
+
+// InsideBits is the logarithm of how many threads can be in a call at once.
+const InsideBits = 7
 
 // Bounds of the addresses that a guard reads or writes in the target: what is below
 // the default of vm.mmap_min_addr, and what is not in the user half of the
@@ -283,4 +313,12 @@ type Unit struct {
 	State uint32
 	// Caps is what the guard's author asked for.
 	Caps Caps
+}
+
+// GuardState is how many bytes of the state are the guards': from 0 on.
+func (u *Unit) GuardState() uint32 {
+	if u.Caps&CapCall == 0 {
+		return u.State
+	}
+	return u.State - min(u.State, InsideSize)
 }

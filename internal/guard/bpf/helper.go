@@ -9,7 +9,7 @@ import (
 var helperNames = [...]string{
 	HelperCount: "count", HelperIndex: "index", HelperStrLen: "strlen", HelperFind: "find",
 	HelperEqual: "equal", HelperTid: "tid", HelperNow: "now", HelperStackUsed: "stackused", HelperThread: "thread",
-	HelperZero: "zero",
+	HelperZero: "zero", HelperInvoke: "invoke",
 }
 
 // Known reports whether h is a helper of this contract.
@@ -26,7 +26,7 @@ func (h Helper) String() string {
 // Args returns how many of r1–r5 the helper takes.
 func (h Helper) Args() int {
 	switch h {
-	case HelperStrLen, HelperZero:
+	case HelperStrLen, HelperZero, HelperInvoke:
 		return 2
 	case HelperCount, HelperIndex:
 		return 3
@@ -78,6 +78,8 @@ func (m *machine) callHelper(i Insn) (uint64, error) {
 		return m.in.Thread, nil
 	case HelperZero:
 		return 0, m.zero(a, n)
+	case HelperInvoke:
+		return m.invoke(a, n)
 	}
 	return 0, fmt.Errorf("calls helper %d, which does not exist", i.Imm)
 }

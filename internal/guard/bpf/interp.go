@@ -31,8 +31,15 @@ type Result struct {
 	Code      uint32
 	Faulted   bool   // a read faulted and OnFault gave the verdict
 	OutOfFuel bool   // fuel ended and OnFuel gave the verdict
+	Withheld  bool   // it would have called a function, and only counts
 	Fuel      uint32 // units used
 	Steps     int    // instructions executed
+}
+
+// Returned is how a function of the target came back.
+type Returned struct {
+	Word, XMM0 uint64
+	Errno      uint32
 }
 
 // Violation is a step that no verified guard takes: an access out of bounds, a
@@ -62,8 +69,11 @@ type Interp struct {
 	// Charged says which back-edges cost a unit of fuel; nil charges each. With
 	// verify's NeedsFuel the interpreter counts as the machine code does.
 	Charged func(pc int) bool
-	// Audit says that the guard only counts: what it would write is read.
+	// Audit says that the guard only counts: what it would write is read, and it
+	// passes where it would call.
 	Audit bool
+	// Call answers HelperInvoke; without it each is a fault.
+	Call func(s Symbol, args [InvokeArgs]uint64) Returned
 	// MaxSteps bounds a run; 0 means 16 million instructions.
 	MaxSteps int
 	// Trace, when set, sees every instruction before it runs: the registers of

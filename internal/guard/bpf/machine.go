@@ -10,6 +10,7 @@ var (
 	errFault = errors.New("a read of the target faults")
 	errFuel  = errors.New("fuel has ended")
 	errExit  = errors.New("exit")
+	errAudit = errors.New("a guard that only counts calls no function")
 )
 
 // MaxDepth is how many functions can be active at once, the first included.
@@ -76,6 +77,9 @@ func (m *machine) run() error {
 		switch {
 		case err == errExit:
 			return m.conclude(pc)
+		case err == errAudit:
+			m.res.Withheld = true
+			return nil
 		case err == errFault || err == errFuel:
 			if err := m.land(pc, err); err != nil {
 				return err

@@ -4,7 +4,7 @@ import "fmt"
 
 // stateAt returns the word of the state at an offset.
 func (m *machine) stateAt(at uint64, n int) ([]byte, error) {
-	size := uint64(m.in.Unit.State)
+	size := uint64(m.in.Unit.GuardState())
 	if n != 8 || at%8 != 0 || at >= size {
 		return nil, fmt.Errorf("accesses %d bytes at offset %d of %d bytes of state", n, int64(at), size)
 	}

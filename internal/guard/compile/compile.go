@@ -78,10 +78,10 @@ func Compile(p *source.Prepatch, files map[string][]byte) (*Prepatch, error) {
 	if errs != nil {
 		return nil, join(errs)
 	}
-	errs = notYet(p)
 	if at, given := p.At["shared"]; given && len(m.objects) == 0 {
 		errs = append(errs, &Error{Pos: at, Msg: "//pie:shared has no effect: the prepatch has no state", Instead: "remove the line"})
 	}
+	errs = append(errs, m.addInside(p)...)
 	out := &Prepatch{Prepatch: p, Hash: Hash(files)}
 	for _, g := range p.Guards {
 		c, err := m.guard(p, g)
@@ -107,16 +107,6 @@ func (m *module) unused(p *source.Prepatch) (errs []*Error) {
 		if c := bpf.CapNamed(name); c != 0 && m.used&c == 0 {
 			errs = append(errs, &Error{Pos: p.At["cap"], Msg: "//pie:cap " + name + " has no effect: no guard of the prepatch uses it", Instead: "leave " + name + " out"})
 		}
-	}
-	return errs
-}
-
-// notYet refuses directives that would have no effect: a reader of the prepatch
-// must be able to trust that what it says is so.
-func notYet(p *source.Prepatch) []*Error {
-	var errs []*Error
-	if at, given := p.At["cap"]; given && slices.Contains(p.Caps, "call") {
-		errs = append(errs, &Error{Pos: at, Msg: "//pie:cap call has no effect: a guard cannot call functions of the target yet", Instead: "the capabilities there are: rewrite, write"})
 	}
 	return errs
 }

@@ -236,6 +236,11 @@ func loadOp(i *insn) uint8 {
 }
 
 func (e *emitter) stackAddr(i *insn, dst uint8) {
+	if i.slot != nil {
+		e.move(dst, bpf.R10)
+		e.alu(bpf.AluADD, dst, operand{c: i.slot.at}, 0)
+		return
+	}
 	if e.colorOf(i.a.r) == dst {
 		e.put(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: dst, Src: bpf.R10})
 		return

@@ -91,6 +91,8 @@ func init() {
 		"Call.Put64": func(s *site) value { return s.put(8) },
 		"Call.Zero":  zero,
 
+		"Call.Invoke": invoke,
+
 		"Call.SetArg":     setArg,
 		"Call.Bytes":      bytesAt,
 		"Call.CStr":       cStr,

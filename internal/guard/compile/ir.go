@@ -39,7 +39,7 @@ const (
 	opLoad                 // dst = size bytes at a+off, extended; target, rodata or symbol
 	opFrameLoad            // dst = frame word at off
 	opFrameStore           // frame word at off = a
-	opStackAddr            // dst = r10 + a
+	opStackAddr            // dst = r10 + a, or the address of slot
 	opStackLoad            // dst = size bytes at slot+off, extended; a is an opStackAddr, or 0 for r10
 	opStackStore           // size bytes at slot+off = b; a as above
 	opSymbol               // dst = address of symbol off

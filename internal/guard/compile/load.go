@@ -149,9 +149,8 @@ func (m *module) typeError(err error) {
 // laterNames are the names of libpie's design that do not exist yet, with what
 // to write instead.
 var laterNames = map[string]string{
-	"Invoke": "a guard cannot call functions of the target yet: look at the memory the function would look at",
-	"Put":    "c.Put8, Put16, Put32 and Put64 say how much is written",
-	"Exit":   "a guard cannot end the target: reject the call instead",
+	"Put":  "c.Put8, Put16, Put32 and Put64 say how much is written",
+	"Exit": "a guard cannot end the target: reject the call instead",
 }
 
 func newInfo() *types.Info {

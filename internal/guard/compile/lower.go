@@ -36,6 +36,7 @@ type lowerer struct {
 	rodata   []byte
 	texts    map[string]int32 // offsets in rodata
 	slots    []*slot
+	called   *slot // the block of bpf.HelperInvoke
 	insns    int
 	depth    int // of loops around the function being lowered
 	pos      token.Pos

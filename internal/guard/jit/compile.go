@@ -129,10 +129,29 @@ func checkValue(u *bpf.Unit, v *value, conv *convention, l Layout) error {
 		return placeError(u, v.insn, "", ErrSymbol)
 	case (v.op == opStackUsed || v.op == opThread) && conv != &goInternal && !l.Pointer:
 		return placeError(u, v.insn, "", ErrThread)
+	case v.op == opHelper && bpf.Helper(v.imm) == bpf.HelperInvoke:
+		if detail, err := checkInvoke(conv, l); err != nil {
+			return placeError(u, v.insn, detail, err)
+		}
 	case v.faults && l.Faults == Probe && !l.Gettid:
 		return placeError(u, v.insn, "rt_sigprocmask", ErrSyscall)
 	}
 	return nil
+}
+
+// checkInvoke refuses to call functions where what that takes is not known.
+func checkInvoke(conv *convention, l Layout) (detail string, err error) {
+	switch {
+	case conv == &goInternal:
+		return "calling a function under Go's ABIInternal", ErrUnsupported
+	case !l.Pointer:
+		return "", ErrThread
+	case !l.Errno.Known:
+		return "a function that is called may change errno", ErrErrno
+	case l.XSave < xsaveHeader+xsaveHeaderSize || l.XSave > 1<<16 || l.XSave%8 != 0:
+		return "", ErrXState
+	}
+	return "", nil
 }
 
 func placeError(u *bpf.Unit, insn int, detail string, err error) error {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -16,7 +17,7 @@ import (
 //	rsp + e.stack      slots
 //	rsp + e.vectors    saved vector registers and windows of copied memory
 //	rsp + e.copies     copied memory
-//	rsp + e.acts       where the guard may write, a word: whether it does
+//	rsp + e.acts       where the guard may act on the target, a word: whether it does
 //	rsp + e.local      saved registers, the first pushed last
 //
 // below the entry's rsp. Once framed a path stays so until it leaves the guard.
@@ -38,7 +39,7 @@ type emitter struct {
 	copied      int32 // bytes at copies
 	acts        int32
 	local       int32
-	writes      bool              // the guard may write the target's memory
+	mayAct      bool              // the guard may write the target's memory or call its functions
 	reads       map[*value]*reach // in this block
 	checked     map[*value]int64  // bases whose page was found plausible in this block
 
@@ -65,14 +66,18 @@ type emitter struct {
 	poked     bool // pokes is wanted
 	zeros     amd64.Label
 	zeroed    bool // zeros is wanted
-	fetchInto amd64.Label
-	windows   bool
-	inner     *amd64.Label // where reads of the helper being written fail to
-	calls     amd64.Label  // literal: address of the call counters
-	counts    bool         // the literal is wanted
-	rodata    amd64.Label
-	faults    []FaultRange
-	lands     []amd64.Label // landing of each fault range
+
+	invocation amd64.Label
+	invokes    bool        // invocation is wanted
+	returned   amd64.Label // where a function that was called returns to
+	fetchInto  amd64.Label
+	windows    bool
+	inner      *amd64.Label // where reads of the helper being written fail to
+	calls      amd64.Label  // literal: address of the call counters
+	counts     bool         // the literal is wanted
+	rodata     amd64.Label
+	faults     []FaultRange
+	lands      []amd64.Label // landing of each fault range
 }
 
 // emit writes f out: a second time with short branches where the first has shown
@@ -98,7 +103,7 @@ func emitWith(short []bool, p program, f *function, regs *registers, s Site, l L
 		e.enter = append(e.enter, e.Label())
 	}
 	for _, lb := range []*amd64.Label{
-		&e.link, &e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.pokes, &e.zeros, &e.calls, &e.rodata,
+		&e.link, &e.landing[0], &e.landing[1], &e.outOf, &e.noRoom, &e.record, &e.probe, &e.fetch, &e.fetchInto, &e.pokes, &e.zeros, &e.invocation, &e.returned, &e.calls, &e.rodata,
 	} {
 		*lb = e.Label()
 	}
@@ -149,9 +154,9 @@ func (e *emitter) layFrame() {
 	e.acts = e.copies + e.copied
 	e.local = e.acts
 	for _, b := range e.f.blocks {
-		e.writes = e.writes || slices.ContainsFunc(b.values, (*value).writes)
+		e.mayAct = e.mayAct || slices.ContainsFunc(b.values, (*value).acts)
 	}
-	if e.writes {
+	if e.mayAct {
 		e.local += 8
 	}
 }
@@ -271,6 +276,9 @@ func (e *emitter) entry() {
 	e.body0 = e.Len()
 	e.OpStoreImm(amd64.Cmp, 4, amd64.Abs(e.l.Control.Add(ControlMode)), int32(ModeOff))
 	e.Jcc(amd64.CondE, e.link)
+	if e.p.Unit().Caps&bpf.CapCall != 0 {
+		e.unlessInside()
+	}
 }
 
 // hashFactor was searched for: the top seven bits of the low half of rsp ×
@@ -394,7 +402,7 @@ func (e *emitter) prologue() {
 		e.Lea(amd64.RSP, amd64.At(amd64.RSP, -e.local))
 	}
 	e.grow(0)
-	if e.writes {
+	if e.mayAct {
 		e.decide()
 	}
 	if e.regs.burns {

@@ -62,6 +62,9 @@ func (e *emitter) routines() {
 	if e.records {
 		e.writeRecord()
 	}
+	if e.invokes {
+		e.writeInvoke()
+	}
 	if e.probes {
 		e.writeProbe()
 	}

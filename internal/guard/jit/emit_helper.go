@@ -12,6 +12,8 @@ func helperDemand(h bpf.Helper) demand {
 	switch h {
 	case bpf.HelperZero:
 		d.temps = make([]amd64.RegSet, 3)
+	case bpf.HelperInvoke:
+		d.temps = make([]amd64.RegSet, 1)
 	case bpf.HelperIndex, bpf.HelperStrLen, bpf.HelperEqual:
 		d.temps = make([]amd64.RegSet, 4)
 	case bpf.HelperCount:
@@ -34,6 +36,8 @@ func (e *emitter) helper(v *value) {
 		e.now(v)
 	case bpf.HelperZero:
 		e.zero(v)
+	case bpf.HelperInvoke:
+		e.invoke(v)
 	default:
 		e.memoryHelper(h, v)
 	}
@@ -92,7 +96,7 @@ const (
 // vectorsOf is how many vector registers a helper changes, from xmm0 on.
 func vectorsOf(h bpf.Helper) int {
 	switch h {
-	case bpf.HelperZero:
+	case bpf.HelperZero, bpf.HelperInvoke:
 		return 0
 	case bpf.HelperIndex, bpf.HelperStrLen:
 		return 2

@@ -8,6 +8,7 @@ const (
 	sysRtSigaction     = 13
 	sysRtSigprocmask   = 14
 	sysGetpid          = 39
+	sysSigaltstack     = 131
 	sysGettid          = 186
 	sysTgkill          = 234
 	sysProcessVMReadv  = 310

@@ -21,6 +21,9 @@ var (
 	// ErrThread: the guard asks about the thread, and the target has no C library
 	// that gives its threads a thread pointer.
 	ErrThread = errors.New("the target's threads have no thread pointer")
+	// ErrXState: the guard calls functions, and how large the processor's extended
+	// state is is not known.
+	ErrXState = errors.New("the processor does not say how large its extended state is")
 	// ErrSymbol: the layout gives no address for a symbol.
 	ErrSymbol = errors.New("symbol has no address in the target")
 	// ErrSyscall: the fault mode needs a system call that the target's seccomp

@@ -102,6 +102,7 @@ type Layout struct {
 	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)
 	Gettid   bool         // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
 	Faults   FaultMode
+	XSave    int32 // bytes of an XSAVE area for all state that the kernel has enabled; 0: not known
 	// OwnStart to OwnEnd is the arena, less than 2 GiB: what a guard with
 	// bpf.CapWrite does not write to.
 	OwnStart, OwnEnd address.Addr

@@ -56,7 +56,7 @@ func (a *allocator) makeWebs() {
 				w := newWeb()
 				a.of[v] = w
 				a.webs = append(a.webs, w)
-			} else if !v.writes() {
+			} else if !v.acts() {
 				continue
 			}
 			d := demandOf(v)

@@ -31,7 +31,7 @@ func (e *emitter) reaches(b *block) map[*value]*reach {
 	of, open := map[*value]*reach{}, map[*value]*reach{}
 	var all []*reach
 	for _, v := range b.values {
-		if v.burns() || v.shared || v.writes() {
+		if v.burns() || v.shared || v.acts() {
 			clear(open) // what changes memory comes after a read that faults, or before
 		}
 		if v.op != opLoad || !v.faults {

@@ -148,9 +148,11 @@ func (v *value) find() *value {
 	return v
 }
 
-// writes reports whether v writes the target's memory.
-func (v *value) writes() bool {
-	return v.op == opStore && v.faults || v.op == opHelper && bpf.Helper(v.imm) == bpf.HelperZero
+// acts reports whether v changes the target: writes its memory, or calls a
+// function of it.
+func (v *value) acts() bool {
+	h := bpf.Helper(v.imm)
+	return v.op == opStore && v.faults || v.op == opHelper && (h == bpf.HelperZero || h == bpf.HelperInvoke)
 }
 
 // isConst reports whether v is a known number.

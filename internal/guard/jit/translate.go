@@ -205,7 +205,7 @@ func frameVar(off int) (int, bool) {
 // helperArgs is how many arguments each helper takes.
 var helperArgs = map[bpf.Helper]int{
 	bpf.HelperCount: 3, bpf.HelperIndex: 3, bpf.HelperStrLen: 2, bpf.HelperFind: 4, bpf.HelperEqual: 4,
-	bpf.HelperTid: 0, bpf.HelperNow: 0, bpf.HelperZero: 2,
+	bpf.HelperTid: 0, bpf.HelperNow: 0, bpf.HelperZero: 2, bpf.HelperInvoke: 2,
 }
 
 func (lo *lowerer) helper(fr *frame, b *block, in bpf.Insn, i int) error {

@@ -138,8 +138,11 @@ func (a *analysis) callHelper(ctx *context, pc int, s *state, h bpf.Helper) (sca
 		a.seen[pc].faults, a.seen[pc].passes = true, true
 		return scalar.Between(0, bpf.MaxStack), nil
 	}
-	if h == bpf.HelperZero {
+	switch h {
+	case bpf.HelperZero:
 		return scalar.Const(0), a.zero(pc, s)
+	case bpf.HelperInvoke:
+		return scalar.Top(), a.invoke(ctx, pc, s)
 	}
 	n, err := a.memory(ctx, pc, s, bpf.R1, bpf.R2)
 	if err != nil {

@@ -56,10 +56,13 @@ func unit(t testing.TB, text string) *bpf.Unit {
 		Fuel:    1000,
 		State:   128,
 	}
-	for _, name := range []string{"rewrite", "write"} {
+	for _, name := range []string{"rewrite", "write", "call"} {
 		if strings.Contains(text, "# cap "+name+"\n") {
 			u.Caps |= bpf.CapNamed(name)
 		}
+	}
+	if u.Caps&bpf.CapCall != 0 {
+		u.State += bpf.InsideSize
 	}
 	u.OnFault, u.OnFuel = label(text, "fault"), label(text, "fuel")
 	other := label(text, "pass_by_harness")

@@ -20,6 +20,7 @@ const (
 	nsTid    = 120.0
 	nsNow    = 15.0
 	nsBlock  = 2.0 // FuelBytes bytes in a helper
+	nsInvoke = 400 // without what the function takes
 )
 
 // Loops of at most this much time need not pay fuel: outside of other loops
@@ -252,6 +253,8 @@ func (p *pricing) helper(pc int, h bpf.Helper) price {
 		out.ns = nsNow
 	case bpf.HelperStackUsed, bpf.HelperThread:
 		out.ns = nsLoad
+	case bpf.HelperInvoke:
+		out.ns = nsInvoke
 	case bpf.HelperFind:
 		n := float64(min(p.seen[pc].regs[bpf.R2].asNumber().num.R.UMax, bpf.MaxLength))
 		out.units = blocks(bpf.R2) + n*blocks(bpf.R4)

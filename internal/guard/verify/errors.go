@@ -63,6 +63,7 @@ const (
 	ReasonPointerCompare  Reason = "pointer_comparison"
 	ReasonPointerLeak     Reason = "pointer_leak"
 	ReasonPointerArg      Reason = "pointer_argument"
+	ReasonInvoke          Reason = "bad_invoke"
 	ReasonDangling        Reason = "dangling_stack_address"
 	ReasonVerdictUnknown  Reason = "verdict_unknown"
 	ReasonVerdictIllegal  Reason = "verdict_illegal"

@@ -28,6 +28,7 @@ type fact struct {
 	stack     int    // of the function around it
 	known     uint16 // registers with a known value
 	values    [bpf.NumRegs]uint64
+	calls     string // the function that HelperInvoke calls here
 }
 
 // Unit returns a copy of what was verified; its slices belong to the caller. Its

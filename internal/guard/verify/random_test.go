@@ -169,10 +169,34 @@ func (g *generator) condition() bpf.Insn {
 	return i
 }
 
+// invoke calls the function, mostly with all of its arguments on the stack, and looks
+// at what it left.
+func (g *generator) invoke() {
+	base := -8 * int32(8+g.r.IntN(3))
+	for k := range int32(bpf.InvokeArgs) {
+		if g.r.IntN(40) > 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassST | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R10, Off: int16(base + 8*k), Imm: g.imm()})
+		}
+	}
+	fn := bpf.LoadImm64(bpf.R1, uint64(2-g.r.IntN(16)/15))
+	fn[0].Src = bpf.PseudoSymbol
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R9, Src: bpf.R1})
+	g.emit(fn[:]...)
+	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R2, Src: bpf.R10},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: bpf.R2, Imm: base},
+		bpf.Insn{Op: bpf.OpCALL, Imm: int32(bpf.HelperInvoke)},
+		bpf.Insn{Op: bpf.ClassLDX | bpf.ModeMEM | bpf.SizeDW, Dst: bpf.R3, Src: bpf.R10, Off: int16(base + 8*int32(g.r.IntN(8)))},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R1, Src: bpf.R9})
+}
+
 // helper calls one with arguments in place; r1 is kept in r9.
 func (g *generator) helper() {
 	mov := func(dst, src uint8) bpf.Insn {
 		return bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: dst, Src: src}
+	}
+	if g.r.IntN(8) == 0 {
+		g.invoke()
+		return
 	}
 	h := bpf.Helper(1 + g.r.IntN(10))
 	g.emit(mov(bpf.R9, bpf.R1))
@@ -286,9 +310,10 @@ func (g *generator) unit() *bpf.Unit {
 	if g.plain {
 		g.hash()
 	}
-	u := &bpf.Unit{Fuel: 100, Symbols: []bpf.Symbol{{Name: "a"}, {Name: "b", Kind: bpf.SymbolGoError}}, Rodata: []byte("GET *\x00needle"), State: 128}
+	u := &bpf.Unit{Fuel: 100, Symbols: []bpf.Symbol{{Name: "a"}, {Name: "b", Kind: bpf.SymbolGoError}, {Name: "f", Kind: bpf.SymbolFunc}}, Rodata: []byte("GET *\x00needle"), State: 128}
 	if !g.plain && g.r.IntN(2) == 0 {
-		u.Caps = bpf.CapWrite
+		u.Caps = bpf.CapWrite | bpf.CapCall
+		u.State += bpf.InsideSize
 	}
 	if g.plain {
 		u.State = 0

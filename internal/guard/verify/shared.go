@@ -16,8 +16,8 @@ func (a *analysis) stateWord(pc int, base value, i bpf.Insn) *Error {
 	switch {
 	case i.Width() != 8 || i.IsLoad() && i.Mode() != bpf.ModeMEM:
 		return refuse(pc, ReasonStateAccess, "accesses %d bytes of the state; only its aligned words of 8 bytes can be", i.Width())
-	case !ok || p.lo < 0 || p.hi+8 > int64(a.unit.State):
-		return refuse(pc, ReasonStateBounds, "may access %s of the state, which has %d bytes; cut the index to it first", offsets(base, i.Off), a.unit.State)
+	case !ok || p.lo < 0 || p.hi+8 > int64(a.unit.GuardState()):
+		return refuse(pc, ReasonStateBounds, "may access %s of the state, which has %d bytes; cut the index to it first", offsets(base, i.Off), a.unit.GuardState())
 	}
 	if t := base.num.T; t.Mask&7 != 0 || (t.Value+uint64(int64(i.Off)))&7 != 0 {
 		return refuse(pc, ReasonStateAccess, "may access the state between two words; multiply the index by 8")

@@ -207,8 +207,8 @@ func checkWide(u *bpf.Unit, pc int) *Error {
 			return refuse(pc, ReasonRodataRange, "loads the address of rodata byte %d of %d", v, len(u.Rodata))
 		}
 	case bpf.PseudoState:
-		if v >= uint64(u.State) {
-			return refuse(pc, ReasonStateRange, "loads the address of byte %d of the state, which has %d", v, u.State)
+		if v >= uint64(u.GuardState()) {
+			return refuse(pc, ReasonStateRange, "loads the address of byte %d of the state, which has %d", v, u.GuardState())
 		}
 	default:
 		return refuse(pc, ReasonPseudo, "64-bit load with source %d, which names nothing", i.Src)

@@ -93,6 +93,9 @@ func (r *result) fact(pc int) fact {
 		live:      r.live[pc],
 		stack:     r.depths[r.flow.owner[pc]],
 	}
+	if i := r.unit.Insns[pc]; i.IsHelperCall() && bpf.Helper(i.Imm) == bpf.HelperInvoke && x.regs[bpf.R1].kind == kindSymbol {
+		f.calls = r.unit.Symbols[x.regs[bpf.R1].base].Name
+	}
 	if x.elsewhere {
 		f.access.Known, f.access.Offset = false, 0
 	}

@@ -194,7 +194,7 @@ func (a *Arena) Release(i int, clean bool) {
 	g := &a.Guards[i]
 	g.State = Free
 	a.Slots[g.Slot].State = SlotQuarantined
-	if clean {
+	if clean && a.Slots[g.Slot].Kind != SlotCaller {
 		a.Slots[g.Slot].State = SlotFree
 	}
 }
@@ -202,7 +202,7 @@ func (a *Arena) Release(i int, clean bool) {
 // Quarantined reports whether some slot waits for threads to leave it.
 func (a *Arena) Quarantined() bool {
 	for _, s := range a.Slots {
-		if s.State == SlotQuarantined || s.State == SlotReused {
+		if s.Kind != SlotCaller && (s.State == SlotQuarantined || s.State == SlotReused) {
 			return true
 		}
 	}
@@ -212,7 +212,11 @@ func (a *Arena) Quarantined() bool {
 // EndQuarantine notes that no thread is in the arena's code.
 func (a *Arena) EndQuarantine() {
 	for i := range a.Slots {
-		switch s := &a.Slots[i]; s.State {
+		s := &a.Slots[i]
+		if s.Kind == SlotCaller {
+			continue // where a thread's pc is says nothing of what it returns to
+		}
+		switch s.State {
 		case SlotQuarantined:
 			s.State = SlotFree
 		case SlotReused:
@@ -248,7 +252,7 @@ func (a *Arena) AbandonSlots() {
 		switch {
 		case used[i] || a.inHandler(i):
 		case s.State == SlotUsed:
-			s.State = SlotFree
+			s.State = SlotFree // no site ever led there
 		case s.State == SlotReused:
 			s.State = SlotQuarantined
 		}

@@ -73,7 +73,7 @@ func (g *geometry) check() string {
 // sound, or "".
 func (a *Arena) check() string {
 	for i, s := range a.Slots {
-		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotTable {
+		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotCaller {
 			return fmt.Sprintf("slot %d: %d bytes at %#x, kind %d, state %d", i, s.Size, s.Start, s.Kind, s.State)
 		}
 	}
@@ -108,7 +108,7 @@ func (a *Arena) checkGuard(i int) string {
 	switch {
 	case g.Prepatch < 0 || g.Prepatch >= len(a.Prepatches):
 		return fmt.Sprintf("prepatch %d", g.Prepatch)
-	case s.Kind != SlotGuard:
+	case s.Kind != SlotGuard && s.Kind != SlotCaller:
 		return fmt.Sprintf("slot %d is no guard's", g.Slot)
 	case g.Body > g.Link || !jit.LinkFits(g.Link) || uint64(g.Link)+jit.LinkSize > uint64(s.Size):
 		return fmt.Sprintf("body at %d and link at %d of %d bytes", g.Body, g.Link, s.Size)

@@ -88,6 +88,7 @@ type Need struct {
 	Variant string   // all else that the code depends on: pie's build, the fault mode, symbols' addresses
 	Site    address.Addr
 	Site0   []byte // original bytes of the site
+	Calls   bool   // it calls functions of the program
 }
 
 func (n Need) guardKey() Key {
@@ -100,7 +101,11 @@ func (n Need) guardKey() Key {
 // also after a removal; the block must then have the size it had. Fit ends
 // the booking once the block's size is known.
 func (a *Arena) Allot(n Need) (Place, error) {
-	s, err := a.slotFor(n.guardKey(), SlotGuard, 0)
+	kind := SlotGuard
+	if n.Calls {
+		kind = SlotCaller
+	}
+	s, err := a.slotFor(n.guardKey(), kind, 0)
 	if err != nil {
 		return Place{}, err
 	}

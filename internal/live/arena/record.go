@@ -50,6 +50,7 @@ const (
 	SlotGuard   SlotKind = iota // a guard's block
 	SlotHandler                 // table mode's signal handler
 	SlotTable                   // table mode's table of instructions that may fault
+	SlotCaller                  // a guard's block that calls functions: a return address into it may stand on any stack, for ever
 )
 
 // Key identifies what stands in a slot: the same program on the same site has
@@ -89,6 +90,7 @@ const (
 	FlagKept                       // the trial was ended by keep
 	FlagRewrites                   // what it may do, as bpf.Caps: change arguments
 	FlagWrites                     // write the program's memory
+	FlagCalls                      // call the program's functions
 )
 
 // Image identifies the file that a site is in.

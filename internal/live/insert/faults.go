@@ -206,7 +206,7 @@ func (in *insertion) keptRanges(a *arena.Arena, all []*arena.Arena) ([]jit.Fault
 func (in *insertion) alive(all []*arena.Arena, at address.Addr) bool {
 	for _, a := range all {
 		for i, s := range a.Slots {
-			if s.Kind == arena.SlotGuard && s.State != arena.SlotFree && a.SlotRange(i).Contains(at) {
+			if (s.Kind == arena.SlotGuard || s.Kind == arena.SlotCaller) && s.State != arena.SlotFree && a.SlotRange(i).Contains(at) {
 				return !in.writes(a, i)
 			}
 		}

@@ -104,7 +104,7 @@ func abandoned(a *arena.Arena) bool {
 	tidy := a.Clone()
 	tidy.AbandonSlots()
 	for i, s := range a.Slots {
-		if s.Kind == arena.SlotGuard && tidy.Slots[i].State != s.State {
+		if (s.Kind == arena.SlotGuard || s.Kind == arena.SlotCaller) && tidy.Slots[i].State != s.State {
 			return true
 		}
 	}

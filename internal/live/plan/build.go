@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 )
@@ -82,6 +83,7 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 	}
 	place, err := a.Allot(arena.Need{
 		Program: in.Hash, Guard: g.Name, Variant: variant(in, g, site), Site: site.Start, Site0: site.Original,
+		Calls: g.Program.Unit().Caps&bpf.CapCall != 0,
 	})
 	if err != nil {
 		return arena.Place{}, noRoom(g, err)
@@ -91,7 +93,7 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 
 // variant is all that a guard's code depends on but its program and place.
 func variant(in *Input, g GuardInput, s Site) string {
-	return fmt.Sprintf("%s %v %v %v %v %v %v %v %+v", in.Build, in.state, g.Symbols, g.Errno, g.StackEnd, g.Pointer, g.Gettid, g.Faults, s.JIT())
+	return fmt.Sprintf("%s %v %v %v %v %v %v %v %v %+v", in.Build, in.state, g.Symbols, g.Errno, g.StackEnd, g.Pointer, g.Gettid, g.Faults, g.XSave, s.JIT())
 }
 
 func noRoom(g GuardInput, err error) error {
@@ -137,7 +139,7 @@ func layout(in *Input, g GuardInput, s Site, p arena.Place) jit.Layout {
 	l := jit.Layout{
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events,
 		Guard: uint32(p.Index), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
-		Gettid: g.Gettid, Faults: g.Faults,
+		Gettid: g.Gettid, Faults: g.Faults, XSave: g.XSave,
 		OwnStart: p.Reach.Start, OwnEnd: p.Reach.End, After: s.writeAfter,
 	}
 	if len(s.Before) > 0 {

@@ -39,6 +39,7 @@ type GuardInput struct {
 	Pointer  bool
 	Gettid   bool // as jit.Layout.Gettid
 	Faults   jit.FaultMode
+	XSave    int32 // as jit.Layout.XSave
 }
 
 // Plan is what will be written into one process. Only Build makes one.

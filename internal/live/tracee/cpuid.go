@@ -16,3 +16,17 @@ func tileDataOffset() int {
 	}
 	return int(offset)
 }
+
+// XSaveSize returns the bytes of an XSAVE area for all state that the kernel has
+// enabled (XCR0), 0 when the processor or the kernel has no XSAVE.
+func XSaveSize() int {
+	const leafFeatures, osXSave, leafXSave = 1, 1 << 27, 0xd
+	if max, _, _, _ := cpuid(0, 0); max < leafXSave {
+		return 0
+	}
+	if _, _, ecx, _ := cpuid(leafFeatures, 0); ecx&osXSave == 0 {
+		return 0
+	}
+	_, size, _, _ := cpuid(leafXSave, 0)
+	return int(size+7) &^ 7
+}

@@ -1,0 +1,140 @@
+package pie_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+const weighing = `
+//pie:cap call
+
+//pie:guard exe=host func=edit onfault=reject:-2 onfuel=pass
+func Edit(c *libpie.Call, text libpie.Addr, n int64) libpie.Verdict {
+	r := c.Invoke("weigh", libpie.Word(text), libpie.Word(n), libpie.Word(int8(-2)), libpie.Word(uint16(3)), libpie.Word(4))
+	length := c.Invoke("strnlen", libpie.Word(text), libpie.Word(64))
+	half := c.Invoke("half", libpie.Word(6))
+	if half.Double != 0x4008000000000000 || half.Errno != 0 { // 3.0
+		return libpie.Reject(int64(-5))
+	}
+	return libpie.Reject(int64(r.Word) + 100000*int64(r.Errno) + 1000000*int64(length.Word))
+}
+
+//pie:guard exe=host func=lookup onfault=reject:-2 onfuel=pass
+func Lookup(c *libpie.Call, key int64) libpie.Verdict {
+	if c.Invoke("leave_early", libpie.Word(key)).Word != 1 {
+		return libpie.Reject(int64(-1))
+	}
+	return libpie.Pass()
+}
+`
+
+// A guard calls functions of the program and of its libraries, one of which is an
+// IFUNC; a guarded function that those call passes; errno is the program's own.
+func TestGuardCalls(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		flags  []string
+		before string
+	}{{"dynamic", nil, ""}, {"static", []string{"-static"}, ""}, {"faults by system calls", nil, "block"}} {
+		t.Run(x.name, func(t *testing.T) {
+			h := startHost(t, x.flags...)
+			if x.before != "" {
+				h.ask(t, x.before, 0)
+			}
+			h.guardAll(t, weighing, 2)
+			const want = '0' + 2*9 + 3*-2 + 4*3 + 5*4 + 1000*2 + 100000*5 + 1000000*10
+			for range 3 {
+				if got := h.ask(t, "edit", 9); got != want {
+					t.Errorf("edit: %d, want %d", got, want)
+				}
+			}
+			for _, y := range []struct {
+				command string
+				n, want int
+			}{{"errno", 33, 33}, {"lookup", 1, 2}, {"lookup", 2, -1}, {"other", 1, 2}, {"jump", 1, -4}, {"lookup", 2, -1}, {"signal", 0, -2}, {"storm", 400, 0}} {
+				if got := h.ask(t, y.command, y.n); got != y.want {
+					t.Errorf("%s %d: %d, want %d", y.command, y.n, got, y.want)
+				}
+			}
+		})
+	}
+}
+
+// In audit mode nothing is called, and the call goes on.
+func TestGuardCallsOnlyInForce(t *testing.T) {
+	h := startHost(t)
+	h.guardAll(t, weighing, 2)
+	if _, err := pie.SetMode(context.Background(), "LANG-1", pie.ModeAudit, pie.Pids(h.cmd.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.ask(t, "lookup", 2); got != 3 {
+		t.Errorf("lookup: %d", got)
+	}
+	if s := h.status(t); s.Guards[1].Audited != 1 {
+		t.Errorf("%+v", s.Guards)
+	}
+}
+
+// A guard may be removed, and come back, while a thread is in a function that it
+// called: the thread returns into code that stays.
+func TestRemovedInsideACall(t *testing.T) {
+	h := startHost(t)
+	const waits = `
+//pie:cap call
+
+//pie:guard exe=host func=edit onfault=reject:-2 onfuel=pass
+func Edit(c *libpie.Call, text libpie.Addr, n int64) libpie.Verdict {
+	if n == 2 {
+		return libpie.Reject(int64(1000))
+	}
+	r := c.Invoke("wait_here", libpie.Word(n))
+	return libpie.Reject(int64(r.Word) + 1000)
+}
+`
+	for round := range 3 {
+		h.guardAll(t, waits, 1)
+		if h.ask(t, "begin", 1) != 0 {
+			t.Fatal("no thread")
+		}
+		time.Sleep(50 * time.Millisecond) // it waits in wait_here
+		if round > 0 {
+			r, err := pie.Remove(context.Background(), "LANG-1", pie.Pids(h.cmd.Process.Pid))
+			if err != nil || !r.Changed {
+				t.Fatalf("%+v, %v", r, err)
+			}
+		}
+		if round == 2 {
+			h.guardAll(t, waits, 1)
+			if got := h.ask(t, "edit", 2); got != 1000 {
+				t.Errorf("the guard that came back: %d", got)
+			}
+		}
+		want := 1001
+		if round == 1 { // the guard is off by now
+			want = 'e'
+		}
+		if got := h.ask(t, "finish", 0); got != want {
+			t.Errorf("round %d: the thread in the call returns %d, want %d", round, got, want)
+		}
+		if round != 1 {
+			if _, err := pie.Remove(context.Background(), "LANG-1", pie.Pids(h.cmd.Process.Pid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := h.ask(t, "edit", 2); got != '2' {
+			t.Errorf("after the removal: %d", got)
+		}
+	}
+}
+
+// guardAll is guard for a prepatch of n guards.
+func (h *host) guardAll(t *testing.T, body string, n int) {
+	t.Helper()
+	h.guard(t, body)
+	if s := h.status(t); len(s.Guards) != n {
+		t.Fatalf("%d guards are in", len(s.Guards))
+	}
+}
