@@ -13,6 +13,7 @@ var capabilities = []struct {
 	{"rewrite", "may change arguments of the call", arena.FlagRewrites},
 	{"write", "may write the program's memory", arena.FlagWrites},
 	{"call", "may call functions of the program, and what those take cannot be bounded", arena.FlagCalls},
+	{"exit", "may end the process", arena.FlagExits},
 	{"shared", "shares its state with the processes that fork from one another", 0},
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/compile"
 )
 
@@ -14,15 +15,19 @@ import (
 // these places), and which of its structs could not be compared with the
 // program's. A struct that is laid out
 // otherwise than the guard believes is a *debuginfo.Mismatch: the guard would
-// read other fields than it means. guarded are the functions this prepatch
+// read other fields than it means. verdicts are what the guard can say; one that does
+// not give back what the function returns is a *Refusal. guarded are the functions this prepatch
 // stands in front of; what is inlined there is seen by their guards.
-func debugNotes(f locate.Function, g compile.Guard, guarded map[string]bool) (notes []string, inlined int, err error) {
+func debugNotes(f locate.Function, g compile.Guard, verdicts []bpf.Verdict, guarded map[string]bool) (notes []string, inlined int, err error) {
 	info, err := debuginfo.Open(f.Image.File)
 	if errors.Is(err, debuginfo.ErrNone) {
 		return uncheckedMirrors(g, "has no debug information"), 0, nil
 	}
 	if err != nil {
 		return []string{fmt.Sprintf("the debug information of %s cannot be read: %v", f.Image.Name(), err)}, 0, nil
+	}
+	if err := checkResult(info, f, verdicts); err != nil {
+		return nil, 0, err
 	}
 	for _, m := range g.Mirrors {
 		err := info.CheckMirror(f.Vaddr, m)

@@ -93,6 +93,8 @@ func kindName(k jit.Kind) string {
 		return "error"
 	case jit.KindFuel:
 		return "ran_long"
+	case jit.KindExit:
+		return "exit"
 	case jit.KindRewrite:
 		return "rewrite"
 	}

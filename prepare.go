@@ -48,7 +48,7 @@ func (rs *resolver) close() {
 // debugNotes is debugNotes, asked once.
 func (rs *resolver) debugNotes(f locate.Function, guard int) (lines []string, inlined int, err error) {
 	n := rs.known.debugNotes(noted{f.Image.File, f.Vaddr, rs.p.Hash(), guard}, func() (n notes) {
-		n.lines, n.inlined, n.err = debugNotes(f, rs.p.compiled.Guards[guard], rs.p.guarded())
+		n.lines, n.inlined, n.err = debugNotes(f, rs.p.compiled.Guards[guard], rs.p.programs[guard].Verdicts(), rs.p.guarded())
 		return n
 	})
 	return n.lines, n.inlined, n.err

@@ -25,7 +25,7 @@ type Prepatch struct {
 	Expires time.Time // zero: never
 	Refs    []string
 	Guards  []GuardInfo
-	Caps    []string // what it may do beyond looking, rejecting and noting: rewrite, write, call, shared
+	Caps    []string // what it may do beyond looking, rejecting and noting: rewrite, write, call, exit, shared
 	State   int      // bytes of state in each process
 
 	compiled     *compile.Prepatch

@@ -25,6 +25,7 @@ const (
 	CodeAmbiguous    Code = "function_several"  // several functions of that name
 	CodeCopies       Code = "function_copies"   // copies of the function would stay unguarded
 	CodeSeccomp      Code = "seccomp"           // a filter may kill the program for what the guard does
+	CodeResult       Code = "result_shape"      // the function returns something else than the guard rejects with
 	CodeMirror       Code = "struct_differs"    // debug information lays a struct out otherwise than the guard
 	CodeNoMatch      Code = "match_missing"     // the fingerprint finds nothing that could be answered for
 	CodeUnsure       Code = "match_unconfirmed" // the fingerprint finds one that a person has to look at

@@ -32,6 +32,7 @@ const (
 	Rejected              // the call returns at once, with the given results
 	Logged                // the call goes on; an event is written
 	Rewritten             // the call goes on with other arguments; an event is written
+	Exited                // the process ends; its code is the first of Words
 )
 
 // Result is one or two words that a rejected call returns.
@@ -53,6 +54,14 @@ func Log(code uint32) Verdict { return Verdict{Outcome{Kind: Logged, Code: code}
 // writes an event. It needs the capability: //pie:cap rewrite.
 func Rewrite() Verdict { return Verdict{Outcome{Kind: Rewritten}} }
 
+// Exit ends the process at once, all of its threads, by exit_group(2) with the low
+// byte of code: no exit handler runs, nothing is flushed. It is for an attack that
+// nothing else stops, in a process that is started anew. It needs the capability
+// //pie:cap exit.
+func Exit(code int32) Verdict {
+	return Verdict{Outcome{Kind: Exited, Words: []Result{Word(code)}}}
+}
+
 // Reject makes the function return v at once. v has the type that the function
 // returns: int32 for a C int.
 func Reject[T Value](v T) Verdict { return rejected(Word(v)) }
@@ -68,6 +77,14 @@ func RejectPtr(a Addr) Verdict { return rejected(Word(a)) }
 func RejectFloat(v float64) Verdict {
 	r := rejected()
 	r.o.Float, r.o.HasFloat = math.Float64bits(v), true
+	return r
+}
+
+// RejectFloat32 makes a function that returns a float return v at once. v is a
+// constant.
+func RejectFloat32(v float32) Verdict {
+	r := rejected()
+	r.o.Float, r.o.HasFloat = uint64(math.Float32bits(v)), true
 	return r
 }
 

@@ -32,12 +32,16 @@ func (r Result) Rejected() bool { return r.decided() && r.Kind == libpie.Rejecte
 // Rewritten reports whether the guard came to the verdict Rewrite.
 func (r Result) Rewritten() bool { return r.decided() && r.Kind == libpie.Rewritten }
 
+// Exited reports whether the guard came to the verdict Exit; Value is its code.
+func (r Result) Exited() bool { return r.decided() && r.Kind == libpie.Exited }
+
 // Logged reports whether the guard came to the verdict Log.
 func (r Result) Logged() bool { return r.decided() && r.Kind == libpie.Logged }
 
-// Value returns the first result word of a rejected call, as a signed number.
+// Value returns the first result word of a rejected call, as a signed number, or
+// the code of an Exit.
 func (r Result) Value() int64 {
-	if !r.Rejected() || len(r.Words) == 0 {
+	if !r.Rejected() && !r.Exited() || len(r.Words) == 0 {
 		return 0
 	}
 	return int64(r.Words[0].Word)
@@ -56,6 +60,8 @@ func (r Result) String() string {
 		return "pass"
 	case r.Kind == libpie.Logged:
 		return fmt.Sprintf("log %d", r.Code)
+	case r.Kind == libpie.Exited:
+		return fmt.Sprintf("exit %d", r.Value())
 	case r.Kind == libpie.Rewritten:
 		return fmt.Sprintf("rewrite %v", r.Args)
 	}

@@ -62,6 +62,9 @@ const (
 	// VerdictRewrite: the call goes on with other arguments; an event is written.
 	// Only a Unit with CapRewrite may end so.
 	VerdictRewrite Verdict = 3
+	// VerdictExit: the process ends, by exit_group(2) with the low byte of result
+	// word 0; an event is written. Only a Unit with CapExit may end so.
+	VerdictExit Verdict = 4
 
 	VerdictXMM0  Verdict = 1 << 16
 	VerdictErrno Verdict = 1 << 17
@@ -91,6 +94,8 @@ const (
 	// guard ends there with a pass. A guard whose thread is in such a call of its
 	// prepatch passes without having looked.
 	CapCall
+	// CapExit lets a guard end the process.
+	CapExit
 )
 
 // CapNamed returns the capability that //pie:cap asks for by name; 0 for another
@@ -103,6 +108,8 @@ func CapNamed(name string) Caps {
 		return CapWrite
 	case "call":
 		return CapCall
+	case "exit":
+		return CapExit
 	}
 	return 0
 }
@@ -123,10 +130,24 @@ func (v Verdict) Rewrites() uint16 {
 // Stored returns which words of the frame from FrameResult on the verdict takes
 // with it, word i at bit i.
 func (v Verdict) Stored() uint16 {
-	if v.Kind() == VerdictReject {
+	switch v.Kind() {
+	case VerdictReject:
 		return 1<<v.Words() - 1
+	case VerdictExit:
+		return 1
 	}
 	return v.Rewrites()
+}
+
+// Wants returns the capability that a unit must have to end with v; 0 for none.
+func (v Verdict) Wants() Caps {
+	switch v.Kind() {
+	case VerdictRewrite:
+		return CapRewrite
+	case VerdictExit:
+		return CapExit
+	}
+	return 0
 }
 
 // Kind returns bits 0–7.
@@ -142,7 +163,7 @@ func Reject(words int, flags Verdict) Verdict { return VerdictReject | Verdict(w
 // that kind may.
 func (v Verdict) Legal() bool {
 	switch v.Kind() {
-	case VerdictPass, VerdictLog:
+	case VerdictPass, VerdictLog, VerdictExit:
 		return v == v.Kind()
 	case VerdictReject:
 		return v&^(0xffff|VerdictXMM0|VerdictErrno) == 0 && v.Words() <= FrameResults

@@ -124,8 +124,8 @@ func (m *machine) conclude(pc int) error {
 			return &Violation{Insn: pc, Msg: fmt.Sprintf("announces result word %d, which was not stored", w)}
 		}
 	}
-	if v.Kind() == VerdictRewrite && m.in.Unit.Caps&CapRewrite == 0 {
-		return &Violation{Insn: pc, Msg: "rewrites arguments without the capability"}
+	if v.Wants()&^m.in.Unit.Caps != 0 {
+		return &Violation{Insn: pc, Msg: fmt.Sprintf("ends with %#x without the capability", uint32(v))}
 	}
 	if v&VerdictXMM0 != 0 && !m.stored[FrameXMM0/8] || v&VerdictErrno != 0 && !m.stored[FrameErrno/8] ||
 		v.Kind() == VerdictLog && !m.stored[FrameCode/8] {

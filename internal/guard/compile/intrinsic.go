@@ -53,11 +53,13 @@ func init() {
 	intrinsics = map[string]func(s *site) value{
 		"Pass":             func(s *site) value { return value{verdict: &verdict{}} },
 		"Rewrite":          rewrite,
+		"Exit":             exitProcess,
 		"Log":              func(s *site) value { c := s.word(0); return value{verdict: &verdict{kind: bpf.VerdictLog, code: &c}} },
 		"RejectVoid":       func(s *site) value { return reject() },
 		"Reject":           func(s *site) value { return reject(result{word: s.word(0)}) },
 		"RejectPtr":        func(s *site) value { return reject(result{word: s.word(0)}) },
 		"RejectFloat":      rejectFloat,
+		"RejectFloat32":    rejectFloat,
 		"RejectErrno":      rejectErrno,
 		"RejectGo":         rejectGo,
 		"Word":             func(s *site) value { return value{result: &result{word: s.word(0)}} },

@@ -138,7 +138,7 @@ func (m *module) typeError(err error) {
 		return
 	}
 	instead := ""
-	for name, hint := range laterNames {
+	for name, hint := range otherNames {
 		if strings.HasSuffix(e.Msg, "undefined: libpie."+name) || strings.HasSuffix(e.Msg, "has no field or method "+name+")") {
 			instead = hint
 		}
@@ -146,11 +146,10 @@ func (m *module) typeError(err error) {
 	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
 }
 
-// laterNames are the names of libpie's design that do not exist yet, with what
+// otherNames are names that are looked for in libpie and are not there, with what
 // to write instead.
-var laterNames = map[string]string{
-	"Put":  "c.Put8, Put16, Put32 and Put64 say how much is written",
-	"Exit": "a guard cannot end the target: reject the call instead",
+var otherNames = map[string]string{
+	"Put": "c.Put8, Put16, Put32 and Put64 say how much is written",
 }
 
 func newInfo() *types.Info {

@@ -69,6 +69,10 @@ func (l *lowerer) constant(c *ssa.Const) value {
 		return value{text: &s}
 	}
 	if b, ok := t.Underlying().(*types.Basic); ok && b.Info()&types.IsFloat != 0 {
+		if b.Kind() == types.Float32 {
+			f, _ := constant.Float32Val(constant.ToFloat(c.Value))
+			return one(operand{c: int64(math.Float32bits(f))})
+		}
 		f, _ := constant.Float64Val(constant.ToFloat(c.Value))
 		return one(operand{c: int64(math.Float64bits(f))})
 	}

@@ -88,6 +88,16 @@ func rewrite(s *site) value {
 	return value{verdict: &verdict{kind: bpf.VerdictRewrite}}
 }
 
+// exitProcess lowers Exit.
+func exitProcess(s *site) value {
+	code := s.word(0)
+	if s.caps&bpf.CapExit == 0 {
+		s.fail("add //pie:cap exit to the file, which the operator will be shown", "the guard ends the process without having asked for it")
+	}
+	s.m.used |= bpf.CapExit
+	return value{verdict: &verdict{kind: bpf.VerdictExit, results: []result{{word: code}}}}
+}
+
 // caps translates a prepatch's capabilities.
 func caps(p *source.Prepatch) (c bpf.Caps) {
 	for _, name := range p.Caps {

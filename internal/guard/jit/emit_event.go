@@ -15,8 +15,8 @@ const (
 	recordBytes = recordArgs + 8*eventArgs
 )
 
-// event counts an event and writes it to the ring. After KindReject and
-// KindRewrite the carry flag says that the call is to pass: audit mode, or the end of a trial. It keeps
+// event counts an event and writes it to the ring. After KindReject, KindRewrite
+// and KindExit the carry flag says that the call is to pass: audit mode, or the end of a trial. It keeps
 // every register.
 func (e *emitter) event(k Kind, code *value) {
 	e.records = true
@@ -95,8 +95,8 @@ func (e *emitter) writeRecord() {
 	e.Load(8, amd64.RCX, e.control(ControlTrialEnd))
 	e.OpStoreImm(amd64.Cmp, 4, kind, int32(KindReject))
 	e.Jcc(amd64.CondE, acts)
-	e.OpStoreImm(amd64.Cmp, 4, kind, int32(KindRewrite))
-	e.Jcc(amd64.CondNE, notReject)
+	e.OpStoreImm(amd64.Cmp, 4, kind, int32(KindRewrite)) // and KindExit above it
+	e.Jcc(amd64.CondB, notReject)
 
 	e.Bind(acts)
 	e.Test(8, amd64.RCX, amd64.RCX)

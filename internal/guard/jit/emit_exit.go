@@ -101,6 +101,9 @@ func (e *emitter) leave(v bpf.Verdict, x *exit) {
 	case bpf.VerdictRewrite:
 		e.rewrite(v, x)
 		return
+	case bpf.VerdictExit:
+		e.exitProcess(x)
+		return
 	case bpf.VerdictLog:
 		e.event(KindLog, x.code)
 	}
@@ -149,6 +152,16 @@ func (e *emitter) rewrite(v bpf.Verdict, x *exit) {
 	e.parallel(moves)
 	e.restoreBut(changed)
 	e.Jmp(e.link)
+}
+
+// exitProcess counts and writes the event; unless that finds that the call is to
+// pass after all, the process ends here.
+func (e *emitter) exitProcess(x *exit) {
+	e.eventOrPass(KindExit, x.code)
+	e.move(amd64.RDI, x.words[0])
+	e.MovImm(amd64.RAX, sysExitGroup)
+	e.Syscall()
+	e.UD2() // a filter that forbids it lets it return
 }
 
 // eventOrPass writes an event that takes effect only in enforce mode and while a

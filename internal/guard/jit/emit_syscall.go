@@ -10,6 +10,7 @@ const (
 	sysGetpid          = 39
 	sysSigaltstack     = 131
 	sysGettid          = 186
+	sysExitGroup       = 231
 	sysTgkill          = 234
 	sysProcessVMReadv  = 310
 	sysProcessVMWritev = 311

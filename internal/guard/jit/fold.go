@@ -14,6 +14,8 @@ func carried(v bpf.Verdict) (words int, xmm0, errno, code bool) {
 	switch v.Kind() {
 	case bpf.VerdictReject:
 		return v.Words(), v&bpf.VerdictXMM0 != 0, v&bpf.VerdictErrno != 0, true
+	case bpf.VerdictExit:
+		return 1, false, false, true
 	case bpf.VerdictRewrite:
 		return bits.Len16(v.Rewrites()), false, false, true
 	case bpf.VerdictLog:

@@ -68,7 +68,7 @@ const (
 	CallSlots = 128
 
 	CounterCalls   = 0                          // CallSlots × u64: calls seen while not off
-	CounterRejects = CounterCalls + 8*CallSlots // calls that returned at once, or went on with other arguments
+	CounterRejects = CounterCalls + 8*CallSlots // calls that returned at once, went on with other arguments, or ended the process
 	CounterAudited = CounterRejects + 8         // rejects and rewrites that did not happen: audit mode, or the trial was over
 	CounterFaults  = CounterAudited + 8         // reads that faulted
 	CounterFuel    = CounterFaults + 8          // calls that ran out of fuel
@@ -136,4 +136,5 @@ const (
 	KindFault   Kind = 4
 	KindFuel    Kind = 5
 	KindRewrite Kind = 6 // the call went on with other arguments
+	KindExit    Kind = 7 // the process was ended
 )

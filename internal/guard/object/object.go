@@ -154,7 +154,7 @@ func isIdentifier(s string) bool {
 func caps(name string, p *source.Prepatch) (bpf.Caps, error) {
 	var out bpf.Caps
 	for _, c := range p.Caps {
-		if c != "rewrite" && c != "write" {
+		if c != "rewrite" && c != "write" && c != "exit" {
 			return 0, &Error{File: name, Msg: fmt.Sprintf("a guard in C cannot have the capability %s", c), Instead: "write it in Go"}
 		}
 		out |= bpf.CapNamed(c)

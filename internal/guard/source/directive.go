@@ -204,7 +204,7 @@ func isGoName(name string) bool {
 
 var (
 	idPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	knownCaps  = []string{"write", "rewrite", "call"}
+	knownCaps  = []string{"write", "rewrite", "call", "exit"}
 	fileKeys   = "id, fixed, expires, cap, shared, evidence, ref and, on functions, guard"
 	repeatable = map[string]bool{"ref": true, "cap": true}
 )

@@ -102,7 +102,7 @@ func TestParseErrors(t *testing.T) {
 		{"//pie:id " + strings.Repeat("a", 65), "g.go:4:7: an id has"},
 		{"//pie:shared yes", "takes 0 value(s)"},
 		{"//pie:expires tomorrow", "expires takes a day as 2027-01-31"},
-		{"//pie:cap fly", `g.go:4:7: unknown capability "fly"; known are write, rewrite, call`},
+		{"//pie:cap fly", `g.go:4:7: unknown capability "fly"; known are write, rewrite, call, exit`},
 		{"//pie:guard exe=x func=f onfault=pass onfuel=pass", "g.go:4:7: //pie:guard must stand in the comment directly above a function"},
 		{guard + "\n\nfunc G() {}", "g.go:4:7: //pie:guard must stand"},
 		{"func G() {\n\t" + guard + "\n}", "g.go:5:8: a directive cannot stand inside a function"},

@@ -72,8 +72,11 @@ func (a *analysis) conclude(pc int, s *state) *Error {
 		if uint64(v) != c || !v.Legal() {
 			return refuse(pc, ReasonVerdictIllegal, "ends with %#x, which is no verdict", c)
 		}
-		if v.Kind() == bpf.VerdictRewrite && a.unit.Caps&bpf.CapRewrite == 0 {
+		switch v.Wants() &^ a.unit.Caps {
+		case bpf.CapRewrite:
 			return refuse(pc, ReasonCapability, "changes arguments of the call without having asked for it; add //pie:cap rewrite")
+		case bpf.CapExit:
+			return refuse(pc, ReasonCapability, "ends the process without having asked for it; add //pie:cap exit")
 		}
 		if err := announced(pc, s, v); err != nil {
 			return err
@@ -90,6 +93,9 @@ func announced(pc int, s *state, v bpf.Verdict) *Error {
 		}
 		if v.Kind() == bpf.VerdictRewrite {
 			return refuse(pc, ReasonArgumentMissing, "changes argument word %d, which is not stored on every path to here", w)
+		}
+		if v.Kind() == bpf.VerdictExit {
+			return refuse(pc, ReasonResultMissing, "ends the process with a code that is not stored on every path to here")
 		}
 		return refuse(pc, ReasonResultMissing, "rejects with %d result words, but word %d is not stored on every path to here", v.Words(), w)
 	}

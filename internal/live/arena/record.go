@@ -91,6 +91,7 @@ const (
 	FlagRewrites                   // what it may do, as bpf.Caps: change arguments
 	FlagWrites                     // write the program's memory
 	FlagCalls                      // call the program's functions
+	FlagExits                      // end the process
 )
 
 // Image identifies the file that a site is in.

@@ -74,7 +74,7 @@ func (in *insertion) flags() arena.Flags {
 // abilities are the flags that say what a prepatch may do.
 func abilities(c bpf.Caps) (f arena.Flags) {
 	for cap, flag := range map[bpf.Caps]arena.Flags{
-		bpf.CapRewrite: arena.FlagRewrites, bpf.CapWrite: arena.FlagWrites, bpf.CapCall: arena.FlagCalls,
+		bpf.CapRewrite: arena.FlagRewrites, bpf.CapWrite: arena.FlagWrites, bpf.CapCall: arena.FlagCalls, bpf.CapExit: arena.FlagExits,
 	} {
 		if c&cap != 0 {
 			f |= flag
