@@ -11,6 +11,7 @@ import (
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/guard/oneline"
+	"github.com/patch-integration-engine/pie/internal/operate/author"
 	"github.com/patch-integration-engine/pie/internal/operate/target"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
@@ -22,7 +23,7 @@ type oneLine struct{ fn, when, reject, lib string }
 
 func (l *oneLine) register(c *cobra.Command) {
 	c.Flags().StringVar(&l.fn, "func", "", "instead of a PREPATCH: guard the function `NAME`")
-	c.Flags().StringVar(&l.when, "when", "", "with --func: reject a call when this `EXPR` holds, such as 'len > 256', or 'i32(arg1) > 256' without debug information")
+	c.Flags().StringVar(&l.when, "when", "", "with --func: reject a call when this `EXPR` holds, such as 'len > 256', 'r->n > 16 || name == \"root\"', or 'i32(arg1) > 256' without debug information")
 	c.Flags().StringVar(&l.reject, "reject", "", "with --func: the `VALUE` a rejected call returns, or void")
 	c.Flags().StringVar(&l.lib, "lib", "", "with --func: the function is in the library of this `SONAME`")
 }
@@ -58,7 +59,8 @@ func (l *oneLine) source(c *cobra.Command, t *targetFlags) ([]byte, error) {
 		return nil, err
 	}
 	spec := oneline.Spec{Exe: exe, Lib: l.lib, Func: l.fn, When: l.when, Reject: l.reject}
-	missing := l.describe(c.Context(), t, &spec)
+	missing, done := l.describe(c.Context(), t, &spec)
+	defer done()
 	_, source, err := oneline.Source(spec)
 	if err != nil && missing != nil {
 		return nil, missing
@@ -70,29 +72,33 @@ func (l *oneLine) source(c *cobra.Command, t *targetFlags) ([]byte, error) {
 }
 
 // describe fills in what debug information says of the function. The error is
-// for when the condition needed it.
-func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Spec) error {
+// for when the condition needed it. What was filled in is good until done.
+func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Spec) (missing error, done func()) {
 	pid, ok := t.first(ctx)
 	if !ok {
-		return nil
+		return nil, func() {}
 	}
 	d, err := pie.DescribeProcess(pid, spec.Exe, spec.Lib, spec.Func)
 	if err != nil {
-		return err
+		return err, func() {}
 	}
-	defer d.Close()
 	spec.Go = d.Go
 	params, err := d.Params()
 	if pie.NoDebugInfo(err) {
 		spec.Unknown = fmt.Sprintf("no debug information for %s", spec.Func)
-		return nil
+		return nil, d.Close
 	}
 	if err != nil {
 		spec.Unknown = fmt.Sprintf("its debug information cannot be read: %v", err)
-		return nil
+		return nil, d.Close
+	}
+	structs := &structs{}
+	if info, err := d.DebugInfo(); err == nil {
+		structs.reading = author.NewReading(info, d.Vaddr)
+		spec.Mirrors = structs.reading.Mirrors
 	}
 	for _, p := range params {
-		param := oneline.Param{Name: p.Name, Type: conditionType(p.Type), Written: p.Type.Name}
+		param := structs.param(p.Name, p.Type)
 		if p.Absent {
 			param.Type = oneline.Absent
 		}
@@ -110,7 +116,7 @@ func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Sp
 	default:
 		spec.Result = oneline.Several
 	}
-	return nil
+	return nil, d.Close
 }
 
 // first is one process of the TARGET, to look at.

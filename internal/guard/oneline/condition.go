@@ -38,27 +38,30 @@ func goType(t string) string {
 type reader struct {
 	spec Spec
 	args int // how many leading parameters the guard must declare
+
+	helpers map[string]bool // functions that the condition uses
 }
 
-// condition returns the condition in Go and how many parameters it needs.
-func condition(s Spec) (string, int, error) {
-	r := &reader{spec: s}
+// condition reads the condition: it returns it in Go, and the reader, which knows
+// what the guard needs besides.
+func condition(s Spec) (string, *reader, error) {
+	r := &reader{spec: s, helpers: map[string]bool{}}
 	if strings.TrimSpace(s.When) == "" {
-		return "", 0, r.errorf(0, "no condition: write when a call is to be rejected, as in 'i32(arg1) > 256'")
+		return "", nil, r.errorf(0, "no condition: write when a call is to be rejected, as in 'i32(arg1) > 256'")
 	}
 	if len(s.When) > maxCondition {
-		return "", 0, r.errorf(maxCondition, "longer than %d bytes: write a prepatch file instead", maxCondition)
+		return "", nil, r.errorf(maxCondition, "longer than %d bytes: write a prepatch file instead", maxCondition)
 	}
-	tree, err := parser.ParseExpr(s.When)
+	tree, err := parser.ParseExpr(arrows(s.When))
 	if err != nil {
 		var list scanner.ErrorList
 		if errors.As(err, &list) && len(list) > 0 {
-			return "", 0, r.errorf(list[0].Pos.Offset, "%s", list[0].Msg)
+			return "", nil, r.errorf(list[0].Pos.Offset, "%s", list[0].Msg)
 		}
-		return "", 0, r.errorf(0, "%v", err)
+		return "", nil, r.errorf(0, "%v", err)
 	}
 	text, err := r.truth(tree)
-	return text, r.args, err
+	return text, r, err
 }
 
 func (r *reader) errorf(offset int, format string, args ...any) error {
@@ -92,8 +95,17 @@ func (r *reader) truth(e ast.Expr) (string, error) {
 			y, err := r.truth(e.Y)
 			return x + " " + e.Op.String() + " " + y, err
 		case token.EQL, token.NEQ, token.LSS, token.LEQ, token.GTR, token.GEQ:
+			if text, ok, err := r.textual(e); ok {
+				return text, err
+			}
 			n, err := r.pair(e)
 			return n.text, err
+		}
+	case *ast.CallExpr:
+		return r.textCall(e)
+	case *ast.SelectorExpr:
+		if x, err := r.operand(e); err != nil || x.Type == "bool" {
+			return x.text, err
 		}
 	case *ast.Ident:
 		if i, known := r.lookup(e.Name); i >= 0 && known.Type == "bool" {
@@ -153,6 +165,8 @@ func (r *reader) number(e ast.Expr) (number, error) {
 		return r.call(e)
 	case *ast.Ident:
 		return r.parameter(e)
+	case *ast.SelectorExpr:
+		return r.field(e)
 	}
 	return number{}, r.errorf(at(e), "not an integer expression over parameters and constants")
 }
@@ -184,8 +198,11 @@ func (r *reader) call(e *ast.CallExpr) (number, error) {
 	if ok && name.Name == "len" && len(e.Args) == 1 {
 		return r.length(e.Args[0])
 	}
+	if ok && name.Name == "strlen" && len(e.Args) == 1 {
+		return r.textLength(e.Args[0])
+	}
 	if !ok || !castable(name.Name) || len(e.Args) != 1 {
-		return number{}, r.errorf(at(e), "no function but len can be called here; a type is one of i8 i16 i32 i64 u8 u16 u32 u64 addr")
+		return number{}, r.errorf(at(e), "no function but len, strlen, contains, prefix and suffix can be called here; a type is one of i8 i16 i32 i64 u8 u16 u32 u64 addr")
 	}
 	to := types[name.Name]
 	parameter, ok := e.Args[0].(*ast.Ident)
@@ -225,7 +242,13 @@ func (r *reader) length(e ast.Expr) (number, error) {
 			return number{"int64(" + text + ".Len)", "i64"}, err
 		}
 	}
-	return number{}, r.errorf(at(e), "len is for strings and slices of Go; what a C string points to takes a prepatch file: c.CStr(s, max)")
+	if field, ok := e.(*ast.SelectorExpr); ok {
+		x, err := r.operand(field)
+		if err != nil || x.Type == String || x.Type == Slice {
+			return number{"int64(" + x.text + ".Len)", "i64"}, err
+		}
+	}
+	return number{}, r.errorf(at(e), "len is for strings and slices of Go; strlen(s) is the length of a C string")
 }
 
 // lookup finds a parameter by its position or its name; −1 when there is none.

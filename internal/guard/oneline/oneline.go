@@ -13,7 +13,10 @@
 // Parameters are arg0, arg1, … by position, or their names where debug
 // information knows them. An argument register holds garbage above the declared
 // width, so a parameter whose type is not known must say how it is to be read:
-// i32(arg1), u64(arg1). len(s) is the length of a string or slice of Go.
+// i32(arg1), u64(arg1). len(s) is the length of a string or slice of Go, strlen(s) that
+// of a C string; text is compared by ==, !=, contains, prefix and suffix. r->n and r.n
+// are fields of what r points to, where debug information knows it: they are read through
+// mirror structs in the same file, which are compared with every process's own.
 package oneline
 
 import (
@@ -32,6 +35,9 @@ type Param struct {
 	Name    string // empty when it has none
 	Type    string // i8 … i64, u8 … u64, bool, addr, or one of those below; empty when it is not known
 	Written string // the type as the program's source has it, for messages
+	// Points returns the struct that an addr points to; nil when it points to
+	// something else, or that is not known.
+	Points func() (Struct, error)
 }
 
 // Types of parameters that are no integers.
@@ -64,7 +70,10 @@ type Spec struct {
 	Params   []Param
 	Go       bool   // the function is Go's: how it returns depends on what it returns
 	Result   string // type of what the function returns: as Param.Type, or Void; empty when it is not known
-	Unknown  string // why Params is empty, for messages: "no debug information for f"
+	// Mirrors writes the Go structs of those whose fields the condition reads; nil
+	// when no Param has Points.
+	Mirrors func() ([]byte, error)
+	Unknown string // why Params is empty, for messages: "no debug information for f"
 }
 
 // Error is what is wrong with the condition: Offset bytes into the text of the
@@ -86,7 +95,7 @@ func Source(s Spec) (id string, source []byte, err error) {
 	if err := s.checkNames(); err != nil {
 		return "", nil, err
 	}
-	condition, used, err := condition(s)
+	condition, r, err := condition(s)
 	if err != nil {
 		return "", nil, err
 	}
@@ -107,12 +116,22 @@ func Source(s Spec) (id string, source []byte, err error) {
 		}
 	}
 	b.WriteString(" onfault=pass onfuel=pass\nfunc Guard(c *libpie.Call")
-	for i := range used {
+	for i := range r.args {
 		if s.param(i).Type != Float {
 			fmt.Fprintf(&b, ", arg%d %s", i, goType(s.param(i).Type))
 		}
 	}
 	fmt.Fprintf(&b, ") libpie.Verdict {\n\tif %s {\n\t\treturn %s\n\t}\n\treturn libpie.Pass()\n}\n", condition, verdict)
+	b.WriteString(r.helperText())
+	if s.Mirrors != nil {
+		structs, err := s.Mirrors()
+		if err != nil {
+			return "", nil, fmt.Errorf("the structs that --when reads: %w", err)
+		}
+		if len(structs) > 0 {
+			fmt.Fprintf(&b, "\n%s", structs)
+		}
+	}
 	return id, []byte(b.String()), nil
 }
 
@@ -162,13 +181,13 @@ func (s Spec) verdict() (string, error) {
 	case s.Result == Void:
 		return refuse(`%s returns nothing: write "void"`, s.Func)
 	}
-	if s.Result == Single && s.Reject != "0" {
-		return refuse("%s returns a float, of which only 0 can be made: write 0", s.Func)
-	}
 	if s.Result == Float || s.Result == Single {
 		f, err := strconv.ParseFloat(s.Reject, 64)
 		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			return refuse("%s returns a floating-point number: write one such as -1.0", s.Func)
+		}
+		if s.Result == Single {
+			return fmt.Sprintf("libpie.RejectFloat32(%s)", strconv.FormatFloat(f, 'g', -1, 32)), nil
 		}
 		return fmt.Sprintf("libpie.RejectFloat(%s)", strconv.FormatFloat(f, 'g', -1, 64)), nil
 	}

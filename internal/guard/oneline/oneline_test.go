@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-var known = []Param{{"buf", "addr", ""}, {"len", "i32", ""}, {"closed", "bool", ""}, {"when", "", ""}}
+var known = []Param{{"buf", "addr", "", nil}, {"len", "i32", "", nil}, {"closed", "bool", "", nil}, {"when", "", "", nil}}
 
 // others are parameters that are no integers.
-var others = []Param{{"ratio", Float, "double"}, {"s", String, "string"}, {"b", Slice, "[]byte"}, {"n", "i64", "int"}, {"pair", Struct, "struct pair"}, {"last", "u32", "unsigned"}}
+var others = []Param{{"ratio", Float, "double", nil}, {"s", String, "string", nil}, {"b", Slice, "[]byte", nil}, {"n", "i64", "int", nil}, {"pair", Struct, "struct pair", nil}, {"last", "u32", "unsigned", nil}}
 
 func TestCondition(t *testing.T) {
 	for _, c := range []struct {
@@ -33,9 +33,58 @@ func TestCondition(t *testing.T) {
 		{"len(s) > len(b) && n<<2 > len(s)", others, "int64(arg1.Len) > int64(arg2.Len) && (arg3 << 2) > int64(arg1.Len)", 4},
 		{"u32(n) == u32(arg3)", others, "uint32(arg3) == uint32(arg3)", 4},
 	} {
-		got, args, err := condition(Spec{Func: "f", When: c.when, Params: c.params})
-		if err != nil || got != c.want || args != c.args {
-			t.Errorf("%q: got %q with %d parameters, %v; want %q with %d", c.when, got, args, err, c.want, c.args)
+		got, r, err := condition(Spec{Func: "f", When: c.when, Params: c.params})
+		if err != nil || got != c.want || r.args != c.args {
+			t.Errorf("%q: got %q, %+v, %v; want %q with %d parameters", c.when, got, r, err, c.want, c.args)
+		}
+	}
+}
+
+// structOf is a struct for tests: fields by name.
+type structOf map[string]Field
+
+func (s structOf) Go() string { return "request" }
+
+func (s structOf) Field(name string) (Field, error) {
+	f, ok := s[name]
+	if !ok {
+		return f, errors.New("the struct request has no field " + name)
+	}
+	return f, nil
+}
+
+// Fields are read through mirrors, text is compared, and what cannot be is refused.
+func TestFieldsAndText(t *testing.T) {
+	request := structOf{}
+	points := func() (Struct, error) { return request, nil }
+	request["len"] = Field{Go: "length", Param: Param{Type: "i32", Written: "int"}}
+	request["next"] = Field{Go: "next", Param: Param{Type: "addr", Written: "struct request *", Points: points}}
+	request["ok"] = Field{Go: "ok", Param: Param{Type: "bool", Written: "bool"}}
+	request["name"] = Field{Go: "name", Param: Param{Type: Struct, Written: "char [12]"}, Chars: true}
+	request["hdr"] = Field{Go: "hdr", Param: Param{Type: Struct, Written: "struct hdr"}, Inside: points}
+	request["text"] = Field{Go: "text", Param: Param{Type: String, Written: "string"}}
+	params := []Param{{"r", "addr", "struct request *", points}, {"s", "addr", "char *", nil}, {"g", String, "string", nil}}
+	for _, c := range []struct{ when, want, says string }{
+		{"r.len > 10", "libpie.At[request](arg0).length > 10", ""},
+		{"r->len > 10 && r -> ok", "libpie.At[request](arg0).length > 10 && libpie.At[request](arg0).ok", ""},
+		{"r->next->next->len == 1", "libpie.At[request](libpie.At[request](libpie.At[request](arg0).next).next).length == 1", ""},
+		{"!r.hdr.ok", "!(libpie.At[request](arg0).hdr.ok)", ""},
+		{"i64(r.len) + 1 > 2", "(int64(libpie.At[request](arg0).length) + 1) > 2", ""},
+		{`s == "a->b"`, `textEqual(c, arg1, "a->b")`, ""},
+		{`"x" != r->name`, `!textEqual(c, libpie.AddrOf(&libpie.At[request](arg0).name), "x")`, ""},
+		{`contains(s, "../") || prefix(g, "\x00")`, `textContains(c, arg1, "../") || c.Bytes(arg2.Ptr, arg2.Len).HasPrefix("\x00")`, ""},
+		{`strlen(r.name) > 3 || len(r.text) > 4`, `textLength(c, libpie.AddrOf(&libpie.At[request](arg0).name)) > 3 || int64(libpie.At[request](arg0).text.Len) > 4`, ""},
+		{`arg3 == "x"`, `textEqual(c, libpie.Addr(arg3), "x")`, ""},
+		{"r.width > 1", "", "column 3 of \"r.width > 1\": the struct request has no field width"},
+		{"s.len > 1", "", "s is no struct and no pointer to one"},
+		{"r->name > 1", "", "compare it with a string"},
+		{"r->ok == 1", "", "write r->ok or !r->ok"},
+		{"r->hdr == 1", "", "cannot be compared"},
+		{`r->len == "x"`, "", "is a int and no text"},
+	} {
+		got, _, err := condition(Spec{Func: "f", When: c.when, Params: params})
+		if got != c.want && c.says == "" || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %s, %v; want %s%s", c.when, got, err, c.want, c.says)
 		}
 	}
 }
@@ -57,7 +106,13 @@ func TestConditionRefused(t *testing.T) {
 		{"len > f(3)", 7, "no function"},
 		{"len > 0; evil()", 8, "expected"},
 		{"func() bool { return true }()", 1, "not a comparison"},
-		{"len > \"a\"", 7, "not an integer"},
+		{"len > \"a\"", 5, "compared by == and != alone"},
+		{"len == \"a\"", 1, "no text"},
+		{"buf->next > 1", 1, "no pointer to one"},
+		{"when.next > 1", 1, "is not known"},
+		{"contains(buf)", 1, "not a comparison"},
+		{"contains(buf, len)", 15, "not a string"},
+		{"strlen(len) > 1", 8, "no text"},
 		{"i32(arg16) > 1", 5, "not a parameter"},
 		{"i32(arg01) > 1", 5, "not a parameter"},
 		{"bool(arg1) == 1", 1, "a type is one of"},
@@ -95,7 +150,7 @@ func TestOtherTypesRefused(t *testing.T) {
 			t.Errorf("%q: %v, want %q", when, err, says)
 		}
 	}
-	absent := []Param{{"gone", Absent, "int"}, {"n", "i32", "int"}}
+	absent := []Param{{"gone", Absent, "int", nil}, {"n", "i32", "int", nil}}
 	for when, says := range map[string]string{
 		"gone > 1":      "the compiler left gone out of f: a guard cannot see it",
 		"i32(gone) > 1": "gone is a int and no i32",
@@ -157,7 +212,8 @@ func TestReject(t *testing.T) {
 		{"void", Void, "RejectVoid()"},
 		{"-0.5", Float, "RejectFloat(-0.5)"},
 		{"1", Float, "RejectFloat(1)"},
-		{"0", Single, "RejectFloat(0)"},
+		{"0", Single, "RejectFloat32(0)"},
+		{"-1.5", Single, "RejectFloat32(-1.5)"},
 		{"io.EOF", Interface, `RejectGo(libpie.GoVar("io.EOF"))`},
 		{"github.com/x/y-z/v2.ErrA", Interface, `RejectGo(libpie.GoVar("github.com/x/y-z/v2.ErrA"))`},
 	} {
@@ -171,7 +227,7 @@ func TestReject(t *testing.T) {
 		{"void", "i32", "f returns a value (i32)"},
 		{"0", Struct, "f returns a struct by value"},
 		{"-1", Interface, "f returns an error"},
-		{"-1", Single, "f returns a float"},
+		{"x", Single, "f returns a floating-point number"},
 		{`io.EOF"); x("`, Interface, "f returns an error"},
 		{"0", Several, "f returns more than one word"},
 		{"0", String, "f returns more than one word"},

@@ -34,6 +34,7 @@ type mirrors struct {
 	done   map[dwarf.Offset]goType  // what is written
 	texts  []string
 	fields int
+	addrs  bool // pointers are addresses, whatever they point to
 }
 
 // request is a struct that is asked for.
@@ -73,6 +74,11 @@ func Mirrors(info *debuginfo.Info, near address.Vaddr, wanted []string) ([]byte,
 			return nil, err
 		}
 	}
+	return m.formatted()
+}
+
+// formatted is what was written, as gofmt has it.
+func (m *mirrors) formatted() ([]byte, error) {
 	return format.Source([]byte(strings.Join(m.texts, "\n")))
 }
 
@@ -200,7 +206,7 @@ func (m *mirrors) elementType(parent string, f debuginfo.Member, depth int) (goT
 	t := f.Elem
 	switch {
 	case t.Kind == debuginfo.Pointer:
-		if n := m.names[t.Points]; n != "" && t.Points != "" {
+		if n := m.names[t.Points]; n != "" && t.Points != "" && !m.addrs {
 			return goType{"*" + n, 8, 8}, nil
 		}
 		return goType{"libpie.Addr", 8, 8}, nil
