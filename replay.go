@@ -186,7 +186,7 @@ func (re *replayer) count(g *replayed, c *recording.Call, out replay.Outcome) {
 		why = "the guard ran too long (onfuel)"
 	}
 	switch out.Verdict.Kind() {
-	case bpf.VerdictReject:
+	case bpf.VerdictReject, bpf.VerdictExit:
 		r.Rejected++
 		if len(r.Examples) < examples {
 			r.Examples = append(r.Examples, re.describe(g, c, why))

@@ -72,8 +72,8 @@ type Interp struct {
 	// Audit says that the guard only counts: what it would write is read, and it
 	// passes where it would call.
 	Audit bool
-	// Call answers HelperInvoke; without it each is a fault.
-	Call func(s Symbol, args [InvokeArgs]uint64) Returned
+	// Call answers HelperInvoke; it is a fault when ok is false, and without Call.
+	Call func(s Symbol, args [InvokeArgs]uint64) (r Returned, ok bool)
 	// MaxSteps bounds a run; 0 means 16 million instructions.
 	MaxSteps int
 	// Trace, when set, sees every instruction before it runs: the registers of

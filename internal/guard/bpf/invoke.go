@@ -36,7 +36,10 @@ func (m *machine) invoke(fn, block Value) (uint64, error) {
 	case m.in.Call == nil:
 		return 0, errFault
 	}
-	r := m.in.Call(m.in.Unit.Symbols[k], args)
+	r, ok := m.in.Call(m.in.Unit.Symbols[k], args)
+	if !ok {
+		return 0, errFault
+	}
 	for off, v := range map[int64]uint64{InvokeWord: r.Word, InvokeXMM0: r.XMM0, InvokeErrno: uint64(r.Errno)} {
 		if err := m.storeTo(block, off, 8, scalar(v)); err != nil {
 			return 0, err

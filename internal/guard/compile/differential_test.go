@@ -167,11 +167,33 @@ func newBench(t testing.TB, seed uint64) *bench {
 	for _, name := range []string{"parse", "lib.c:emit"} {
 		b.p.SetFunction(name, libpie.Addr(b.symbols[name]), libpie.Addr(b.symbols[name+" end"]))
 	}
+	for i, name := range []string{"sum", "none", "faulty"} {
+		b.symbols[name] = 0x500000 + uint64(i)
+		if name != "faulty" {
+			b.p.SetInvoke(name, called(name))
+		}
+	}
+	b.p.SetInvoke("faulty", nil)
 	b.state = make([]byte, libpie.MaxState)
 	b.p.SetSeed(seed)
 	binary.LittleEndian.PutUint64(b.state[bpf.StateSeed:], seed)
 	b.stack = uint64(b.p.Bytes(make([]byte, 8*(1+maxWord)))) // return address and stack arguments
 	return b
+}
+
+// called is what a function of the pretend target returns.
+func called(name string) func(args []uint64) libpie.Returned {
+	return func(args []uint64) libpie.Returned {
+		r := libpie.Returned{Word: 7, Double: 1 << 40}
+		for i, a := range args {
+			r.Word += a * uint64(2*i+3)
+		}
+		if name == "none" {
+			return libpie.Returned{Errno: libpie.Errno(r.Word % 3)}
+		}
+		r.Double, r.Errno = r.Word*31, libpie.Errno(len(name))
+		return r
+	}
 }
 
 // word is a number that matters, or an address.
@@ -230,6 +252,8 @@ func (b *bench) expected(r libpietest.Result, g *Guard, words []uint64) bpf.Resu
 			want.Words[i] = w
 		}
 		want.Verdict = bpf.Rewrite(0b11)
+	case libpie.Exited:
+		want.Words[0], want.Verdict = o.Words[0].Word, bpf.VerdictExit
 	case libpie.Rejected:
 		n := 0
 		for _, w := range o.Words {
@@ -357,6 +381,10 @@ func (b *bench) interp(g *Guard, f bpf.Frame, state []byte, mem ourMemory) (bpf.
 	in := bpf.Interp{
 		Unit: g.Unit, Memory: mem, Tid: uint32(b.tid), Thread: uint64(b.tid), Now: uint64(b.p.Now()),
 		StackEnd: b.stackEnd, State: state,
+	}
+	in.Call = func(s bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) {
+		r := called(s.Name)(args[:])
+		return bpf.Returned{Word: r.Word, XMM0: r.Double, Errno: uint32(r.Errno)}, s.Name != "faulty"
 	}
 	for _, s := range g.Unit.Symbols {
 		if s.Kind == bpf.SymbolFuncEnd {

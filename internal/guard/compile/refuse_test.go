@@ -116,7 +116,8 @@ func TestRefusals(t *testing.T) {
 		{"huge copy", "func G(c *libpie.Call, p *[200]int64) libpie.Verdict {\n\tx := *p; y := x; return libpie.Reject(y[3]) }", "2:", "too large to be copied"},
 
 		// libpie.
-		{"invoke", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(libpie.Invoke(1)) }", "2:30", "cannot call functions of the target yet"},
+		{"invoke", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(c.Invoke(\"f\").Word) }", "2:31", "calls a function of the program without having asked for it; add //pie:cap call"},
+		{"exit", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Exit(1) }", "2:20", "ends the process without having asked for it; add //pie:cap exit"},
 		{"put", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Put8(a, 1); return libpie.Pass() }", "2:8", "writes to the program's memory without having asked for it; add //pie:cap write"},
 		{"zero", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Zero(a, 8); return libpie.Pass() }", "2:8", "add //pie:cap write"},
 		{"put of any size", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Put(a, 1); return libpie.Pass() }", "2:4", "c.Put8, Put16, Put32 and Put64"},
@@ -206,7 +207,7 @@ func TestWordsBeyondRegisters(t *testing.T) {
 
 // A directive without effect would promise what is not kept.
 func TestDirectivesWithoutEffect(t *testing.T) {
-	for _, line := range []string{"//pie:cap write", "//pie:cap rewrite", "//pie:cap call", "//pie:shared"} {
+	for _, line := range []string{"//pie:cap write", "//pie:cap rewrite", "//pie:cap call", "//pie:cap exit", "//pie:shared"} {
 		src := prelude + "\n" + line + "\n\n//pie:id X\n\n//pie:guard exe=x func=f onfault=pass onfuel=pass\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }\n"
 		files := map[string][]byte{"g.go": []byte(src)}
 		p, err := source.ParseFiles(files)
@@ -230,5 +231,29 @@ func TestSetArgOfAParameter(t *testing.T) {
 	}
 	if _, err = Compile(p, files); err == nil || !strings.Contains(err.Error(), "g.go:6:43: the index of an argument that changes must be a constant from 0 to 5; write the number") {
 		t.Error(err)
+	}
+}
+
+// What a guard cannot call, or not so, is refused.
+func TestInvokeRefused(t *testing.T) {
+	for _, x := range []struct{ cap, abi, body, want string }{
+		{"call", "", `c.Invoke("f", libpie.Word(1), libpie.Word(2), libpie.Word(3), libpie.Word(4), libpie.Word(5), libpie.Word(6), libpie.Word(7))`, "at most 6 words"},
+		{"call", "", `c.Invoke("_ZN1x1yEv")`, "is a C++ or Rust function"},
+		{"call", "", `c.Invoke("")`, "the name for Call.Invoke is empty"},
+		{"call", "", `w := libpie.Word(n); if n > 1 { w = libpie.Word(3) }; c.Invoke("f", w)`, "cannot depend on a condition"},
+		{"call", "", `c.Invoke("f", libpie.GoVar("io.EOF"))`, "each argument of Invoke is written as libpie.Word"},
+		{"call", " abi=go", `c.Invoke("f")`, "a guard of a Go function cannot call functions"},
+		{"call\n//pie:shared", "", `c.Invoke("f"); n += int32(k.Add(c, 1))`, "exclude each other"},
+	} {
+		src := prelude + "\n//pie:id X\n\n//pie:cap " + x.cap + "\n\nvar k libpie.Counter\n\n//pie:guard exe=x func=f onfault=pass onfuel=pass" + x.abi +
+			"\nfunc G(c *libpie.Call, n int32) libpie.Verdict {\n\t" + x.body + "\n\treturn libpie.Pass()\n}\n"
+		files := map[string][]byte{"g.go": []byte(src)}
+		p, err := source.ParseFiles(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Compile(p, files); err == nil || !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%s: %v, want %s", x.body, err, x.want)
+		}
 	}
 }

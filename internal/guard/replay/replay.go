@@ -52,7 +52,7 @@ func New(p *verify.Program, at recording.Place, state []byte) (*Guard, error) {
 	for _, i := range u.Insns {
 		if i.IsHelperCall() {
 			switch bpf.Helper(i.Imm) {
-			case bpf.HelperTid, bpf.HelperThread, bpf.HelperStackUsed:
+			case bpf.HelperTid, bpf.HelperThread, bpf.HelperStackUsed, bpf.HelperInvoke:
 				g.helpers = true
 			}
 		}
@@ -118,6 +118,8 @@ func (g *Guard) check(pc int, given map[bpf.Helper]bool, m *memory) {
 			if !given[h] {
 				m.miss(fmt.Sprintf("it asks for %v, which was not recorded", h))
 			}
+		case bpf.HelperInvoke:
+			m.miss("it calls a function of the program, whose answer was not recorded")
 		case bpf.HelperStackUsed:
 			// A fault of the recorded guard without an address may be just this.
 			if !given[h] {

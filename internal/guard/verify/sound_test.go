@@ -122,8 +122,8 @@ func checkSound(u *bpf.Unit, r *rand.Rand, calls int) error {
 	w := &witness{a: a, p: p, u: u, symbols: symbols}
 	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Thread: 1 << 41, Charged: p.NeedsFuel}
 	in.State = make([]byte, u.State)
-	in.Call = func(bpf.Symbol, [bpf.InvokeArgs]uint64) bpf.Returned {
-		return bpf.Returned{Word: r.Uint64(), XMM0: r.Uint64(), Errno: r.Uint32()}
+	in.Call = func(bpf.Symbol, [bpf.InvokeArgs]uint64) (bpf.Returned, bool) {
+		return bpf.Returned{Word: r.Uint64(), XMM0: r.Uint64(), Errno: r.Uint32()}, r.IntN(8) > 0
 	}
 	in.Trace = func(pc int, regs *[bpf.NumRegs]bpf.Value, depth int) {
 		if len(in.State) > 0 { // somebody else uses it, too

@@ -13,6 +13,7 @@ var Source embed.FS
 // Guards are the guards by name.
 var Guards = map[string]any{
 	"Arithmetic8": Arithmetic8, "Arithmetic16": Arithmetic16, "Arithmetic32": Arithmetic32, "Arithmetic64": Arithmetic64,
+	"Invokes": Invokes, "Exits": Exits,
 	"Puts": Puts, "Zeroes": Zeroes,
 	"Rewriting": Rewriting, "Callers": Callers, "Globals": Globals, "Recursion": Recursion,
 	"Counts": Counts, "Maps": Maps, "MapOfNumbers": MapOfNumbers, "Depths": Depths, "Rates": Rates,
