@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/author"
+	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 )
 
 func (a *app) testCommand() *cobra.Command {
@@ -23,7 +26,8 @@ func (a *app) testCommand() *cobra.Command {
 		Long: `Check a prepatch and run its tests with go test; with --replay, run its guards over the
 calls that pie record took down, and say which of them would be rejected.
 
-PREPATCH is a folder, or a .go file with a _test.go file beside it. libpie and
+PREPATCH is a folder, a .go file with a _test.go file beside it, or an id of the
+catalogue. libpie and
 libpietest are those of this pie; nothing is fetched. A Go toolchain is needed, here
 and nowhere else. The tests run as you, like any other program of yours.
 
@@ -58,6 +62,10 @@ and counted apart. Exit codes of a replay: 0 no recorded call would be rejected;
 func testFiles(arg string) (guard, tests map[string][]byte, err error) {
 	if guard, err = prepatchFiles(arg); err != nil {
 		return nil, nil, err
+	}
+	if _, err := os.Stat(arg); errors.Is(err, fs.ErrNotExist) {
+		e, _ := catalogue.Lookup(arg) // prepatchFiles has found it
+		return guard, maps.Clone(e.Tests), nil
 	}
 	pattern := filepath.Join(arg, "*_test.go")
 	if base, ok := strings.CutSuffix(arg, ".go"); ok {

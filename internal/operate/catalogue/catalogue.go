@@ -29,6 +29,7 @@ type Entry struct {
 	Seen    string            `json:"seen,omitempty"`  // what a rejected client sees
 	Guards  []source.Guard    `json:"-"`
 	Files   map[string][]byte `json:"-"` // its Go files but tests and its fingerprints, by path in the catalogue: what pie.Load takes
+	Tests   map[string][]byte `json:"-"` // its tests, by path in the catalogue
 }
 
 // Source returns the entry's Go files as one text.
@@ -88,6 +89,13 @@ func readEntry(fsys fs.FS, dir string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
+	tests := map[string][]byte{}
+	for name, text := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			tests[name] = text
+			delete(sources, name)
+		}
+	}
 	files, err := readAll(fsys, dir+"/*.pf")
 	if err != nil {
 		return Entry{}, err
@@ -107,10 +115,10 @@ func readEntry(fsys fs.FS, dir string) (Entry, error) {
 	}
 	maps.Copy(files, sources)
 	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(files[dir+"/guard.go"]),
-		Seen: Seen(readme), Guards: p.Guards, Files: files}, nil
+		Seen: Seen(readme), Guards: p.Guards, Files: files, Tests: tests}, nil
 }
 
-// readAll reads the files of a pattern, without tests.
+// readAll reads the files of a pattern.
 func readAll(fsys fs.FS, pattern string) (map[string][]byte, error) {
 	names, err := fs.Glob(fsys, pattern)
 	if err != nil {
@@ -118,9 +126,6 @@ func readAll(fsys fs.FS, pattern string) (map[string][]byte, error) {
 	}
 	files := map[string][]byte{}
 	for _, n := range names {
-		if strings.HasSuffix(n, "_test.go") {
-			continue
-		}
 		if files[n], err = fs.ReadFile(fsys, n); err != nil {
 			return nil, err
 		}
