@@ -13,12 +13,12 @@ type structs struct{ reading *author.Reading }
 func (s *structs) param(name string, t debuginfo.Type) oneline.Param {
 	p := oneline.Param{Name: name, Type: conditionType(t), Written: t.Name}
 	if t.Points != "" && s.reading != nil {
-		p.Points = func() (oneline.Struct, error) { return s.of(s.reading.Struct(t.Points)) }
+		p.Points = func() (oneline.Fields, error) { return s.of(s.reading.Struct(t.Points)) }
 	}
 	return p
 }
 
-func (s *structs) of(found *author.Struct, err error) (oneline.Struct, error) {
+func (s *structs) of(found *author.Struct, err error) (oneline.Fields, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (s oneStruct) Field(name string) (oneline.Field, error) {
 		f.Type, f.Points = oneline.Struct, nil
 		f.Chars = len(m.Dims) == 1 && m.Elem.Size == 1 && m.Elem.Kind != debuginfo.Other && !m.Elem.Bool
 	case m.Within != 0 && f.Type == oneline.Struct:
-		f.Inside = func() (oneline.Struct, error) { return s.all.of(s.all.reading.Inside(m)) }
+		f.Inside = func() (oneline.Fields, error) { return s.all.of(s.all.reading.Inside(m)) }
 	case f.Type == oneline.Float:
 		f.Type = oneline.Struct // its bits are no number to compare
 	}

@@ -37,7 +37,7 @@ type Param struct {
 	Written string // the type as the program's source has it, for messages
 	// Points returns the struct that an addr points to; nil when it points to
 	// something else, or that is not known.
-	Points func() (Struct, error)
+	Points func() (Fields, error)
 }
 
 // Types of parameters that are no integers.

@@ -56,7 +56,7 @@ func (s structOf) Field(name string) (Field, error) {
 // Fields are read through mirrors, text is compared, and what cannot be is refused.
 func TestFieldsAndText(t *testing.T) {
 	request := structOf{}
-	points := func() (Struct, error) { return request, nil }
+	points := func() (Fields, error) { return request, nil }
 	request["len"] = Field{Go: "length", Param: Param{Type: "i32", Written: "int"}}
 	request["next"] = Field{Go: "next", Param: Param{Type: "addr", Written: "struct request *", Points: points}}
 	request["ok"] = Field{Go: "ok", Param: Param{Type: "bool", Written: "bool"}}

@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// A Struct is one of the program, as debug information has it.
-type Struct interface {
+// Fields are those of a struct of the program, as debug information has it.
+type Fields interface {
 	// Go is the name of the Go struct that mirrors it.
 	Go() string
 	// Field returns a field by its name in the program.
 	Field(name string) (Field, error)
 }
 
-// Field is a field of a Struct. Go is its name in the mirror.
+// Field is a field of a struct. Go is its name in the mirror.
 type Field struct {
 	Go string
 	Param
-	Inside func() (Struct, error) // of a struct by value: its own fields
+	Inside func() (Fields, error) // of a struct by value: its own fields
 	Chars  bool                   // an array of characters
 }
 
@@ -92,7 +92,7 @@ func (r *reader) operand(e ast.Expr) (operand, error) {
 }
 
 // fields returns the struct whose fields x has, and how they are reached.
-func (r *reader) fields(e *ast.SelectorExpr, x operand) (s Struct, through string, err error) {
+func (r *reader) fields(e *ast.SelectorExpr, x operand) (s Fields, through string, err error) {
 	name := r.source(e.X)
 	switch {
 	case x.Points != nil:
