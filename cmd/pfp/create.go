@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +20,8 @@ a known address. Several builds (other compilers, other levels of optimization)
 make it find the function in more programs. Builds that have the vendor's fix are
 given with --fixed: then the fixed function is recognized as such. A build that has
 no name for the function, as what distributions ship stripped, is given with its
-address: BINARY@0x41a0.`
+address: BINARY@0x41a0. One that calls it otherwise, as a fix may do, with its name
+there: BINARY@NAME.`
 
 type createFlags struct {
 	function, out string
@@ -101,11 +104,13 @@ func fileName(s string) string {
 	}, s)
 }
 
-// buildOf opens BINARY or BINARY@0xADDRESS. The address is that of the function
-// in a build that has no name for it.
+// buildOf opens BINARY, or BINARY@FUNC where the function is called otherwise, or is
+// an address, in that build.
 func buildOf(path, function string) (fingerprint.Build, error) {
-	if i := strings.LastIndex(path, "@0x"); i > 0 {
-		path, function = path[:i], path[i+1:]
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if i := strings.LastIndexByte(path, '@'); i > 0 && i+1 < len(path) {
+			path, function = path[:i], path[i+1:]
+		}
 	}
 	b := fingerprint.Build{Label: filepath.Base(path)}
 	f, err := openELF(path)

@@ -15,7 +15,8 @@ import (
 
 // piePath is the pie command under test, and otherBuild the same command built
 // as another version: what one build put in, the other must see and take out.
-var piePath, otherBuild string
+// pfpPath is the command that makes fingerprints.
+var piePath, otherBuild, pfpPath string
 
 func TestMain(m *testing.M) {
 	code, err := buildAndRun(m)
@@ -32,12 +33,16 @@ func buildAndRun(m *testing.M) (int, error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	piePath, otherBuild = filepath.Join(dir, "pie"), filepath.Join(dir, "pie-other")
-	for path, version := range map[string]string{piePath: "e2e", otherBuild: "e2e-other"} {
-		build := exec.Command("go", "build", "-o", path, "-ldflags", "-X main.version="+version, "../../cmd/pie")
+	piePath, otherBuild, pfpPath = filepath.Join(dir, "pie"), filepath.Join(dir, "pie-other"), filepath.Join(dir, "pfp")
+	for path, version := range map[string]string{piePath: "e2e", otherBuild: "e2e-other", pfpPath: "e2e"} {
+		command := "../../cmd/pie"
+		if path == pfpPath {
+			command = "../../cmd/pfp"
+		}
+		build := exec.Command("go", "build", "-o", path, "-ldflags", "-X main.version="+version, command)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
-			return 0, fmt.Errorf("building cmd/pie: %w\n%s", err, out)
+			return 0, fmt.Errorf("building %s: %w\n%s", command, err, out)
 		}
 	}
 	return m.Run(), nil

@@ -82,8 +82,11 @@ func dumped(value string) string {
 }
 
 func startRedis(t *testing.T) *server {
+	return startRedisBinary(t, filepath.Join(installed(t, "redis"), "redis-server"))
+}
+
+func startRedisBinary(t *testing.T, binary string) *server {
 	port := freePort(t)
-	binary := filepath.Join(installed(t, "redis"), "redis-server")
 	// The recursion overflows the usual 8 MiB stack; a larger limit would hide the hole.
 	return startServer(t, port, exec.Command("sh", "-c", `ulimit -S -s 8192; exec "$@"`, "sh",
 		binary, "--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()))

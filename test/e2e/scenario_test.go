@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"sync"
@@ -12,7 +13,7 @@ import (
 
 const (
 	clients = 8
-	attacks = 100
+	attacks = 100 // of each threat that does not say otherwise
 	// longestFreeze is the promise of DESIGN §7: no freeze over 0.6 s.
 	longestFreeze = 600 * time.Millisecond
 )
@@ -31,6 +32,12 @@ type scenario struct {
 // A threat is an attack on a server and the prepatch against it.
 type threat struct {
 	prepatch string
+	// given is what pie insert is given, when the prepatch is not the catalogue's,
+	// and flags what else.
+	given string
+	flags []string
+	// times is how often it is attacked; 0 means 100.
+	times int
 	// attack sends the malformed input once; an error means that the server did
 	// not answer it as a guarded server does.
 	attack func(addr string) error
@@ -125,12 +132,21 @@ func (sc scenario) guarded(t *testing.T) {
 	}
 }
 
+// insertion is the command of pie that guards a target against the threat.
+func (th threat) insertion(target []string) []string {
+	given := th.prepatch
+	if th.given != "" {
+		given = th.given
+	}
+	return slices.Concat([]string{"insert", given, "--yes"}, th.flags, target)
+}
+
 // insert puts the guard in among the requests of a load.
 func (th threat) insert(t *testing.T, l *load, target []string, processes int) {
 	t.Helper()
 	l.resetSlowest()
 	var inserted pie.Report
-	pieRun(t, piePath, &inserted, append([]string{"insert", th.prepatch, "--yes"}, target...)...)
+	pieRun(t, piePath, &inserted, th.insertion(target)...)
 	if inserted.Guarded() != processes {
 		t.Errorf("%s guards %d of %d processes: %+v", th.prepatch, inserted.Guarded(), processes, inserted)
 	}
@@ -143,7 +159,7 @@ func (th threat) insert(t *testing.T, l *load, target []string, processes int) {
 	}
 }
 
-// attackAll makes every attack a hundred times, and wants the processes alive
+// attackAll makes every attack many times, and wants the processes alive
 // and each attack seen.
 func (sc scenario) attackAll(t *testing.T, servers []*server, before []int, target []string) {
 	t.Helper()
@@ -160,7 +176,7 @@ func (sc scenario) attackAll(t *testing.T, servers []*server, before []int, targ
 func (th threat) attackAll(t *testing.T, servers []*server) {
 	t.Helper()
 	failed := 0
-	for i := range attacks {
+	for i := range th.attacks() {
 		if err := th.attack(servers[i%len(servers)].addr); err != nil {
 			if failed++; failed <= 3 {
 				t.Errorf("%s, attack %d: %v", th.prepatch, i, err)
@@ -168,17 +184,19 @@ func (th threat) attackAll(t *testing.T, servers []*server) {
 		}
 	}
 	if failed > 3 {
-		t.Errorf("%s: %d of %d attacks were not answered as a guarded server does", th.prepatch, failed, attacks)
+		t.Errorf("%s: %d of %d attacks were not answered as a guarded server does", th.prepatch, failed, th.attacks())
 	}
 }
+
+func (th threat) attacks() int { return cmp.Or(th.times, attacks) }
 
 // checkSeen holds that another build of pie finds every attack, in status and events.
 func (th threat) checkSeen(t *testing.T, target []string) {
 	t.Helper()
 	var statuses []pie.ProcessStatus
 	pieRun(t, otherBuild, &statuses, append([]string{"status"}, target...)...)
-	if n := rejects(statuses, th.prepatch); n < attacks {
-		t.Errorf("status knows of %d rejects by %s, %d attacks were sent", n, th.prepatch, attacks)
+	if n := rejects(statuses, th.prepatch); n < th.attacks() {
+		t.Errorf("status knows of %d rejects by %s, %d attacks were sent", n, th.prepatch, th.attacks())
 	}
 	var events []pie.Event
 	pieRun(t, otherBuild, &events, append([]string{"events"}, target...)...)
@@ -188,8 +206,8 @@ func (th threat) checkSeen(t *testing.T, target []string) {
 			seen++
 		}
 	}
-	if seen < attacks {
-		t.Errorf("%d reject events of %s, %d attacks were sent", seen, th.prepatch, attacks)
+	if seen < th.attacks() {
+		t.Errorf("%d reject events of %s, %d attacks were sent", seen, th.prepatch, th.attacks())
 	}
 }
 

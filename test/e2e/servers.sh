@@ -50,19 +50,19 @@ packages() {
 	)
 }
 
-# source_without SOURCE=VERSION PATCH...: unpacks a Debian source into $work/SOURCE,
+# source_without FOLDER SOURCE=VERSION PATCH...: unpacks a Debian source into FOLDER,
 # with the named fixes taken out again, newest first.
 source_without() {
-	local name=${1%%=*} version=${1#*=} patch
-	shift
+	local folder=$1 name=${2%%=*} version=${2#*=} patch
+	shift 2
 	packages dpkg-dev patch xz-utils
 	use_private_apt
-	rm -rf "${work:?}/$name"
+	rm -rf "${folder:?}"
 	mkdir -p "$work/download"
 	(cd "$work/download" && quietly apt-get source --download-only "$name=$version")
-	quietly dpkg-source --no-check -x "$work/download/${name}_${version#*:}.dsc" "$work/$name"
+	quietly dpkg-source --no-check -x "$work/download/${name}_${version#*:}.dsc" "$folder"
 	for patch; do
-		(cd "$work/$name" && quietly patch -p1 -R -f --no-backup-if-mismatch -i "debian/patches/$patch")
+		(cd "$folder" && quietly patch -p1 -R -f --no-backup-if-mismatch -i "debian/patches/$patch")
 	done
 }
 
@@ -77,21 +77,72 @@ build_iperf3() {
 	)
 }
 
-# Redis 7.0.15 without the fixes of CVE-2024-31228 and CVE-2024-31227.
+# The fixes of CVE-2024-31228, CVE-2024-31227 and CVE-2024-31449, newest first.
+redis_fixes=(
+	0002-Fix-Read-Write-key-pattern-selector-CVE-2024-51741-1.patch
+	0001-Apply-security-fixes-for-CVEs-1113.patch
+)
+
+# Redis 7.0.15 without these fixes.
 build_redis() {
 	packages gcc make libc6-dev
-	source_without redis=5:7.0.15-1~deb12u7 \
-		0002-Fix-Read-Write-key-pattern-selector-CVE-2024-51741-1.patch \
-		0001-Apply-security-fixes-for-CVEs-1113.patch
+	source_without "$work/redis" redis=5:7.0.15-1~deb12u7 "${redis_fixes[@]}"
 	(cd "$work/redis" && quietly make -j"$(nproc)" MALLOC=libc BUILD_TLS=no OPTIMIZATION=-O2)
 	mkdir -p "$1"
 	cp "$work/redis/src/redis-server" "$1/"
 }
 
+# The same Redis built otherwise, exporting nothing and stripped; with its fixes, as a
+# fingerprint may know them; and Debian's own, which has them too.
+build_redis-stripped() {
+	local tree=$work/redis-stripped compiler deb i
+	packages gcc clang-14 make libc6-dev
+	source_without "$tree.source" redis=5:7.0.15-1~deb12u7 "${redis_fixes[@]}"
+	for compiler in gcc-O3 clang-14-O2; do
+		rm -rf "$tree"
+		cp -r "$tree.source" "$tree"
+		redis_server "$tree" "${compiler%-*}" "-${compiler##*-}"
+		strip -o "$1/$compiler" "$tree/src/redis-server"
+		[ $compiler = gcc-O3 ] || continue
+		(
+			cd "$tree"
+			for ((i = ${#redis_fixes[@]}; i--; )); do
+				quietly patch -p1 -f --no-backup-if-mismatch -i "debian/patches/${redis_fixes[i]}"
+			done
+		)
+		redis_server_again "$tree" gcc -O3
+		cp "$tree/src/redis-server" "$1/fixed"
+	done
+	rm -rf "$tree" "$tree.source"
+	(
+		mkdir -p "$work/redis-debian"
+		cd "$work/redis-debian"
+		rm -f ./*.deb
+		quietly apt-get download redis-server=5:7.0.15-1~deb12u7 redis-tools=5:7.0.15-1~deb12u7 \
+			libjemalloc2 liblua5.1-0 lua-cjson lua-bitop libhiredis0.14 liblzf1 libatomic1 libsystemd0 libssl3
+		for deb in *.deb; do quietly dpkg -x "$deb" "$1/debian"; done
+	)
+}
+
+# redis_server TREE COMPILER LEVEL: builds TREE/src/redis-server, without exports.
+redis_server() {
+	local settings=(MALLOC=libc BUILD_TLS=no CC="$2" OPTIMIZATION="$3")
+	sed -i 's/-rdynamic//' "$1/src/Makefile"
+	(cd "$1/src" && quietly make -j"$(nproc)" "${settings[@]}" redis-server)
+}
+
+# redis_server_again TREE COMPILER LEVEL: what changed in its Lua, which the Makefile
+# does not look at, and the server.
+redis_server_again() {
+	(cd "$1/deps" && quietly make lua CC="$2")
+	rm "$1/src/redis-server"
+	redis_server "$@"
+}
+
 # nginx 1.22.1 without the fixes of CVE-2024-7347.
 build_nginx() {
 	packages gcc make libc6-dev libpcre2-dev zlib1g-dev
-	source_without nginx=1.22.1-9+deb12u9 CVE-2024-7347-2.patch CVE-2024-7347-1.patch
+	source_without "$work/nginx" nginx=1.22.1-9+deb12u9 CVE-2024-7347-2.patch CVE-2024-7347-1.patch
 	(
 		cd "$work/nginx"
 		quietly ./configure --prefix="$1" --with-http_mp4_module --with-threads --with-cc-opt="-g -O2"
@@ -111,6 +162,44 @@ build_nginx-debian() {
 		quietly apt-get download nginx
 		quietly dpkg -x ./*.deb "$1"
 	)
+}
+
+# libexpat 2.5.0 with and without the fix of CVE-2024-8176, as several builds of one
+# source, each in a folder of its own: those that fingerprints are made from, with
+# symbols, and stripped ones to be loaded by Debian's python3; and Debian's own.
+build_expat() {
+	packages gcc clang-14 libc6-dev python3
+	source_without "$1/fixed" expat=2.5.0-1+deb12u2
+	source_without "$1/hole" expat=2.5.0-1+deb12u2 \
+		expat-2.5.0-CVE-2024-8176.patch expat-2.5.0-CVE-2024-50602.patch \
+		expat-2.5.0-CVE-2023-52425.patch CVE-2024-45490.patch
+	touch "$1/expat_config.h"
+	expat_library "$1" hole gcc -O2 -g
+	expat_library "$1" hole clang-14 -O2 -g
+	expat_library "$1" fixed gcc -O2 -g
+	expat_library "$1" hole gcc -O2 -s -march=x86-64-v2 -fno-plt -fcf-protection -fstack-protector-strong
+	expat_library "$1" hole clang-14 -O3 -s
+	expat_library "$1" fixed gcc -O2 -s -fno-plt
+	rm -rf "$1/hole" "$1/fixed" "$1/expat_config.h"
+	cp "$ours/expat/server.py" "$1/"
+	(
+		cd "$1"
+		quietly apt-get download libexpat1=2.5.0-1+deb12u2
+		mkdir package debian
+		quietly dpkg -x ./*.deb package
+		cp package/lib/x86_64-linux-gnu/libexpat.so.1.8.10 debian/libexpat.so.1
+		rm -rf ./*.deb package
+	)
+}
+
+# expat_library FOLDER hole|fixed COMPILER LEVEL -g|-s FLAG...: builds the library
+# from FOLDER/hole or FOLDER/fixed into FOLDER/KIND-COMPILERLEVEL-g|-s.
+expat_library() {
+	local out=$1/$2-$3$4$5
+	mkdir "$out"
+	quietly "${@:3}" -shared -fPIC -fvisibility=hidden -Wl,-soname,libexpat.so.1 -I"$1" \
+		-DXML_ENABLE_VISIBILITY=1 -DXML_DTD -DXML_NS -DXML_CONTEXT_BYTES=1024 -DBYTEORDER=1234 -DHAVE_GETRANDOM \
+		-o "$out/libexpat.so.1" "$1/$2"/expat/lib/{xmlparse,xmlrole,xmltok}.c -lm
 }
 
 # nats-server 2.0.0, CVE-2019-13126: as built by go, and without its symbols.
@@ -182,7 +271,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis nginx nginx-debian nats debuginfod postgres evhttp sshd codec dtls
+[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat nats debuginfod postgres evhttp sshd codec dtls
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue
