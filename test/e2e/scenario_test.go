@@ -195,7 +195,7 @@ func (th threat) checkSeen(t *testing.T, target []string) {
 	t.Helper()
 	var statuses []pie.ProcessStatus
 	pieRun(t, otherBuild, &statuses, append([]string{"status"}, target...)...)
-	if n := rejects(statuses, th.prepatch); n < th.attacks() {
+	if n := rejects(statuses, th.prepatch); n < uint64(th.attacks()) {
 		t.Errorf("status knows of %d rejects by %s, %d attacks were sent", n, th.prepatch, th.attacks())
 	}
 	var events []pie.Event

@@ -102,7 +102,8 @@ build_redis-stripped() {
 		rm -rf "$tree"
 		cp -r "$tree.source" "$tree"
 		redis_server "$tree" "${compiler%-*}" "-${compiler##*-}"
-		strip -o "$1/$compiler" "$tree/src/redis-server"
+		mkdir "$1/$compiler"
+		strip -o "$1/$compiler/redis-server" "$tree/src/redis-server"
 		[ $compiler = gcc-O3 ] || continue
 		(
 			cd "$tree"
