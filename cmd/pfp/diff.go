@@ -41,6 +41,9 @@ func diffCommand() *cobra.Command {
 					return fmt.Errorf("%s: %w", path, err)
 				}
 			}
+			if a, b := modules[0].Machine(), modules[1].Machine(); a != b {
+				return &usageError{fmt.Sprintf("%s is for %v and %s for %v: nothing to compare", args[0], a, args[1], b)}
+			}
 			return printDiff(c.OutOrStdout(), fingerprint.Diff(modules[0], modules[1]), asJSON)
 		},
 	}

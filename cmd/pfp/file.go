@@ -20,14 +20,12 @@ type elfFile struct {
 
 // openELF opens a regular file. It is looked at before it is opened: opening a
 // pipe would wait, and a device may do something.
-func openELF(path string) (*elfFile, error) { return openWith(path, binfile.Open) }
-
-func openWith(path string, open func(io.ReaderAt, int64) (*binfile.File, error)) (*elfFile, error) {
+func openELF(path string) (*elfFile, error) {
 	file, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	f, err := open(file, size)
+	f, err := binfile.OpenToRead(file, size)
 	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -134,7 +134,7 @@ type function struct {
 }
 
 func list(path string) (*listing, error) {
-	f, err := openWith(path, binfile.OpenListed)
+	f, err := openELF(path)
 	if err != nil {
 		return nil, err
 	}

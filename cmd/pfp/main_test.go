@@ -74,8 +74,8 @@ func poke(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), b, 0o600))
 }
 
-// TestListArm64 lists a program that says it is for arm64: its tables are read as
-// ever, its code is not looked into.
+// TestListArm64 lists a program that only says it is for arm64: its tables are read as
+// ever, and its code makes no fingerprint.
 func TestListArm64(t *testing.T) {
 	b, err := os.ReadFile("/bin/true")
 	if err != nil {

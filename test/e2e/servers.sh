@@ -203,6 +203,34 @@ expat_library() {
 		-o "$out/libexpat.so.1" "$1/$2"/expat/lib/{xmlparse,xmlrole,xmltok}.c -lm
 }
 
+# Programs for arm64, to be read only: two releases of Debian's Redis, and a Go program
+# of ours as two builds, the second of them stripped.
+build_arm64() {
+	local version
+	use_private_apt
+	mkdir -p "$work/arm64"
+	(
+		cd "$work/arm64"
+		mkdir -p lists/partial cache/archives/partial
+		sed -e "s,$PIE_TEST_CACHE/apt/lists,$PWD/lists," -e "s,$PIE_TEST_CACHE/apt/cache,$PWD/cache," "$APT_CONFIG" >apt.conf
+		printf 'APT::Architecture "arm64";\nAPT::Architectures { "arm64"; };\n' >>apt.conf
+		export APT_CONFIG=$PWD/apt.conf
+		quietly apt-get update
+		for version in =5:7.0.15-1~deb12u7 ""; do # and the newest
+			rm -rf ./*.deb package
+			quietly apt-get download "redis-tools$version"
+			quietly dpkg -x ./*.deb package
+			cp package/usr/bin/redis-check-rdb "$1/redis${version:+-old}"
+		done
+	)
+	(
+		export GOWORK=off CGO_ENABLED=0 GOARCH=arm64
+		cd test/e2e/testdata/gohost
+		quietly go build -trimpath -o "$1/gohost" main.go
+		quietly go build -trimpath -ldflags='-s -w' -gcflags='-l' -o "$1/gohost-stripped" main.go
+	)
+}
+
 # nats-server 2.0.0, CVE-2019-13126: as built by go, and without its symbols.
 build_nats() {
 	GOBIN=$1 quietly go install github.com/nats-io/nats-server/v2@v2.0.0
@@ -272,7 +300,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat nats debuginfod postgres evhttp sshd codec dtls
+[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat arm64 nats debuginfod postgres evhttp sshd codec dtls
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue

@@ -55,7 +55,7 @@ type File struct {
 	// tablesOnly is set for a file with the symbols of another: its segments are
 	// not in it.
 	tablesOnly bool
-	arm64      bool
+	machine    elf.Machine // of code that is understood
 }
 
 // Segment is a program header.
@@ -91,18 +91,21 @@ func Open(r io.ReaderAt, size int64) (*File, error) {
 	return readHeaders(&File{r: r, size: uint64(max(size, 0))})
 }
 
-// OpenListed is Open for a file whose functions are listed and whose code is not
-// looked at: one for arm64 does as well.
-func OpenListed(r io.ReaderAt, size int64) (*File, error) {
+// OpenToRead is Open for a file that is not going to be guarded: one for arm64 does
+// as well.
+func OpenToRead(r io.ReaderAt, size int64) (*File, error) {
 	f, err := Open(r, size)
 	var other *UnsupportedError
 	if errors.As(err, &other) && other.Machine == elf.EM_AARCH64 {
-		return readHeaders(&File{r: r, size: uint64(max(size, 0)), arm64: true})
+		return readHeaders(&File{r: r, size: uint64(max(size, 0)), machine: elf.EM_AARCH64})
 	}
 	return f, err
 }
 
 func readHeaders(f *File) (*File, error) {
+	if f.machine == elf.EM_NONE {
+		f.machine = elf.EM_X86_64
+	}
 	h, err := f.header()
 	if err != nil {
 		return nil, err
@@ -125,6 +128,10 @@ func readHeaders(f *File) (*File, error) {
 	f.sonameOf = sync.OnceValue(f.readSOName)
 	return f, nil
 }
+
+// Machine is what the file's code is for: elf.EM_X86_64 or, of OpenToRead,
+// elf.EM_AARCH64.
+func (f *File) Machine() elf.Machine { return f.machine }
 
 // IsPIE tells whether the file can be loaded at any address: a shared object
 // or a position-independent executable.
@@ -193,18 +200,10 @@ func (f *File) header() ([]byte, error) {
 		return nil, err
 	}
 	u := unsupported(h)
-	if u.Is32Bit() || u.Data != elf.ELFDATA2LSB || u.Machine != f.machine() || u.Type != elf.ET_EXEC && u.Type != elf.ET_DYN {
+	if u.Is32Bit() || u.Data != elf.ELFDATA2LSB || u.Machine != f.machine || u.Type != elf.ET_EXEC && u.Type != elf.ET_DYN {
 		return nil, u
 	}
 	return h, nil
-}
-
-// machine is what the file must be for.
-func (f *File) machine() elf.Machine {
-	if f.arm64 {
-		return elf.EM_AARCH64
-	}
-	return elf.EM_X86_64
 }
 
 // identify reads the header of an ELF file of any kind.

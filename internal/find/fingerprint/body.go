@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
 // body is what the code of one function, with the parts split off from it, is
@@ -101,7 +100,7 @@ func (r *bodyReader) exact() uint64 {
 func (r *bodyReader) read(at address.Vaddr, size uint64) {
 	r.at, r.size = at, size
 	r.gram = [2]uint64{}
-	r.b.whole = r.m.code(at, size, r.instruction) && r.b.whole
+	r.b.whole = r.m.image.machine.read(r) && r.b.whole
 }
 
 // partOf returns the function that a jump away shows to be a split-off part of
@@ -118,41 +117,7 @@ func (r *bodyReader) partOf(d departure) int {
 	return j
 }
 
-func (r *bodyReader) instruction(in *amd64.Inst) {
-	if in.IsNop() || in.IsEndbr() {
-		return
-	}
-	r.b.insns++
-	o := in.Operands()
-	r.control(in)
-	r.exactly(in, &o)
-	r.operands(in, &o)
-	r.operation(&o)
-}
-
 func (r *bodyReader) inside(v address.Vaddr) bool { return uint64(v-r.at) < r.size }
-
-func (r *bodyReader) control(in *amd64.Inst) {
-	to := address.Vaddr(in.Target)
-	switch in.Flow {
-	case amd64.FlowCall:
-		r.calls++
-		r.refer(to)
-	case amd64.FlowIndirectCall:
-		r.calls++
-	case amd64.FlowCond, amd64.FlowJump:
-		if in.Flow == amd64.FlowCond {
-			r.jumps++
-		}
-		switch {
-		case !r.inside(to):
-			r.refer(to)
-			r.away = append(r.away, departure{to, in.Flow == amd64.FlowCond})
-		case in.Target <= in.Addr:
-			r.loops++
-		}
-	}
-}
 
 // refer notes the import that a call or tail call leads to.
 func (r *bodyReader) refer(to address.Vaddr) {
@@ -169,78 +134,11 @@ func (r *bodyReader) text(k Kind, s []byte) {
 	}
 }
 
-// exactly adds the instruction to the hash of the code, without what the linker
-// fills in: targets outside, addresses relative to rip, absolute addresses.
-func (r *bodyReader) exactly(in *amd64.Inst, o *amd64.Operands) {
-	code := in.Bytes()
-	from, n := 0, 0
-	switch {
-	case in.Flow == amd64.FlowCall, (in.Flow == amd64.FlowJump || in.Flow == amd64.FlowCond) && !r.inside(address.Vaddr(in.Target)):
-		from, n = o.ImmOff, o.ImmLen
-	case in.RIPRel:
-		from, n = o.DispOff, o.DispLen
-	case o.DispLen == 4 && r.isAddress(o.Disp):
-		from, n = o.DispOff, 4
-	case o.ImmLen >= 4 && r.isAddress(o.Imm):
-		from, n = o.ImmOff, o.ImmLen
-	}
-	h := r.hash
-	for i, c := range code {
-		if i >= from && i < from+n {
-			c = 0
-		}
-		h = (h ^ uint64(c)) * 0x100000001b3
-	}
-	r.hash = h
-}
-
-// isAddress tells whether a number is an address of a program that is linked to
-// a fixed place, which are never small.
-func (r *bodyReader) isAddress(v int64) bool {
-	return v >= 0x10000 && r.m.image.segment(address.Vaddr(v)) != nil
-}
-
-// operands adds what the numbers in the instruction tell.
-func (r *bodyReader) operands(in *amd64.Inst, o *amd64.Operands) {
-	branch := in.Flow == amd64.FlowCall || in.Flow == amd64.FlowJump || in.Flow == amd64.FlowCond
-	if in.RIPRel {
-		r.address(address.Vaddr(in.Mem), o)
-	} else if o.HasMem {
-		r.memory(o)
-	}
-	if branch || o.ImmLen == 0 {
-		return
-	}
-	switch {
-	case o.ImmLen >= 4 && r.isAddress(o.Imm):
-		r.address(address.Vaddr(o.Imm), nil)
-	case o.Imm < -1 || o.Imm > 1:
-		if o.Operation&0x7ff == stackAdjust && !o.HasMem {
-			return
-		}
-		r.add(numberFeature(KindImmediate, uint64(o.Imm)))
-	}
-}
-
-// stackAdjust is the operation of sub $n, …: its operand is mostly the size of
-// the frame, which every compiler chooses anew.
-const stackAdjust = 0x81 | 5<<8
-
-func (r *bodyReader) memory(o *amd64.Operands) {
-	switch {
-	case o.DispLen == 4 && r.isAddress(o.Disp):
-		r.address(address.Vaddr(o.Disp), nil)
-	case o.Base == amd64.RSP || o.Base == amd64.NoReg && o.Index == amd64.NoReg:
-	case o.Disp != 0 && (o.Base != amd64.RBP || o.Disp > 0):
-		r.add(numberFeature(KindField, uint64(o.Disp)))
-	}
-}
-
 func (r *bodyReader) add(f Feature) { r.b.features = append(r.b.features, f) }
 
 // address adds what is at an address that the code names: a text, a named slot,
-// a constant that it loads.
-func (r *bodyReader) address(v address.Vaddr, load *amd64.Operands) {
+// or, where it is loaded from, a constant.
+func (r *bodyReader) address(v address.Vaddr, loaded bool) {
 	im := r.m.image
 	if name := im.names[v]; name != "" {
 		r.text(KindImport, []byte(name))
@@ -253,8 +151,7 @@ func (r *bodyReader) address(v address.Vaddr, load *amd64.Operands) {
 		r.text(KindString, s)
 		return
 	}
-	const lea = 0x8d
-	if load == nil || load.Operation&0xff == lea {
+	if !loaded {
 		return
 	}
 	if b := im.constant(v, 8); len(b) == 8 {
@@ -262,19 +159,8 @@ func (r *bodyReader) address(v address.Vaddr, load *amd64.Operands) {
 	}
 }
 
-// operation adds the sequence of three operations that ends here.
-func (r *bodyReader) operation(o *amd64.Operands) {
-	token := uint64(o.Operation)
-	switch {
-	case o.HasMem && (o.Base == amd64.RSP):
-		token |= 1 << 32
-	case o.HasMem && o.Index != amd64.NoReg:
-		token |= 2 << 32
-	case o.HasMem && o.Base == amd64.NoReg:
-		token |= 3 << 32
-	case o.HasMem:
-		token |= 4 << 32
-	}
+// operation adds the sequence of three operations that ends here. A token is never 0.
+func (r *bodyReader) operation(token uint64) {
 	if r.gram[0] != 0 {
 		r.add(numberFeature(KindGram, r.gram[0]*0x9e3779b97f4a7c15+r.gram[1]*0xbf58476d1ce4e5b9+token))
 	}

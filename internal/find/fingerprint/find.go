@@ -94,6 +94,9 @@ func (m *Module) Find(fp *Fingerprint) Finding { return m.FindWithout(fp, nil) }
 // FindWithout is Find as if the module had not the functions at the given
 // addresses: what is answered when the function is absent can be measured so.
 func (m *Module) FindWithout(fp *Fingerprint, absent []address.Vaddr) Finding {
+	if !m.comparable(fp) {
+		return Finding{Why: []string{"the fingerprint is of code for another kind of processor"}}
+	}
 	s := &search{fp: fp, refs: fp.References, m: m, absent: absent, samples: map[*Sample]*sampled{}, odds: map[compared]float64{}}
 	if f, ok := s.known(); ok {
 		return f

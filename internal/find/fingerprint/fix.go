@@ -24,7 +24,7 @@ func (f Fix) String() string { return [...]string{"unknown", "missing", "present
 // removed, which other compilers lack as well.
 func (m *Module) Fixed(fp *Fingerprint, at address.Vaddr) Fix {
 	i := m.at(at)
-	if i < 0 {
+	if i < 0 || !m.comparable(fp) {
 		return FixUnknown
 	}
 	return fixOf(fp, m.body(i))

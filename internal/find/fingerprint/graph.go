@@ -1,7 +1,6 @@
 package fingerprint
 
 import (
-	"encoding/binary"
 	"math/bits"
 	"slices"
 
@@ -28,9 +27,7 @@ func (m *Module) callees(i int) []int32 { return m.graph().calls.of(i) }
 func (m *Module) callers(i int) []int32 { return m.graph().called.of(i) }
 
 // graph finds the calls between functions, when they are first asked for, also
-// those through the PLT or GOT. It looks at every byte e8 and e9 whose distance
-// leads to the start of a function, which is nearly always a call, instead of
-// decoding everything: that takes a tenth of the time.
+// those through the PLT or GOT.
 func (m *Module) graph() *graph {
 	if m.edges != nil {
 		return m.edges
@@ -39,25 +36,8 @@ func (m *Module) graph() *graph {
 	starts := newStarts(m)
 	var callees []int32
 	for i := range m.funcs {
-		callees = callees[:0]
-		f := &m.funcs[i]
-		b := m.image.bytes(f.at, f.size)
-		for off := 0; off+5 <= len(b); off++ {
-			j := -1
-			switch {
-			case b[off]&0xfe == 0xe8:
-				to := f.at.Add(int64(off) + 5 + int64(int32(binary.LittleEndian.Uint32(b[off+1:]))))
-				if j = starts.function(to); j < 0 {
-					j = starts.function(m.image.through(to))
-				}
-			case b[off] == 0xff && off+6 <= len(b) && (b[off+1] == 0x15 || b[off+1] == 0x25) && len(m.image.own) > 0: // call, jmp *slot(%rip)
-				slot := f.at.Add(int64(off) + 6 + int64(int32(binary.LittleEndian.Uint32(b[off+2:]))))
-				j = starts.function(m.image.own[slot])
-			}
-			if j >= 0 && j != i && len(g.calls.all)+len(callees) < maxEdges {
-				callees = append(callees, int32(j))
-			}
-		}
+		callees = m.image.machine.calls(m, starts, i, callees[:0])
+		callees = callees[:min(len(callees), maxEdges-len(g.calls.all))]
 		slices.Sort(callees)
 		g.calls.all = append(g.calls.all, slices.Compact(callees)...)
 		g.calls.ends[i] = int32(len(g.calls.all))
@@ -65,25 +45,6 @@ func (m *Module) graph() *graph {
 	g.called = g.calls.turned()
 	m.edges = g
 	return g
-}
-
-// through returns the function of the file that a PLT entry at v leads to, or 0: an
-// optional endbr64, then an indirect jump (psABI, 5.2).
-func (im *image) through(v address.Vaddr) address.Vaddr {
-	if len(im.own) == 0 {
-		return 0
-	}
-	b := im.bytes(v, 11)
-	if len(b) == 11 && b[0] == 0xf3 && b[1] == 0x0f && b[2] == 0x1e && b[3] == 0xfa {
-		b, v = b[4:], v+4
-	}
-	if len(b) > 0 && b[0] == 0xf2 { // bnd
-		b, v = b[1:], v+1
-	}
-	if len(b) < 6 || b[0] != 0xff || b[1] != 0x25 {
-		return 0
-	}
-	return im.own[v.Add(6+int64(int32(binary.LittleEndian.Uint32(b[2:]))))]
 }
 
 // turned returns the lists of who has each function in its list.

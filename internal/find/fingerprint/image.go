@@ -7,7 +7,6 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
-	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
 // Bounds of what is read of one file.
@@ -20,6 +19,7 @@ const (
 // image is the contents of a file's segments, and what its addresses stand
 // for.
 type image struct {
+	machine  machine
 	segments []segment
 	// names are what the dynamic linker puts at an address: slots of the GOT and
 	// copies of variables.
@@ -40,7 +40,7 @@ func (s *segment) contains(v address.Vaddr) bool {
 }
 
 func readImage(f *binfile.File) (*image, error) {
-	im := &image{names: map[address.Vaddr]string{}, own: map[address.Vaddr]address.Vaddr{}}
+	im := &image{machine: machineOf(f.Machine()), names: map[address.Vaddr]string{}, own: map[address.Vaddr]address.Vaddr{}}
 	total := uint64(0)
 	for _, s := range f.Segments {
 		if s.Type != elf.PT_LOAD || s.Filesz == 0 {
@@ -68,14 +68,14 @@ func (im *image) readNames(f *binfile.File) error {
 		return err
 	}
 	for _, r := range relocs {
-		switch r.Type {
-		case elf.R_X86_64_JMP_SLOT, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64, elf.R_X86_64_COPY:
-			if r.Sym != 0 && uint64(r.Sym) < uint64(len(syms)) {
-				im.names[r.At] = syms[r.Sym].Name
-				if s := &syms[r.Sym]; s.IsFunc() && !s.IsIndirect() && r.Type != elf.R_X86_64_64 {
-					im.own[r.At] = s.Value
-				}
-			}
+		name, slot := im.machine.named(uint32(r.Type))
+		if !name || r.Sym == 0 || uint64(r.Sym) >= uint64(len(syms)) {
+			continue
+		}
+		s := &syms[r.Sym]
+		im.names[r.At] = s.Name
+		if slot && s.IsFunc() && !s.IsIndirect() {
+			im.own[r.At] = s.Value
 		}
 	}
 	return nil
@@ -127,28 +127,4 @@ func (im *image) text(v address.Vaddr) []byte {
 		return b[:maxString]
 	}
 	return nil
-}
-
-// stub returns the name that a PLT entry at v jumps to: an optional endbr64,
-// then an indirect jump through a named slot (psABI, 5.2).
-func (im *image) stub(v address.Vaddr) string {
-	s := im.segment(v)
-	if s == nil || s.flags&elf.PF_X == 0 {
-		return ""
-	}
-	b := s.data[v-s.at:]
-	for range 2 {
-		in, err := amd64.Decode(b[:min(len(b), amd64.MaxInstLen)], address.Addr(v))
-		if err != nil {
-			return ""
-		}
-		if in.Flow == amd64.FlowIndirectJump && in.RIPRel {
-			return im.names[address.Vaddr(in.Mem)]
-		}
-		if !in.IsEndbr() {
-			return ""
-		}
-		b, v = b[in.Len:], v+address.Vaddr(in.Len)
-	}
-	return ""
 }

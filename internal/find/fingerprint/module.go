@@ -9,7 +9,6 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
-	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
 // Bounds of the work on one file. What exceeds them is an error, or is left out
@@ -88,7 +87,7 @@ func (m *Module) bound(all []binfile.Bound) error {
 			size = uint64(all[i+1].Start - fn.Start)
 		}
 		size = min(size, room)
-		if size == 0 || fn.Start < end || m.isPLT(s.data[fn.Start-s.at:]) || m.image.stub(fn.Start) != "" {
+		if size == 0 || fn.Start < end || m.image.machine.isPLT(s.data[fn.Start-s.at:]) || m.image.stub(fn.Start) != "" {
 			continue // a name inside another function, or no function
 		}
 		end = fn.Start + address.Vaddr(size)
@@ -98,11 +97,6 @@ func (m *Module) bound(all []binfile.Bound) error {
 		return ErrNoFunctions
 	}
 	return nil
-}
-
-// isPLT recognizes the first entry of a lazy PLT: push GOT+8, jmp GOT+16.
-func (m *Module) isPLT(b []byte) bool {
-	return len(b) >= 8 && b[0] == 0xff && b[1] == 0x35 && (b[6] == 0xff && b[7] == 0x25 || b[6] == 0xf2 && b[7] == 0xff)
 }
 
 // at returns the function that starts at v, or -1.
@@ -170,21 +164,3 @@ func (m *Module) background() *census {
 
 // Functions returns how many functions the module has.
 func (m *Module) Functions() int { return len(m.funcs) }
-
-// code decodes instruction by instruction, within the module's budget.
-func (m *Module) code(at address.Vaddr, size uint64, visit func(in *amd64.Inst)) (whole bool) {
-	b := m.image.bytes(at, size)
-	var in amd64.Inst // one for all: visit makes it escape
-	for off := 0; off < len(b); {
-		if m.left--; m.left < 0 {
-			return false
-		}
-		var err error
-		if in, err = amd64.Decode(b[off:], address.Addr(at)+address.Addr(off)); err != nil {
-			return false
-		}
-		visit(&in)
-		off += in.Len
-	}
-	return uint64(len(b)) == size
-}

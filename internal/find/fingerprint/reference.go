@@ -91,6 +91,9 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 	}
 	fp := &Fingerprint{Function: function, Texts: map[Feature]string{}}
 	for _, b := range builds {
+		if other := builds[0].Module; b.Module.Machine() != other.Machine() {
+			return nil, fmt.Errorf("%s is for %v, and %s for %v: a fingerprint is for one kind of processor", builds[0].Label, other.Machine(), b.Label, b.Module.Machine())
+		}
 		i := b.Module.at(b.At)
 		if i < 0 {
 			return nil, fmt.Errorf("%s: %v: %w", b.Label, b.At, ErrNotThere)

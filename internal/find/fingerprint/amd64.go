@@ -1,0 +1,220 @@
+package fingerprint
+
+import (
+	"debug/elf"
+	"encoding/binary"
+
+	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
+)
+
+// amd64Machine reads x86-64 code.
+type amd64Machine struct{}
+
+func (amd64Machine) read(r *bodyReader) bool { return r.m.code(r.at, r.size, r.instruction) }
+
+// code decodes instruction by instruction, within the module's budget.
+func (m *Module) code(at address.Vaddr, size uint64, visit func(in *amd64.Inst)) (whole bool) {
+	b := m.image.bytes(at, size)
+	var in amd64.Inst // one for all: visit makes it escape
+	for off := 0; off < len(b); {
+		if m.left--; m.left < 0 {
+			return false
+		}
+		var err error
+		if in, err = amd64.Decode(b[off:], address.Addr(at)+address.Addr(off)); err != nil {
+			return false
+		}
+		visit(&in)
+		off += in.Len
+	}
+	return uint64(len(b)) == size
+}
+
+func (r *bodyReader) instruction(in *amd64.Inst) {
+	if in.IsNop() || in.IsEndbr() {
+		return
+	}
+	r.b.insns++
+	o := in.Operands()
+	r.control(in)
+	r.exactly(in, &o)
+	r.operands(in, &o)
+	r.operation(token(&o))
+}
+
+func (r *bodyReader) control(in *amd64.Inst) {
+	to := address.Vaddr(in.Target)
+	switch in.Flow {
+	case amd64.FlowCall:
+		r.calls++
+		r.refer(to)
+	case amd64.FlowIndirectCall:
+		r.calls++
+	case amd64.FlowCond, amd64.FlowJump:
+		if in.Flow == amd64.FlowCond {
+			r.jumps++
+		}
+		switch {
+		case !r.inside(to):
+			r.refer(to)
+			r.away = append(r.away, departure{to, in.Flow == amd64.FlowCond})
+		case in.Target <= in.Addr:
+			r.loops++
+		}
+	}
+}
+
+// exactly adds the instruction to the hash of the code, without what the linker
+// fills in: targets outside, addresses relative to rip, absolute addresses.
+func (r *bodyReader) exactly(in *amd64.Inst, o *amd64.Operands) {
+	code := in.Bytes()
+	from, n := 0, 0
+	switch {
+	case in.Flow == amd64.FlowCall, (in.Flow == amd64.FlowJump || in.Flow == amd64.FlowCond) && !r.inside(address.Vaddr(in.Target)):
+		from, n = o.ImmOff, o.ImmLen
+	case in.RIPRel:
+		from, n = o.DispOff, o.DispLen
+	case o.DispLen == 4 && r.isAddress(o.Disp):
+		from, n = o.DispOff, 4
+	case o.ImmLen >= 4 && r.isAddress(o.Imm):
+		from, n = o.ImmOff, o.ImmLen
+	}
+	h := r.hash
+	for i, c := range code {
+		if i >= from && i < from+n {
+			c = 0
+		}
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	r.hash = h
+}
+
+// isAddress tells whether a number is an address of a program that is linked to
+// a fixed place, which are never small.
+func (r *bodyReader) isAddress(v int64) bool {
+	return v >= 0x10000 && r.m.image.segment(address.Vaddr(v)) != nil
+}
+
+// operands adds what the numbers in the instruction tell.
+func (r *bodyReader) operands(in *amd64.Inst, o *amd64.Operands) {
+	branch := in.Flow == amd64.FlowCall || in.Flow == amd64.FlowJump || in.Flow == amd64.FlowCond
+	if in.RIPRel {
+		r.address(address.Vaddr(in.Mem), o.Operation&0xff != lea)
+	} else if o.HasMem {
+		r.memory(o)
+	}
+	if branch || o.ImmLen == 0 {
+		return
+	}
+	switch {
+	case o.ImmLen >= 4 && r.isAddress(o.Imm):
+		r.address(address.Vaddr(o.Imm), false)
+	case o.Imm < -1 || o.Imm > 1:
+		if o.Operation&0x7ff == stackAdjust && !o.HasMem {
+			return
+		}
+		r.add(numberFeature(KindImmediate, uint64(o.Imm)))
+	}
+}
+
+// lea is the operation that takes an address and does not load from it.
+const lea = 0x8d
+
+// stackAdjust is the operation of sub $n, …: its operand is mostly the size of
+// the frame, which every compiler chooses anew.
+const stackAdjust = 0x81 | 5<<8
+
+func (r *bodyReader) memory(o *amd64.Operands) {
+	switch {
+	case o.DispLen == 4 && r.isAddress(o.Disp):
+		r.address(address.Vaddr(o.Disp), false)
+	case o.Base == amd64.RSP || o.Base == amd64.NoReg && o.Index == amd64.NoReg:
+	case o.Disp != 0 && (o.Base != amd64.RBP || o.Disp > 0):
+		r.add(numberFeature(KindField, uint64(o.Disp)))
+	}
+}
+
+// token is the operation with the kind of its operand in memory.
+func token(o *amd64.Operands) uint64 {
+	token := uint64(o.Operation)
+	switch {
+	case o.HasMem && (o.Base == amd64.RSP):
+		token |= 1 << 32
+	case o.HasMem && o.Index != amd64.NoReg:
+		token |= 2 << 32
+	case o.HasMem && o.Base == amd64.NoReg:
+		token |= 3 << 32
+	case o.HasMem:
+		token |= 4 << 32
+	}
+	return token
+}
+
+// calls looks at every byte e8 and e9 whose distance leads to the start of a
+// function, which is nearly always a call, instead of decoding everything: that
+// takes a tenth of the time.
+func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32 {
+	f := &m.funcs[i]
+	b := m.image.bytes(f.at, f.size)
+	for off := 0; off+5 <= len(b); off++ {
+		j := -1
+		switch {
+		case b[off]&0xfe == 0xe8:
+			to := f.at.Add(int64(off) + 5 + int64(int32(binary.LittleEndian.Uint32(b[off+1:]))))
+			if j = starts.function(to); j < 0 {
+				j = starts.function(m.image.through(to))
+			}
+		case b[off] == 0xff && off+6 <= len(b) && (b[off+1] == 0x15 || b[off+1] == 0x25) && len(m.image.own) > 0: // call, jmp *slot(%rip)
+			slot := f.at.Add(int64(off) + 6 + int64(int32(binary.LittleEndian.Uint32(b[off+2:]))))
+			j = starts.function(m.image.own[slot])
+		}
+		if j >= 0 && j != i {
+			out = append(out, int32(j))
+		}
+	}
+	return out
+}
+
+// stub knows a PLT entry: an optional endbr64, then an indirect jump (psABI, 5.2).
+func (amd64Machine) stub(im *image, v address.Vaddr) (address.Vaddr, bool) {
+	s := im.segment(v)
+	if s == nil || s.flags&elf.PF_X == 0 {
+		return 0, false
+	}
+	b := s.data[v-s.at:]
+	if len(b) >= 4 && b[0] == 0xf3 && b[1] == 0x0f && b[2] == 0x1e && b[3] == 0xfa {
+		b, v = b[4:], v+4
+	}
+	if len(b) > 0 && b[0] == 0xf2 { // bnd
+		b, v = b[1:], v+1
+	}
+	if len(b) < 6 || b[0] != 0xff || b[1] != 0x25 {
+		return 0, false
+	}
+	return v.Add(6 + int64(int32(binary.LittleEndian.Uint32(b[2:])))), true
+}
+
+// isPLT: push GOT+8, jmp GOT+16.
+func (amd64Machine) isPLT(b []byte) bool {
+	return len(b) >= 8 && b[0] == 0xff && b[1] == 0x35 && (b[6] == 0xff && b[7] == 0x25 || b[6] == 0xf2 && b[7] == 0xff)
+}
+
+// arguments: psABI, 3.2.3.
+func (amd64Machine) arguments(m *Module, i int) Feature {
+	registers := amd64.Set(amd64.RDI, amd64.RSI, amd64.RDX, amd64.RCX, amd64.R8, amd64.R9)
+	f := &m.funcs[i]
+	at := address.Addr(f.at)
+	free := amd64.FreeAtEntry(m.image.bytes(f.at, min(f.size, maxFunctionSize)), at, at, registers)
+	return feature(KindArguments, uint64(registers&^free))
+}
+
+func (amd64Machine) named(relocation uint32) (name, slot bool) {
+	switch elf.R_X86_64(relocation) {
+	case elf.R_X86_64_JMP_SLOT, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_COPY:
+		return true, true
+	case elf.R_X86_64_64:
+		return true, false
+	}
+	return false, false
+}
