@@ -97,7 +97,7 @@ func TestListArm64(t *testing.T) {
 	if len(other.Functions) != len(native.Functions) || len(other.Functions) == 0 {
 		t.Errorf("%d functions, want %d", len(other.Functions), len(native.Functions))
 	}
-	pfp(t, exitRefused, "create", out, "-f", "0x1000")
+	pfp(t, exitFailed, "create", out, "-f", "0x1000")
 }
 
 // TestProcessCoreHost finds a function of libc in a process, in a core of it, and

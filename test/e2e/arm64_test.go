@@ -10,8 +10,8 @@ import (
 )
 
 // TestFingerprintArm64 finds functions of programs for arm64 in other builds: a C
-// program in the next release of its package, a Go program in a build whose inlining
-// is off and that was stripped. Code for x86-64 is nothing to compare with.
+// program in the next release of its package, a Go program in a build that was stripped
+// and is for newer processors. Code for x86-64 is nothing to compare with.
 func TestFingerprintArm64(t *testing.T) {
 	programs := installed(t, "arm64")
 	at := func(name string) string { return filepath.Join(programs, name) }

@@ -204,7 +204,7 @@ expat_library() {
 }
 
 # Programs for arm64, to be read only: two releases of Debian's Redis, and a Go program
-# of ours as two builds, the second of them stripped.
+# of ours as two builds, the second of them stripped and for newer processors.
 build_arm64() {
 	local version
 	use_private_apt
@@ -227,7 +227,7 @@ build_arm64() {
 		export GOWORK=off CGO_ENABLED=0 GOARCH=arm64
 		cd test/e2e/testdata/gohost
 		quietly go build -trimpath -o "$1/gohost" main.go
-		quietly go build -trimpath -ldflags='-s -w' -gcflags='-l' -o "$1/gohost-stripped" main.go
+		GOARM64=v8.1 quietly go build -trimpath -ldflags='-s -w' -o "$1/gohost-stripped" main.go
 	)
 }
 

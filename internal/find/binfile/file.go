@@ -2,6 +2,7 @@ package binfile
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -55,7 +56,7 @@ type File struct {
 	// tablesOnly is set for a file with the symbols of another: its segments are
 	// not in it.
 	tablesOnly bool
-	machine    elf.Machine // of code that is understood
+	machine    elf.Machine // EM_NONE for x86-64
 }
 
 // Segment is a program header.
@@ -103,9 +104,6 @@ func OpenToRead(r io.ReaderAt, size int64) (*File, error) {
 }
 
 func readHeaders(f *File) (*File, error) {
-	if f.machine == elf.EM_NONE {
-		f.machine = elf.EM_X86_64
-	}
 	h, err := f.header()
 	if err != nil {
 		return nil, err
@@ -131,7 +129,7 @@ func readHeaders(f *File) (*File, error) {
 
 // Machine is what the file's code is for: elf.EM_X86_64 or, of OpenToRead,
 // elf.EM_AARCH64.
-func (f *File) Machine() elf.Machine { return f.machine }
+func (f *File) Machine() elf.Machine { return cmp.Or(f.machine, elf.EM_X86_64) }
 
 // IsPIE tells whether the file can be loaded at any address: a shared object
 // or a position-independent executable.
@@ -200,7 +198,7 @@ func (f *File) header() ([]byte, error) {
 		return nil, err
 	}
 	u := unsupported(h)
-	if u.Is32Bit() || u.Data != elf.ELFDATA2LSB || u.Machine != f.machine || u.Type != elf.ET_EXEC && u.Type != elf.ET_DYN {
+	if u.Is32Bit() || u.Data != elf.ELFDATA2LSB || u.Machine != f.Machine() || u.Type != elf.ET_EXEC && u.Type != elf.ET_DYN {
 		return nil, u
 	}
 	return h, nil

@@ -64,6 +64,7 @@ type pclntab struct {
 	b                   []byte
 	at                  address.Vaddr
 	magic               uint32
+	quantum             uint64 // bytes of the shortest instruction
 	nfunc               uint64
 	text                address.Vaddr // what entries are relative to
 	names, pctab, funcs []byte
@@ -134,6 +135,7 @@ func parsePCHeader(b []byte, at address.Vaddr) (*pclntab, bool) {
 	if !isGoMagic(t.magic) || b[4] != 0 || b[5] != 0 || b[6] != 1 && b[6] != 4 || b[7] != 8 { // arm64 instructions are 4 bytes
 		return nil, false
 	}
+	t.quantum = uint64(b[6])
 	word := func(i int) uint64 { return le.Uint64(b[8+8*i:]) }
 	part := func(i int) []byte { return b[min(word(i), uint64(len(b))):] }
 	t.nfunc = word(0)
@@ -198,7 +200,7 @@ func (t *pclntab) describe(g *GoFunc, record []byte) {
 
 // pcEnd returns how far the pc-value table at off reaches, which is the end of
 // the function's code: pairs of varints, the value's delta (0 ends the table,
-// except at its start) and the pc's delta.
+// except at its start) and the pc's delta in instructions of the least length.
 func (t *pclntab) pcEnd(off uint64) uint64 {
 	if off == 0 || off >= uint64(len(t.pctab)) {
 		return 0
@@ -218,7 +220,7 @@ func (t *pclntab) pcEnd(off uint64) uint64 {
 		if m <= 0 || m > 5 {
 			return 0
 		}
-		pc += d
+		pc += d * t.quantum
 		b = b[n+m:]
 	}
 	return 0

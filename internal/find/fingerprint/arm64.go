@@ -42,7 +42,8 @@ func (arm64Machine) read(b *bodyReader) bool {
 }
 
 func (r *arm64Reader) instruction(in *arm64.Inst) {
-	if in.Kind == arm64.Hint {
+	const padding = 0 // udf #0
+	if in.Kind == arm64.Hint || in.Word == padding {
 		return
 	}
 	if in.Kind != arm64.Insert || in.Dest != r.pending.Dest {

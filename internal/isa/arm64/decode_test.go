@@ -34,6 +34,7 @@ func TestDecode(t *testing.T) {
 		{0xd65f0bff, "retaa", Inst{Flow: FlowReturn, Reads: 1 << 30}},
 		{0xd4207d00, "brk #0x3e8", Inst{Flow: FlowStop}},
 		{0xd4000001, "svc #0", Inst{}},
+		{0x0000dead, "udf #57005", Inst{Flow: FlowStop}},
 		{0xb0000000, "adrp x0, .+0x1000", Inst{Kind: Page, Dest: 0, Target: 0x402000, Writes: 1}},
 		{0x10000083, "adr x3, .+16", Inst{Kind: Address, Dest: 3, Target: at + 16, Writes: 1 << 3}},
 		{0x58000041, "ldr x1, .+8", Inst{Kind: Literal, Dest: 1, Target: at + 8, Writes: 1 << 1}},
@@ -75,7 +76,7 @@ func TestDecode(t *testing.T) {
 			t.Errorf("%08x %s:\n got %+v\nwant %+v", c.word, c.text, got, c.want)
 		}
 	}
-	for _, word := range []uint32{0, 0xdead, 0x02000000, 0x06000000} {
+	for _, word := range []uint32{0x02000000, 0x06000000, 0xe2ffffff} {
 		if in, ok := Decode(binary.LittleEndian.AppendUint32(nil, word), at); ok {
 			t.Errorf("%08x is no instruction: %+v", word, in)
 		}

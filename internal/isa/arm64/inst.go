@@ -46,7 +46,7 @@ const (
 	FlowIndirectJump      // by a register
 	FlowIndirectCall
 	FlowReturn
-	FlowStop // a breakpoint, or an exception return
+	FlowStop // a breakpoint, an undefined instruction, an exception return
 )
 
 // Kind is what an instruction's numbers mean.
@@ -96,7 +96,9 @@ func Decode(code []byte, at address.Addr) (Inst, bool) {
 	ok := true
 	switch i.Word >> 25 & 15 {
 	case 0: // UDF, or SME
-		ok = i.Word>>16 != 0
+		if i.Word>>16 == 0 {
+			i.Operation, i.Flow = 0, FlowStop
+		}
 	case 1, 3:
 		ok = false
 	case 2: // SVE
