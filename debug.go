@@ -29,6 +29,9 @@ func debugNotes(f locate.Function, g compile.Guard, verdicts []bpf.Verdict, guar
 	if err := checkResult(info, f, verdicts); err != nil {
 		return nil, 0, err
 	}
+	if err := checkRewrites(info, f, verdicts); err != nil {
+		return nil, 0, err
+	}
 	for _, m := range g.Mirrors {
 		err := info.CheckMirror(f.Vaddr, m)
 		var mismatch *debuginfo.Mismatch

@@ -59,6 +59,9 @@ func TestGuardCalls(t *testing.T) {
 					t.Errorf("%s %d: %d, want %d", y.command, y.n, got, y.want)
 				}
 			}
+			if s := h.status(t); s.Nested != 4 || s.Inside != 0 { // lookup, by weigh
+				t.Errorf("%d nested calls, %d threads in calls", s.Nested, s.Inside)
+			}
 		})
 	}
 }
@@ -99,7 +102,9 @@ func Edit(c *libpie.Call, text libpie.Addr, n int64) libpie.Verdict {
 		if h.ask(t, "begin", 1) != 0 {
 			t.Fatal("no thread")
 		}
-		time.Sleep(50 * time.Millisecond) // it waits in wait_here
+		for end := time.Now().Add(10 * time.Second); h.status(t).Inside == 0 && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond) // until it waits in wait_here
+		}
 		if round > 0 {
 			r, err := pie.Remove(context.Background(), "LANG-1", pie.Pids(h.cmd.Process.Pid))
 			if err != nil || !r.Changed {

@@ -2,6 +2,7 @@ package pie_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -122,4 +123,37 @@ func (h *host) status(t *testing.T) pie.PrepatchStatus {
 		t.Fatalf("status: %+v, %v", all, err)
 	}
 	return all[0].Prepatches[0]
+}
+
+// Arguments on the stack are changed as those in registers are; where the function
+// has none, that is refused.
+func TestStackArgumentsChange(t *testing.T) {
+	const rewriting = `
+//pie:cap rewrite
+
+//pie:guard exe=host func=%s onfault=reject:-2 onfuel=pass
+func Nine(c *libpie.Call, a int64) libpie.Verdict {
+	if g := libpie.Arg[int64](c, 6); g > 5 {
+		c.SetArg(6, g-1)
+		c.SetArg(8, 0x1_0000_0000)
+		c.SetArg(0, 0)
+		return libpie.Rewrite()
+	}
+	return libpie.Pass()
+}
+`
+	for _, flags := range [][]string{nil, {"-O0"}, {"-g"}} {
+		h := startHost(t, flags...)
+		h.guard(t, fmt.Sprintf(rewriting, "nine"))
+		for n, want := range map[int]int{5: 1 + 50 + 200 + 3000, 6: 50 + 200 + 1000<<32} {
+			if got := h.ask(t, "nine", n); got != want {
+				t.Errorf("%v: nine(%d) is %d, want %d", flags, n, got, want)
+			}
+		}
+	}
+	h := startHost(t, "-g")
+	_, err := pie.Plan(context.Background(), loadBody(t, fmt.Sprintf(rewriting, "lookup")), pie.Pids(h.cmd.Process.Pid), pie.Options{})
+	if pie.ReasonOf(err) != pie.CodeResult {
+		t.Errorf("of a function with one parameter: %v", err)
+	}
 }

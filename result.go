@@ -2,6 +2,7 @@ package pie
 
 import (
 	"fmt"
+	"math/bits"
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
@@ -37,6 +38,26 @@ func checkResult(info *debuginfo.Info, f locate.Function, verdicts []bpf.Verdict
 	}
 	return nil
 }
+
+// checkRewrites refuses a guard that changes stack arguments which the function does
+// not have: they would be its caller's variables.
+func checkRewrites(info *debuginfo.Info, f locate.Function, verdicts []bpf.Verdict) error {
+	last := 0
+	for _, v := range verdicts {
+		last = max(last, bits.Len16(v.Rewrites()))
+	}
+	if f.Go || last <= sysvRegisters {
+		return nil
+	}
+	params, err := info.Params(f.Vaddr)
+	if err != nil || len(params) >= last {
+		return nil // what is not described cannot be compared
+	}
+	return refuse(CodeResult, nil, "change only arguments that it has", "%s in %s has %d parameters, and the guard changes argument word %d, on its caller's stack", f.Name, f.Image.Name(), len(params), last-1)
+}
+
+// sysvRegisters is how many argument words are in registers (psABI 3.2.3).
+const sysvRegisters = 6
 
 // A shape says what is wrong with a reject; "" when nothing is.
 type shape func(v bpf.Verdict) string

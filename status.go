@@ -39,6 +39,8 @@ type PrepatchStatus struct {
 	Stopped  string     `json:"stopped,omitempty"`   // why the guard turned itself off
 	Partial  bool       `json:"partial,omitempty"`   // copies of the function are not covered
 	Caps     []string   `json:"capabilities,omitempty"`
+	Inside   uint64     `json:"threads_in_calls,omitempty"` // in functions that its guards called
+	Nested   uint64     `json:"nested_calls,omitempty"`     // calls that passed because their thread was in one
 	// Counters names the memory the counts are in. Processes that forked from one
 	// another have the same: their counts are the same ones, not to be added up.
 	Counters string        `json:"counters"`
@@ -151,8 +153,8 @@ func statusOf(pid int) (ProcessStatus, error) {
 
 func describePrepatch(in observe.Prepatch) PrepatchStatus {
 	s := PrepatchStatus{
-		Caps: capsOf(in.Flags),
-		ID:   in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
+		Caps: capsOf(in.Flags), Inside: in.Inside, Nested: in.Nested,
+		ID: in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
 		Partial: in.Flags&arena.FlagPartial != 0, Counters: fmt.Sprintf("%d:%d:%d", in.Counters.File.Major, in.Counters.File.Minor, in.Counters.File.Inode),
 	}
 	for i, g := range in.Guards {

@@ -54,7 +54,8 @@ func Arg[T Value](c *Call, i int) T {
 
 // SetArg changes argument word i, counted from 0, to v: what the function sees
 // when the guard returns Rewrite. With any other verdict it has no effect. i is a
-// constant and names a register: below 6 under SysV, below 9 in a Go function.
+// constant below 9. Words 6 to 8 of a C function are on its caller's stack: change them
+// only where it has so many.
 // What Arg and the guard's parameters say does not change.
 func (c *Call) SetArg(i int, v int64) { c.env.SetArg(i, uint64(v)) }
 

@@ -59,7 +59,7 @@ func (l *oneLine) source(c *cobra.Command, t *targetFlags) ([]byte, error) {
 		return nil, err
 	}
 	spec := oneline.Spec{Exe: exe, Lib: l.lib, Func: l.fn, When: l.when, Reject: l.reject}
-	missing, done := l.describe(c.Context(), t, &spec)
+	done, missing := l.describe(c.Context(), t, &spec)
 	defer done()
 	_, source, err := oneline.Source(spec)
 	if err != nil && missing != nil {
@@ -73,24 +73,24 @@ func (l *oneLine) source(c *cobra.Command, t *targetFlags) ([]byte, error) {
 
 // describe fills in what debug information says of the function. The error is
 // for when the condition needed it. What was filled in is good until done.
-func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Spec) (missing error, done func()) {
+func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Spec) (done func(), missing error) {
 	pid, ok := t.first(ctx)
 	if !ok {
-		return nil, func() {}
+		return func() {}, nil
 	}
 	d, err := pie.DescribeProcess(pid, spec.Exe, spec.Lib, spec.Func)
 	if err != nil {
-		return err, func() {}
+		return func() {}, err
 	}
 	spec.Go = d.Go
 	params, err := d.Params()
 	if pie.NoDebugInfo(err) {
 		spec.Unknown = fmt.Sprintf("no debug information for %s", spec.Func)
-		return nil, d.Close
+		return d.Close, nil
 	}
 	if err != nil {
 		spec.Unknown = fmt.Sprintf("its debug information cannot be read: %v", err)
-		return nil, d.Close
+		return d.Close, nil
 	}
 	structs := &structs{}
 	if info, err := d.DebugInfo(); err == nil {
@@ -116,7 +116,7 @@ func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Sp
 	default:
 		spec.Result = oneline.Several
 	}
-	return nil, d.Close
+	return d.Close, nil
 }
 
 // first is one process of the TARGET, to look at.

@@ -157,6 +157,13 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 	fmt.Fprintf(a.out, "%s  %s  %s\n", style.Bold(term.Escape(id)), term.Escape(strings.Join(exes, ", ")), strings.Join(modes, "; "))
 	fmt.Fprintf(a.out, "  in %s%s\n", plural(n, "process", "processes"), placesOf(id, all))
 	a.printCapabilities(capsIn(id, all), style)
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			if p.ID == id && (p.Inside > 0 || p.Nested > 0) {
+				fmt.Fprintf(a.out, "  pid %d: %d threads are in functions that it called; %d calls made from there passed unseen\n", s.Pid, p.Inside, p.Nested)
+			}
+		}
+	}
 	if seen := seenIn(id, all); seen != "" {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(pie.ModeEnforce), term.Escape(seen))
 	}

@@ -165,6 +165,12 @@ GUARDED long weigh(const char *text, long a, long b, long c, long d, long e)
 	return text[0] + 2 * a + 3 * b + 4 * c + 5 * d + 6 * e + 1000 * lookup(1);
 }
 
+// nine has three arguments on the stack.
+GUARDED long nine(long a, long b, long c, long d, long e, long f, long g, long h, long i)
+{
+	return a + b + c + d + e + f + 10 * g + 100 * h + 1000 * i;
+}
+
 GUARDED double half(long n)
 {
 	volatile double d[8] = {n};
@@ -255,6 +261,7 @@ int main(void)
 		if (!strcmp(cmd, "block")) r = block();
 		if (!strcmp(cmd, "errno")) errno = n, edit(text, 0), r = errno;
 		if (!strcmp(cmd, "half")) r = half(n);
+		if (!strcmp(cmd, "nine")) r = nine(1, 0, 0, 0, 0, 0, n, 2, 3);
 		if (!strcmp(cmd, "jump")) r = jump(n);
 		if (!strcmp(cmd, "signal")) r = on_signal(n);
 		if (!strcmp(cmd, "begin")) r = pthread_create(&waiting, 0, edit_in_thread, (void *)n);

@@ -25,7 +25,8 @@ const (
 
 	// FrameResult is the offset of result word 0 (write only); word i at
 	// FrameResult+8*i. SysV: rax, rdx. Go: as the argument registers. A Rewrite
-	// puts the new argument word i here instead.
+	// puts the new argument word i here instead; under SysV words 6 to 8 are the first
+	// three on the stack.
 	FrameResult = 128
 	// FrameResults is how many result words there are.
 	FrameResults = 9
@@ -252,8 +253,8 @@ const (
 	InvokeSize  = 64
 )
 
-// InsideSize is how many bytes at the end of the state of a prepatch with CapCall
-// are not the guards': which threads are in a call.
+// InsideSize is how many bytes of the state of a prepatch with CapCall are not the
+// guards', but the machine code's: which threads are in a call.
 const InsideSize = 64 + 32<<InsideBits
 
 // InsideBits is the logarithm of how many threads can be in a call at once.

@@ -229,7 +229,7 @@ func TestSetArgOfAParameter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err = Compile(p, files); err == nil || !strings.Contains(err.Error(), "g.go:6:43: the index of an argument that changes must be a constant from 0 to 5; write the number") {
+	if _, err = Compile(p, files); err == nil || !strings.Contains(err.Error(), "g.go:6:43: the index of an argument that changes must be a constant from 0 to 8; write the number") {
 		t.Error(err)
 	}
 }

@@ -49,7 +49,7 @@ func isSetArg(fn *ssa.Function) bool {
 func (l *lowerer) keepArgs() {
 	for i := range int32(bpf.FrameArgs) {
 		if l.rewrites&(1<<i) != 0 {
-			l.setFrame(bpf.FrameResult+8*i, l.frame(bpf.FrameArg+8*i))
+			l.setFrame(bpf.FrameResult+8*i, l.argWord(int(i), leaf{size: 8}))
 		}
 	}
 }
@@ -60,16 +60,12 @@ func (l *lowerer) setFrame(off int32, o operand) {
 
 // setArg lowers Call.SetArg.
 func setArg(s *site) value {
-	registers := int64(bpf.FrameArgs)
-	if s.sysv {
-		registers = sysvRegs
-	}
 	i := s.word(1)
 	switch {
 	case s.caps&bpf.CapRewrite == 0:
 		s.fail("add //pie:cap rewrite to the file, which the operator will be shown", "the guard changes an argument without having asked for it")
-	case !i.isConst() || i.c < 0 || i.c >= registers || s.rewrites&(1<<i.c) == 0: // the last: a constant only after inlining
-		s.fail("write the number", "the index of an argument that changes must be a constant from 0 to %d", registers-1)
+	case !i.isConst() || i.c < 0 || i.c >= bpf.FrameArgs || s.rewrites&(1<<i.c) == 0: // the last: a constant only after inlining
+		s.fail("write the number", "the index of an argument that changes must be a constant from 0 to %d", bpf.FrameArgs-1)
 	default:
 		s.setFrame(bpf.FrameResult+8*int32(i.c), s.word(2))
 	}

@@ -109,7 +109,7 @@ func checkPlacement(p program, f *function, conv *convention, l Layout) error {
 func checkVerdict(v bpf.Verdict, conv *convention, l Layout) (detail string, err error) {
 	words, xmm0, errno, _ := carried(v)
 	switch {
-	case v.Kind() == bpf.VerdictRewrite && words > len(conv.args):
+	case v.Kind() == bpf.VerdictRewrite && words > bpf.FrameArgs:
 		return fmt.Sprintf("rewriting word %d", words-1), ErrArgument
 	case v.Kind() == bpf.VerdictReject && words > len(conv.results):
 		return "", ErrResult

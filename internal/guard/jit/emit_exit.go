@@ -145,6 +145,10 @@ func (e *emitter) rewrite(v bpf.Verdict, x *exit) {
 		if v.Rewrites()&(1<<i) == 0 {
 			continue
 		}
+		if i >= len(e.regs.conv.args) {
+			e.stackArg(i-len(e.regs.conv.args), w)
+			continue
+		}
 		r := e.regs.conv.args[i]
 		changed = changed.With(r)
 		moves = append(moves, transfer{location{reg: r, slot: -1}, w})
@@ -152,6 +156,19 @@ func (e *emitter) rewrite(v bpf.Verdict, x *exit) {
 	e.parallel(moves)
 	e.restoreBut(changed)
 	e.Jmp(e.link)
+}
+
+// stackArg changes stack argument word i of a SysV function, before any register is:
+// the words begin above the return address (psABI 3.2.3).
+func (e *emitter) stackArg(i int, w *value) {
+	m := amd64.At(amd64.RSP, e.frameSize()+e.site.SPDelta+8+8*int32(i))
+	if !w.isConst() {
+		e.Store(8, m, e.operand(w, 0))
+		return
+	}
+	e.StoreImm(4, m, int32(w.imm))
+	m.Disp += 4
+	e.StoreImm(4, m, int32(w.imm>>32))
 }
 
 // exitProcess counts and writes the event; unless that finds that the call is to

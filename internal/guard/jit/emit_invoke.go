@@ -42,9 +42,12 @@ const (
 const onAltStack = 1
 
 // inside is where the table of threads in a call is.
-func (e *emitter) inside() address.Addr {
-	u := e.p.Unit()
-	return e.l.State.Add(int64(u.State) - bpf.InsideSize)
+func (e *emitter) inside() address.Addr { return e.l.State.Add(Inside(e.p.Unit().State)) }
+
+// Inside is where the table is in a state of so many bytes: at the end of its last
+// page, where it is found without knowing how much of that page is used.
+func Inside(state uint32) int64 {
+	return (int64(state)+pageSize-1)&^(pageSize-1) - bpf.InsideSize
 }
 
 // callSaves are the registers that a function may change, and two that the routine
@@ -239,21 +242,22 @@ func (e *emitter) eachRow(row, thread, i, n amd64.Reg, do func(next amd64.Label)
 // enterCall takes a row for the thread, and goes to refused when there is none. rsp
 // is that of the call. It leaves the row's address in rdi, which leaveCall finds again.
 func (e *emitter) enterCall(refused amd64.Label) {
-	got := e.Label()
+	fresh, got := e.Label(), e.Label()
 	e.eachRow(amd64.RDI, amd64.RCX, amd64.RSI, amd64.RDX, func(amd64.Label) {
 		e.Op(amd64.Xor, 4, amd64.RAX, amd64.RAX)
 		e.LockCmpxchg(8, amd64.At(amd64.RDI, rowThread), amd64.RCX)
-		e.Jcc(amd64.CondE, got)
+		e.Jcc(amd64.CondE, fresh)
 		e.Op(amd64.Cmp, 8, amd64.RAX, amd64.RCX) // one that a call left behind which did not return
 		e.Jcc(amd64.CondE, got)
 	})
 	e.Jmp(refused)
+	e.Bind(fresh)
+	e.MovImm(amd64.RAX, int64(e.inside().Add(InsideCount)))
+	e.LockInc(amd64.At(amd64.RAX, 0))
 	e.Bind(got)
 	e.Store(8, amd64.At(amd64.RDI, rowSP), amd64.RSP)
 	e.Lea(amd64.RAX, amd64.LabelMem(e.returned))
 	e.Store(8, amd64.At(amd64.RDI, rowReturn), amd64.RAX)
-	e.MovImm(amd64.RAX, int64(e.inside().Add(InsideCount)))
-	e.LockInc(amd64.At(amd64.RAX, 0))
 }
 
 // leaveCall gives the thread's row back.

@@ -12,8 +12,9 @@ import (
 
 // Where the tests of calls have functions, and state far from the arena.
 const (
-	functionAt = codeAt + 0x8000
+	functionAt = codeAt + 0x9000
 	farStateAt = address.Addr(0x40_0000_0000)
+	insideAt   = farStateAt + 2*pageSize - bpf.InsideSize
 )
 
 // calling calls its symbol with arguments 0 to 3, 5 and 6, and rejects with the
@@ -140,7 +141,7 @@ func TestInvoke(t *testing.T) {
 				if now := string(m.ask(cmdErrno, 0, 0)); now != was {
 					t.Errorf("mode %d: errno was % x and is % x", mode, was, now)
 				}
-				if inside := m.peek(farStateAt+bpf.StateFirst, bpf.InsideSize); binary.LittleEndian.Uint64(inside) != 0 {
+				if inside := m.peek(insideAt, 8); binary.LittleEndian.Uint64(inside) != 0 {
 					t.Errorf("mode %d: %d threads are in a call", mode, binary.LittleEndian.Uint64(inside))
 				}
 			}
@@ -214,7 +215,7 @@ func TestInvokeNested(t *testing.T) {
 			if outcome, out := m.call(l.Code, in); outcome != hasReturned || out.GPR[amd64.RAX] != 1030+round {
 				t.Errorf("mode %d: outcome %d, rax %d", mode, outcome, out.GPR[amd64.RAX])
 			}
-			nested := binary.LittleEndian.Uint64(m.peek(farStateAt+bpf.StateFirst+InsideNested, 8))
+			nested := binary.LittleEndian.Uint64(m.peek(insideAt+InsideNested, 8))
 			if nested != round+1 || m.counter(l, CounterCalls) != round+1 {
 				t.Errorf("mode %d: %d nested calls, %d others", mode, nested, m.counter(l, CounterCalls))
 			}

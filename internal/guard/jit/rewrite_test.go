@@ -1,9 +1,11 @@
 package jit
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -64,6 +66,50 @@ func TestRewrite(t *testing.T) {
 				}
 				if n := m.counter(l, CounterAudited); n != map[Mode]uint64{ModeAudit: 1}[mode] {
 					t.Errorf("mode %d: %d audited", mode, n)
+				}
+			}
+		}
+	}
+}
+
+// Words 6 to 8 of a SysV function are on the stack, above the return address.
+func TestRewriteOnTheStack(t *testing.T) {
+	const text = `
+	ldxdw %r2, [%r1+0]
+	stxdw [%r1+176], %r2
+	lddw %r3, 0x1122334455667788
+	stxdw [%r1+184], %r3
+	stdw [%r1+192], -2
+	ldxdw %r4, [%r1+8]
+	stxdw [%r1+128], %r4
+	mov %r0, 0x7040003
+	exit
+	mov %r0, 0
+	exit`
+	for _, delta := range []int32{0, 8} {
+		for _, free := range []amd64.RegSet{0, amd64.Set(amd64.RAX, amd64.R10, amd64.R11)} {
+			for _, try := range [][]pressure{pressures[:], {{spill: true, pool: 2}, {spill: true}}} {
+				m, u := newMachine(t), unit(t, text, 10, 10)
+				u.Caps = bpf.CapRewrite
+				l := m.layout()
+				c, err := compile(proven(t, u), Site{SPDelta: delta, Free: free}, l, try)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.place(c, l, ModeEnforce)
+				in := filled(8)
+				args := address.Addr(in.GPR[amd64.RSP]) + address.Addr(delta) + 8
+				for i := range 4 {
+					m.poke64(args+address.Addr(8*i), uint64(100+i))
+				}
+				outcome, out := m.call(l.Code, in)
+				if outcome != hasPassed || out.GPR[amd64.RDI] != in.GPR[amd64.RSI] {
+					t.Errorf("outcome %d, rdi %#x", outcome, out.GPR[amd64.RDI])
+				}
+				for i, want := range []uint64{in.GPR[amd64.RDI], 0x1122334455667788, 0xfffffffffffffffe, 103} {
+					if got := binary.LittleEndian.Uint64(m.peek(args+address.Addr(8*i), 8)); got != want {
+						t.Errorf("free %v: stack word %d is %#x, want %#x", free, i, got, want)
+					}
 				}
 			}
 		}

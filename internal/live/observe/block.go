@@ -1,7 +1,11 @@
 package observe
 
 import (
+	"encoding/binary"
+	"slices"
+
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
@@ -24,6 +28,25 @@ func BlocksIn(p Process, maps []proc.Mapping) []arena.Block {
 		}
 	}
 	return found
+}
+
+// readCalls fills in what the state of prepatches that call functions tells of that.
+func readCalls(p Process, maps []proc.Mapping, all []Prepatch) {
+	calls := func(pp Prepatch) bool { return pp.Flags&arena.FlagCalls != 0 }
+	if !slices.ContainsFunc(all, calls) {
+		return
+	}
+	for _, b := range BlocksIn(p, maps) {
+		i := slices.IndexFunc(all, func(pp Prepatch) bool { return calls(pp) && pp.Hash == b.Program })
+		var words [16]byte
+		if i < 0 || b.Size < bpf.InsideSize {
+			continue
+		}
+		if _, err := p.ReadAt(words[:], b.At.Add(jit.Inside(uint32(b.Size)))); err == nil {
+			all[i].Inside = binary.LittleEndian.Uint64(words[jit.InsideCount:])
+			all[i].Nested = binary.LittleEndian.Uint64(words[jit.InsideNested:])
+		}
+	}
 }
 
 // isBlock reports whether a mapping could be a block of state: anonymous memory,

@@ -74,6 +74,9 @@ type Prepatch struct {
 	// Counters names the memory the counts are in. Processes that forked from
 	// one another share it: their counts are the same ones, not to be added up.
 	Counters RingID
+	// Inside is how many threads are in functions that its guards called, Nested how
+	// many calls passed because their thread was.
+	Inside, Nested uint64
 }
 
 // Status returns the prepatches in a process, verified against the bytes at
@@ -90,7 +93,9 @@ func Status(p Process) ([]Prepatch, error) {
 // StatusIn is Status for mappings that were read already.
 func StatusIn(p Process, maps []proc.Mapping) ([]Prepatch, error) {
 	arenas, bad := ArenasIn(p, maps)
-	return statusOf(p, arenas, ringIDs(arenas, maps)), bad
+	all := statusOf(p, arenas, ringIDs(arenas, maps))
+	readCalls(p, maps, all)
+	return all, bad
 }
 
 func statusOf(p Process, arenas []*arena.Arena, rings []RingID) []Prepatch {

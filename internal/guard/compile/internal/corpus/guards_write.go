@@ -6,8 +6,7 @@ import "github.com/patch-integration-engine/pie/libpie"
 //pie:cap write
 
 type record struct {
-	kind  uint8
-	_     uint8
+	_     uint16
 	size  uint16
 	flags uint32
 	next  libpie.Addr
