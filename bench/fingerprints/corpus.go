@@ -10,37 +10,73 @@ import (
 
 // pair is a set of questions: the functions of refs, looked for in bin.
 type pair struct {
+	from string // part of the corpus
 	set  string
 	refs []string
 	bin  string
 }
 
+// key names the pair, wherever the corpus is.
+func (p pair) key() string {
+	k := p.from + " " + p.set + " " + label(p.bin)
+	for _, r := range p.refs {
+		k += " " + label(r)
+	}
+	return k
+}
+
+// label is the directory and the name of a file.
+func label(path string) string { return filepath.Base(filepath.Dir(path)) + "/" + filepath.Base(path) }
+
 // corpus lists the pairs of what corpus.sh fetched and built.
 func corpus(dir string) ([]pair, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "release", "*"))
-	if err != nil {
-		return nil, err
-	}
 	var out []pair
-	for _, name := range names {
-		out = append(out, releases(name)...)
-	}
-	sources, err := filepath.Glob(filepath.Join(dir, "source", "*"))
-	if err != nil {
-		return nil, err
-	}
-	for _, source := range sources {
-		for _, kind := range compilations {
-			p := pair{set: kind.set, bin: filepath.Join(source, kind.to)}
-			for from := range strings.FieldsSeq(kind.from) {
-				p.refs = append(p.refs, filepath.Join(source, from))
+	for _, from := range []string{"release", "held", "source", "held-source"} {
+		names, err := filepath.Glob(filepath.Join(dir, from, "*"))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			pairs := releases
+			if strings.HasSuffix(from, "source") {
+				pairs = compiled
 			}
-			if there(append(p.refs, p.bin)) {
+			for _, p := range pairs(name) {
+				p.from = from
 				out = append(out, p)
 			}
 		}
 	}
 	return out, nil
+}
+
+// compiled pairs the builds of one source.
+func compiled(dir string) []pair {
+	var out []pair
+	for _, kind := range compilations {
+		p := pair{set: kind.set, bin: filepath.Join(dir, kind.to)}
+		for from := range strings.FieldsSeq(kind.from) {
+			p.refs = append(p.refs, filepath.Join(dir, from))
+		}
+		if there(append(p.refs, p.bin)) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// order is where a set stands in the table.
+func order(key string) int {
+	from, set, _ := strings.Cut(key, ": ")
+	sets := []string{setPatch, setMinor, setRelease, setReleases}
+	for _, c := range compilations {
+		sets = append(sets, c.set)
+	}
+	n := slices.Index(sets, set)
+	if n < 0 {
+		n = len(sets)
+	}
+	return 100*slices.Index([]string{"release", "held", "source", "held-source"}, from) + n
 }
 
 // Sets of releases. What Debian's releases 11 to 14 (unstable) are built by is
@@ -50,7 +86,11 @@ const (
 	setMinor    = "minor versions, same compiler"
 	setRelease  = "next Debian release: other compiler, mostly other version"
 	setReleases = "two Debian releases on"
+	setSmall    = "small functions, all of these"
 )
+
+// fewest is the number of instructions from which on a function is not small.
+const fewest = 20
 
 var compilations = []struct{ set, from, to string }{
 	{"gcc 12 to gcc 11, O2", "gcc12-O2", "gcc11-O2"},
@@ -79,12 +119,12 @@ func releases(dir string) []pair {
 	var out []pair
 	for i := 1; i < len(files); i++ {
 		set := setOf(files[i-1], files[i])
-		out = append(out, pair{set, files[i-1 : i], files[i]}, pair{set, files[i : i+1], files[i-1]})
+		out = append(out, pair{set: set, refs: files[i-1 : i], bin: files[i]}, pair{set: set, refs: files[i : i+1], bin: files[i-1]})
 	}
 	for i := range files {
 		for j := i + 2; j < len(files); j++ {
 			if debian(files[j]) == debian(files[i])+2 && setOf(files[j-1], files[j]) == setRelease {
-				out = append(out, pair{setReleases, files[i : i+1], files[j]})
+				out = append(out, pair{set: setReleases, refs: files[i : i+1], bin: files[j]})
 				break
 			}
 		}

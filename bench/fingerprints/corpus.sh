@@ -3,9 +3,10 @@
 #
 #   release/NAME/RELEASE~VERSION   one library or program as Debian 11, 12, 13 and unstable (14)
 #                                  have it, with their security archives: gcc 10, 12, 14, 15
+#   held/NAME/RELEASE~VERSION      the same, of programs that no gate was set by: the file held
 #   source/NAME/BUILD              one source built by gcc 12, gcc 11, clang 14 and clang 16 at several levels
 #
-#   bench/fingerprints/corpus.sh [release] [source]     both when none is named
+#   bench/fingerprints/corpus.sh [release] [held] [source]     all when none is named
 #
 # Only Debian's packages are used, and the sources that test/e2e/servers.sh unpacks.
 # The compilers are unpacked, not installed. Nothing is fetched or built twice.
@@ -51,32 +52,46 @@ use_suites() {
 # mirror is where this machine's own apt gets Debian from.
 mirror=$(sed '/^#/d' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE 'https?://[^ ]+/debian( |/|$)' | sed -E 's,/debian[ /]*$,,;q' || true)
 
-declare -A debian=([bullseye]=11 [bookworm]=12 [trixie]=13 [sid]=14)
-
-# release NAME FILE PACKAGE…: the file as every suite has it. A package may be named
-# differently from release to release.
-release() {
-	local name=$1 file=$2 package version suite to
-	shift 2
-	for package; do
-		apt-cache madison "$package" 2>/dev/null | while IFS='| ' read -r _ version _ suite _; do
-			suite=${suite%%/*}
-			to=$corpus/release/$name/${debian[${suite%-security}]}~${version//[:\/]/_}
-			[ ! -e "$to" ] || continue
-			rm -rf "$corpus/debs/one" && mkdir -p "$corpus/debs/one/x" "$corpus/release/$name"
-			(cd "$corpus/debs/one" && quietly apt-get download "$package=$version" && quietly dpkg -x ./*.deb x) </dev/null || continue
-			find "$corpus/debs/one/x" -type f -name "$file" -exec cp {} "$to.part" \;
-			[ ! -e "$to.part" ] || mv "$to.part" "$to"
+# wanted FOLDER LIST: lines "TARGET FILE PACKAGE VERSION", for every version that any
+# suite has and that is not there yet. A package may be named differently from
+# release to release.
+wanted() {
+	awk '{ for (i = 3; i <= NF; i++) print $i }' "$2" | sort -u | xargs apt-cache madison 2>/dev/null |
+		awk -v dir="$corpus/$1" -v list="$2" '
+			BEGIN {
+				split("bullseye 11 bookworm 12 trixie 13 forky 14 sid 14", d, " ")
+				for (i = 1; i in d; i += 2) debian[d[i]] = d[i + 1]
+				while ((getline <list) > 0)
+					for (i = 3; i <= NF; i++) users[$i] = users[$i] " " $1 " " $2
+			}
+			{
+				suite = $6
+				sub("/.*", "", suite)
+				sub("-security", "", suite)
+				version = $3
+				gsub("[:/]", "_", version)
+				n = split(users[$1], u, " ")
+				for (i = 1; i < n; i += 2)
+					print dir "/" u[i] "/" debian[suite] "~" version, u[i + 1], $1, $3
+			}' | sort -u | while read -r to rest; do
+			[ -e "$to" ] || echo "$to $rest"
 		done
-	done
 }
 
+# releases FOLDER LIST: each file of the list as every suite has it.
 releases() {
-	use_suites bullseye bullseye-security bookworm bookworm-security trixie trixie-security sid
-	local name file packages
-	while read -r name file packages; do
-		[ -z "$name" ] || release "$name" "$file" $packages
-	done <bench/fingerprints/packages
+	local to file package version pool=$corpus/debs/pool-$1 x=$corpus/debs/one-$1
+	use_suites bullseye bullseye-security bookworm bookworm-security trixie trixie-security forky sid
+	mkdir -p "$pool"
+	wanted "$1" "$2" >"$pool.list"
+	awk '{ print $3 "=" $4 }' "$pool.list" | sort -u | (cd "$pool" && xargs -r -n 40 apt-get -qq download) || true
+	while read -r to file package version; do
+		rm -rf "$x" && mkdir -p "$x" "${to%/*}"
+		dpkg -x "$pool/${package}_${version//:/%3a}"_*.deb "$x" || continue
+		find "$x" -type f -name "$file" -exec cp {} "$to.part" \;
+		[ ! -e "$to.part" ] || mv "$to.part" "$to"
+	done <"$pool.list"
+	rm -rf "$x" "$pool"
 }
 
 compilers() {
@@ -118,14 +133,30 @@ build_nginx() {
 	(cd "$tree" && quietly ./configure --with-http_mp4_module --with-threads --with-cc="$*" --with-cc-opt="-g -$level -w" && quietly make -j2 && cp objs/nginx "$out")
 }
 
-compilers
-clang=(env "LD_LIBRARY_PATH=$tools/usr/lib/x86_64-linux-gnu:$tools/usr/lib/llvm-14/lib" "$tools/usr/bin/clang-14")
-gcc11=("$tools/usr/bin/x86_64-linux-gnu-gcc-11")
-for name in lua nginx redis; do
-	for level in O2 O1 O3 Os; do
-		compile $name $level gcc12-$level gcc
+sources() {
+	compilers
+	local name level
+	local clang=(env "LD_LIBRARY_PATH=$tools/usr/lib/x86_64-linux-gnu:$tools/usr/lib/llvm-14/lib" "$tools/usr/bin/clang-14")
+	local gcc11=("$tools/usr/bin/x86_64-linux-gnu-gcc-11")
+	for name in lua nginx redis; do
+		for level in O2 O1 O3 Os; do
+			compile $name $level gcc12-$level gcc
+		done
+		compile $name O2 gcc11-O2 "${gcc11[@]}"
+		compile $name O2 clang14-O2 "${clang[@]}"
 	done
-	compile $name O2 gcc11-O2 "${gcc11[@]}"
-	compile $name O2 clang14-O2 "${clang[@]}"
+	compile lua O2 gcc12-O2-lto gcc -flto
+}
+
+[ $# -gt 0 ] || set -- release held source
+for part; do
+	case $part in
+	release) releases release bench/fingerprints/packages ;;
+	held) releases held bench/fingerprints/held ;;
+	source) sources ;;
+	*)
+		echo "$0: $part is none of release, held, source" >&2
+		exit 2
+		;;
+	esac
 done
-compile lua O2 gcc12-O2-lto gcc -flto

@@ -12,9 +12,12 @@ const auto = fingerprint.Auto
 
 // tally counts answers. Counters by tier count answers of at least that tier.
 type tally struct {
-	Order         int
 	There, Absent int // questions
 	Right, Wrong  [4]int
+	// SameCode are answers, right and wrong, when the only thing asked is whether one
+	// function has the reference's code: what signatures of code without its
+	// addresses find, as FLIRT's are.
+	SameCode [2]int
 	// Invented are names for a function that is absent.
 	Invented [4]int
 	// Identical are answers whose code is byte for byte that of the reference, texts
@@ -30,6 +33,9 @@ func (t *tally) questions() int { return t.There + t.Absent }
 func (t *tally) add(o *tally) {
 	t.There += o.There
 	t.Absent += o.Absent
+	for i := range t.SameCode {
+		t.SameCode[i] += o.SameCode[i]
+	}
 	for i := range t.Right {
 		t.Right[i] += o.Right[i]
 		t.Wrong[i] += o.Wrong[i]
@@ -39,13 +45,19 @@ func (t *tally) add(o *tally) {
 	}
 }
 
+// wrong counts the answers of at least a tier that name another function.
+func (t *tally) wrong(tier fingerprint.Tier) int {
+	return t.Wrong[tier] + t.Invented[tier] + t.Identical[tier] + t.Clones[tier]
+}
+
 func (t *tally) row(w io.Writer, name string) {
+	share := func(n int) float64 { return float64(n) / float64(max(t.There, 1)) }
 	cell := func(tier fingerprint.Tier) string {
-		return fmt.Sprintf("%.3f/%d", float64(t.Right[tier])/float64(max(t.There, 1)), t.Wrong[tier])
+		return fmt.Sprintf("%.3f/%d", share(t.Right[tier]), t.Wrong[tier])
 	}
-	wrong := t.Wrong[auto] + t.Invented[auto] + t.Identical[auto]
-	fmt.Fprintf(w, "| %s | %d | %s | %s | %s | %d | %d | %d | %d | %.2g |\n", name, t.There, cell(fingerprint.Hint), cell(fingerprint.Confirm), cell(auto),
-		t.Absent, t.Invented[fingerprint.Hint], t.Invented[fingerprint.Confirm], t.Invented[auto], bound(wrong, t.questions()))
+	fmt.Fprintf(w, "| %s | %d | %.3f/%d | %s | %s | %s | %d | %d | %d | %d | %d | %.2g |\n", name, t.There, share(t.SameCode[0]), t.SameCode[1],
+		cell(fingerprint.Hint), cell(fingerprint.Confirm), cell(auto),
+		t.Absent, t.Invented[fingerprint.Hint], t.Invented[fingerprint.Confirm], t.Invented[auto], t.wrong(auto), bound(t.wrong(auto), t.questions()))
 }
 
 // count notes an answer at its tier and all lower ones.

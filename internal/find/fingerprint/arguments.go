@@ -1,5 +1,7 @@
 package fingerprint
 
+import "slices"
+
 // arguments tells which argument registers a function's own
 // instructions read before they write them. What a compiler made of a function by
 // dropping or fixing an argument (.isra, .constprop) reads fewer, and a guard would
@@ -18,4 +20,10 @@ func (s *Sample) readsEnough(arguments Feature) bool {
 		}
 	}
 	return !known
+}
+
+// reads tells whether some build of the target reads exactly the arguments of a
+// feature.
+func (s *Sample) reads(arguments Feature) bool {
+	return slices.ContainsFunc(s.Features, func(f Rated) bool { return f.Feature == arguments })
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Gates. Each answers a false match that was seen; docs/fingerprints.md has the
@@ -13,12 +14,16 @@ const (
 	autoInsns = 20
 	// autoSimilar is the similarity below which a newer version may have moved the
 	// target's code into another function, or made a variant of it.
-	autoSimilar    = .8
-	farSimilar     = .15 // with
-	farScore       = 15
-	confirmSim     = .5
-	hintSimilarity = .12
-	hintScore      = 12
+	autoSimilar = .8
+	// sameSimilar is enough where the source is the same and the compiler another, and
+	// sameFound functions around are those around the reference.
+	sameSimilar, sameFound = .6, 1
+	sameShrunk, sameGrown  = .8, 1.15 // instructions by those of the reference
+	farSimilar             = .15      // with
+	farScore               = 15
+	confirmSim             = .5
+	hintSimilarity         = .12
+	hintScore              = 12
 	// marginExact is enough for the same code, instruction by instruction and with
 	// the same texts and imports, that is once on either side.
 	marginExact = 1
@@ -45,6 +50,9 @@ var margins = []struct{ similarity, auto, share, confirm float64 }{
 	{.5, 18, .2, 10},
 	{0, 25, .25, 20},
 }
+
+// maxRivals bounds how many other functions are named that it could be as well.
+const maxRivals = 4
 
 // alikeEnough is the similarity from which on the code itself is the evidence.
 const alikeEnough = .85
@@ -116,7 +124,7 @@ func (s *search) judge(r int) verdict {
 	v := verdict{top: &all[0]} // the one with most evidence
 	top := v.top
 	v.margin = s.marginOf(all, top, ref, &v)
-	v.tier = tierOf(top)
+	v.tier = s.tierOf(top)
 	once := s.unique(&v, all, ref)
 	if n := min(ref.Target.Insns, s.m.body(top.fn).insns); n < autoInsns {
 		v.lower(Confirm, fmt.Sprintf("a function of %d instructions is never taken without asking", n))
@@ -137,7 +145,8 @@ func (s *search) judge(r int) verdict {
 }
 
 // unique tells whether the match has the reference's code and no other function
-// can be meant by it, which makes it AUTO. It lowers the tier where others may be.
+// can be meant by it, which makes it AUTO where it is there once. Of several with the
+// same code a person has to choose.
 func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 	if !v.top.exact {
 		return false
@@ -161,7 +170,11 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 	case twins == ref.Twins && v.top.missed == 0 && next != nil && next.missed > 0 && v.top.score-next.score >= marginMoved:
 		// All of them are there, and only one is where the reference is.
 		v.tier, v.margin = Auto, v.top.score-next.score
+		v.lower(Confirm, "several functions have exactly this code; only what calls them, or what they call, tells them apart")
 		return true
+	case twins == 1:
+		v.lower(Hint, fmt.Sprintf("%d functions of the reference build have exactly this code, and one was found", ref.Twins))
+		return false
 	}
 	v.lower(Hint, "several functions have exactly this code")
 	return false
@@ -196,12 +209,7 @@ func (s *search) moved(v *verdict, ref *Reference) bool {
 }
 
 func (s *search) hasExactly(sample *Sample) bool {
-	for i := range s.m.funcs {
-		if s.m.funcs[i].size == sample.Size && s.m.body(i).exact == sample.Exact {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.m.sized(sample.Size, sample.Size), func(i int32) bool { return s.m.body(int(i)).exact == sample.Exact })
 }
 
 // neededMargin is what AUTO and CONFIRM want. once says that the code is the
@@ -219,9 +227,9 @@ func neededMargin(m *match, once bool) (auto, confirm float64) {
 }
 
 // tierOf is the tier that the numbers of a match alone allow.
-func tierOf(m *match) Tier {
+func (s *search) tierOf(m *match) Tier {
 	switch {
-	case m.similarity >= autoSimilar && m.score >= autoScore:
+	case m.similarity >= s.autoSimilar(m) && m.score >= autoScore:
 		return Auto
 	case m.similarity >= confirmSim && m.score >= autoScore, m.similarity >= farSimilar && m.score >= farScore:
 		return Confirm
@@ -229,6 +237,33 @@ func tierOf(m *match) Tier {
 		return Hint
 	}
 	return None
+}
+
+// autoSimilar is how similar a match must be to be AUTO. A newer version may have
+// moved the target's code into another function; in the same source compiled otherwise,
+// which shows in the functions around, all code differs and none moved. But what was
+// inlined makes a function longer, and what was split off makes it shorter.
+func (s *search) autoSimilar(m *match) float64 {
+	if m.similarity < sameSimilar || m.similarity >= autoSimilar || m.found < sameFound || 2*m.unchanged > m.found {
+		return autoSimilar
+	}
+	ref := &s.refs[m.ref]
+	n := s.m.body(m.fn).insns
+	grown := float64(n) / float64(s.nearestSize(ref, n))
+	if grown < sameShrunk || grown > sameGrown || !ref.Target.reads(s.m.arguments(m.fn)) || !s.sameSource() {
+		return autoSimilar
+	}
+	return sameSimilar
+}
+
+// sameSource tells whether a build of the fingerprint without the fix is of the source
+// that the module was made from.
+func (s *search) sameSource() bool {
+	if s.same == nil {
+		same := slices.ContainsFunc(s.fp.References, func(r Reference) bool { return !r.Fixed && r.Sketch.sameSource(s.m.sketch()) })
+		s.same = &same
+	}
+	return *s.same
 }
 
 // marginOf is how much better the match is than the next best function of the
@@ -241,7 +276,7 @@ func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) f
 			continue
 		}
 		inModule = min(inModule, top.score-all[i].score)
-		if top.score-all[i].score < margins[0].auto && len(v.rivals) < 4 {
+		if (all[i].exact && top.exact || top.score-all[i].score < margins[0].auto) && len(v.rivals) < maxRivals {
 			v.rivals = append(v.rivals, all[i])
 		}
 	}

@@ -186,8 +186,9 @@ func (d *differ) similar() int {
 		}
 		votes := map[int32]int{}
 		for _, f := range d.old.body(i).features {
-			for _, j := range there.postings[f] {
-				if d.back[j] < 0 {
+			have := there.index.rare(f)
+			for k := range have {
+				if j := have.function(k); d.back[j] < 0 {
 					votes[j]++
 				}
 			}

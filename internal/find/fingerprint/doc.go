@@ -21,11 +21,14 @@
 // above all the margin: the next best function of the module must be behind, and
 // so must the functions that the reference's own module has most like the target,
 // since when the target is absent it is one of them that is found. What passes all
-// is AUTO; what a person has to look at, CONFIRM; less is a HINT, or no answer.
+// is AUTO; what a person has to look at, CONFIRM; less is a HINT, or no answer. Code
+// that is there more than once is never AUTO.
 //
 // Invariants:
 //
-//   - Names in a symbol table are never compared, only shown.
+//   - Names in a symbol table are never compared one by one, only shown. All those that
+//     a file exports, taken together, are part of what tells one source from another
+//     (sketch.go).
 //   - Everything in the file and in the fingerprint may be made to hurt: counts,
 //     sizes and work are bounded, and nothing panics.
 //   - The result depends on the two files only.

@@ -56,7 +56,10 @@ type Rival struct {
 	Score      float64
 }
 
-// search is one search of one fingerprint in one module.
+// Search is the search of one fingerprint in one module. What it computes serves
+// the next answer too.
+type Search struct{ search }
+
 type search struct {
 	fp     *Fingerprint
 	refs   []Reference // of fp, and what several of them have in common
@@ -66,6 +69,8 @@ type search struct {
 	scores [][]match       // by reference: the best candidates, best first
 
 	// What was computed already.
+	same    *bool // see sameSource
+	merged  []Reference
 	samples map[*Sample]*sampled
 	odds    map[compared]float64
 }
@@ -78,7 +83,18 @@ type match struct {
 	exact             bool
 	found, missed     int // of the functions around
 	callers           int // of found
+	unchanged         int // of found, those with the same code
 }
+
+// alike and likely are what the candidates to be compared in full are chosen by.
+func (m *match) alike() float64 {
+	if m.exact {
+		return 2
+	}
+	return m.similarity
+}
+
+func (m *match) likely() float64 { return m.plain }
 
 const (
 	// kept is how many candidates of each reference, by similarity and by score,
@@ -89,26 +105,53 @@ const (
 )
 
 // Find looks for the function in a module.
-func (m *Module) Find(fp *Fingerprint) Finding { return m.FindWithout(fp, nil) }
+func (m *Module) Find(fp *Fingerprint) Finding { return m.Search(fp).Find() }
 
-// FindWithout is Find as if the module had not the functions at the given
-// addresses: what is answered when the function is absent can be measured so.
-func (m *Module) FindWithout(fp *Fingerprint, absent []address.Vaddr) Finding {
-	if !m.comparable(fp) {
+// Search begins a search.
+func (m *Module) Search(fp *Fingerprint) *Search {
+	return &Search{search{fp: fp, m: m, samples: map[*Sample]*sampled{}, odds: map[compared]float64{}}}
+}
+
+// Find answers.
+func (s *Search) Find() Finding { return s.Without(nil) }
+
+// Without answers as if the module had not the functions at the given addresses:
+// what is said when the function is absent can be measured so.
+func (s *Search) Without(absent []address.Vaddr) Finding {
+	if !s.m.comparable(s.fp) {
 		return Finding{Why: []string{"the fingerprint is of code for another kind of processor"}}
 	}
-	s := &search{fp: fp, refs: fp.References, m: m, absent: absent, samples: map[*Sample]*sampled{}, odds: map[compared]float64{}}
+	s.absent, s.refs = absent, s.fp.References
 	if f, ok := s.known(); ok {
 		return f
 	}
-	s.common = m.background()
+	s.common = s.m.background()
 	s.exactly()
 	if f := s.decide(); f.Tier == Auto {
 		return f // the same code, once: no other function can fit better
 	}
-	s.refs = withMerged(fp.References)
+	if s.merged == nil {
+		s.merged = withMerged(s.fp.References)
+	}
+	s.refs = s.merged
 	s.compare(s.candidates())
 	return s.decide()
+}
+
+// Identical returns the functions that have exactly the code of a build of the
+// fingerprint, with its texts and imports.
+func (s *Search) Identical(absent []address.Vaddr) []address.Vaddr {
+	var out []address.Vaddr
+	s.absent, s.refs = absent, s.fp.References
+	for _, i := range s.ofSize() {
+		for r := range s.refs {
+			if s.isExactly(int(i), r) {
+				out = append(out, s.m.funcs[i].at)
+				break
+			}
+		}
+	}
+	return out
 }
 
 // known answers when the module is a build that the fingerprint was made from.
@@ -133,23 +176,61 @@ func (s *search) known() (Finding, bool) {
 // exactly fills s.scores with the functions that have the code of a reference.
 func (s *search) exactly() {
 	s.scores = make([][]match, len(s.refs))
-	for i := range s.m.funcs {
+	for _, i := range s.ofSize() {
 		for r := range s.refs {
-			t := &s.refs[r].Target
-			if s.m.funcs[i].size != t.Size || !s.allowed(i) {
-				continue
+			if s.isExactly(int(i), r) {
+				s.scores[r] = append(s.scores[r], match{ref: r, fn: int(i), similarity: 1, exact: true})
 			}
-			if b := s.m.body(i); b.exact == t.Exact && b.whole {
-				s.scores[r] = append(s.scores[r], match{ref: r, fn: i, similarity: 1, exact: true})
-			}
+		}
+	}
+	for r := range s.scores {
+		if len(s.scores[r]) == 1 { // once, if none is padded otherwise
+			s.padded(r)
 		}
 	}
 	s.rank()
 }
 
-func (s *search) allowed(i int) bool {
-	return !slices.Contains(s.absent, s.m.funcs[i].at) && s.m.body(i).insns >= smallest
+// padding is how many bytes a function can be longer than another with the same code:
+// one more of its loops is aligned.
+const padding = 15
+
+// padded adds the functions that have the code of a reference in another size.
+func (s *search) padded(r int) {
+	size := s.refs[r].Target.Size
+	for _, i := range s.m.sized(size-min(size, padding), size+padding) {
+		if s.m.funcs[i].size != size && !s.isAbsent(i) && s.hasCode(int(i), r) {
+			s.scores[r] = append(s.scores[r], match{ref: r, fn: int(i), similarity: 1, exact: true})
+		}
+	}
 }
+
+// ofSize returns the functions that are as large as a target, ascending.
+func (s *search) ofSize() []int32 {
+	var out []int32
+	for r := range s.refs {
+		size := s.refs[r].Target.Size
+		if !slices.ContainsFunc(s.refs[:r], func(o Reference) bool { return o.Target.Size == size }) {
+			out = append(out, s.m.sized(size, size)...)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (s *search) isExactly(i, r int) bool {
+	t := &s.refs[r].Target
+	return s.m.funcs[i].size == t.Size && !s.isAbsent(int32(i)) && s.hasCode(i, r)
+}
+
+// hasCode tells whether a function has the code of a reference, perhaps aligned
+// otherwise.
+func (s *search) hasCode(i, r int) bool {
+	b := s.m.body(i)
+	return b.exact == s.refs[r].Target.Exact && b.whole
+}
+
+func (s *search) isAbsent(i int32) bool { return slices.Contains(s.absent, s.m.funcs[i].at) }
 
 // candidates returns the functions whose size is near that of a reference.
 func (s *search) candidates() []int32 {
@@ -158,13 +239,8 @@ func (s *search) candidates() []int32 {
 		size := float64(s.refs[i].Target.Size)
 		lo, hi = min(lo, size/sizeWindow), max(hi, size*sizeWindow)
 	}
-	var out []int32
-	for i := range s.m.funcs {
-		if size := float64(s.m.funcs[i].size); size >= lo && size <= hi && len(out) < maxSearched && s.allowed(i) {
-			out = append(out, int32(i))
-		}
-	}
-	return out
+	out := slices.DeleteFunc(s.m.sized(uint64(math.Ceil(lo)), uint64(hi)), s.isAbsent)
+	return out[:min(len(out), maxSearched)]
 }
 
 func (s *search) share(f Feature) float64 { return s.common.rate(f).share }
@@ -175,26 +251,18 @@ func (s *search) compare(candidates []int32) {
 	refs := s.refs
 	t := s.terms()
 	alike, likely := make([][]match, len(refs)), make([][]match, len(refs))
-	sums := make([]sum, len(refs))
-	for _, c := range candidates {
-		b := s.m.body(int(c))
-		own := b.rate(s.common)
-		t.sum(b, s.common, sums)
+	s.sums(t, candidates, func(c int32, sums []sum) {
+		own := s.rated(c)
 		for r := range refs {
-			m := match{ref: r, fn: int(c), exact: b.exact == refs[r].Target.Exact && b.whole}
+			m := match{ref: r, fn: int(c), exact: s.hasCode(int(c), r)}
 			if either := t.targets[r].weight + own.weight - sums[r].own; either > 0 {
 				m.similarity = sums[r].shared / either
 			}
 			m.plain = t.targets[r].lacking + own.lacking + sums[r].gain
-			alike[r] = keepBest(alike[r], m, func(m *match) float64 {
-				if m.exact {
-					return 2
-				}
-				return m.similarity
-			})
-			likely[r] = keepBest(likely[r], m, func(m *match) float64 { return m.plain })
+			alike[r] = keepBest(alike[r], m, (*match).alike)
+			likely[r] = keepBest(likely[r], m, (*match).likely)
 		}
-	}
+	})
 	for r := range refs {
 		for _, m := range likely[r] {
 			if !slices.ContainsFunc(alike[r], func(o match) bool { return o.fn == m.fn }) {

@@ -127,8 +127,33 @@ func TestNeverNamesAnotherFunction(t *testing.T) {
 			if f := p.Find(fp); f.Tier >= Confirm && f.At != p.at(name) {
 				t.Errorf("%v: %s at %v, which is at %v: %v %v", flags, name, f.At, p.at(name), f.Tier, f.Evidence)
 			}
-			if f := p.FindWithout(fp, []address.Vaddr{p.names[name]}); f.Tier >= Confirm {
+			if f := p.Search(fp).Without([]address.Vaddr{p.names[name]}); f.Tier >= Confirm {
 				t.Errorf("%v: %s taken out: %v at %v: %v", flags, name, f.Tier, f.At, f.Evidence)
+			}
+		}
+	}
+}
+
+// An index only makes it faster.
+func TestIndexAnswersTheSame(t *testing.T) {
+	ref, other := build(t, "-O2"), build(t, "-O3")
+	for _, p := range []*program{build(t, "-O2", "-mtune=intel"), build(t, "-O1")} {
+		plain, err := Analyze(p.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Index()
+		for name := range ref.names {
+			builds := []Build{ref.build(name, false)}
+			if _, ok := other.names[name]; ok {
+				builds = append(builds, other.build(name, false))
+			}
+			fp, err := Create(name, builds)
+			if err != nil {
+				continue // too small
+			}
+			if a, b := p.Find(fp), plain.Find(fp); !reflect.DeepEqual(a, b) {
+				t.Errorf("%s: with an index %+v\nwithout %+v", name, a, b)
 			}
 		}
 	}
@@ -143,6 +168,26 @@ func TestSameCodeTwiceIsNotTakenForOne(t *testing.T) {
 	}
 	if !slices.ContainsFunc(f.Why, func(s string) bool { return strings.Contains(s, "exactly this code") }) {
 		t.Errorf("the reason is not told: %v", f.Why)
+	}
+}
+
+// Of two functions with the same code a person has to choose, also where what calls
+// them tells which is meant; and both are named.
+func TestTwinsToldApartByTheirCallersAreNotTakenUnasked(t *testing.T) {
+	told := []string{"-O2", "-fno-ipa-icf", "-DTOLD"}
+	ref, p := build(t, told...), build(t, append(told, "-fno-toplevel-reorder")...)
+	for name, twin := range map[string]string{"twin_a": "twin_b", "twin_b": "twin_a"} {
+		fp := create(t, name, ref.build(name, false))
+		f := p.Find(fp)
+		if f.Tier == Auto || f.Tier == Confirm && f.At != p.at(name) {
+			t.Errorf("%s, which is at %v: got %v at %v: %v", name, p.at(name), f.Tier, f.At, f.Why)
+		}
+		if f.Tier > None && !slices.ContainsFunc(f.Rivals, func(r Rival) bool { return r.At == p.at(twin) || f.At == p.at(twin) }) {
+			t.Errorf("%s: the twin at %v is not named: %+v", name, p.at(twin), f.Rivals)
+		}
+		if f := p.Search(fp).Without([]address.Vaddr{p.at(name)}); f.Tier > Hint {
+			t.Errorf("%s taken out: %v at %v", name, f.Tier, f.At)
+		}
 	}
 }
 
@@ -214,7 +259,7 @@ func TestFileGivesBackTheFingerprint(t *testing.T) {
 	}
 	for i := range fp.References {
 		want, have := fp.References[i], got.References[i]
-		if have.At != want.At || have.Fixed != want.Fixed || have.Twins != want.Twins || have.Target.Exact != want.Target.Exact ||
+		if have.At != want.At || !reflect.DeepEqual(have.Sketch, want.Sketch) || have.Fixed != want.Fixed || have.Twins != want.Twins || have.Target.Exact != want.Target.Exact ||
 			len(have.Callers) != len(want.Callers) || len(have.Target.Features) != len(want.Target.Features) {
 			t.Errorf("build %d: got %+v", i, have)
 		}
@@ -260,7 +305,7 @@ func FuzzContent(f *testing.F) {
 	f.Add(w.b)
 	f.Add([]byte("\x01f\x00\x00\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := &reader{b: b}
+		r := &reader{b: b, version: version}
 		fp := r.fingerprint()
 		if r.bad != "" {
 			return

@@ -14,13 +14,14 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// The .pf format, version 1; docs/pfp.md describes it. After the magic, the
+// The .pf format, version 2; docs/pfp.md describes it. Version 1, without sketches,
+// is read too. After the magic, the
 // version and a CRC-32 of the rest comes deflated data: integers are unsigned
 // LEB128 (as in DWARF), a text is its length and its bytes, a list is its length
 // and its elements.
 const (
 	magic   = "PIEpf"
-	version = 1
+	version = 2
 	header  = len(magic) + 1 + 4
 )
 
@@ -157,12 +158,23 @@ func (w *writer) reference(r *Reference) {
 	for _, n := range []uint64{fixed, uint64(r.At), uint64(r.Functions), uint64(r.Twins)} {
 		w.number(n)
 	}
+	w.sketch(&r.Sketch)
 	w.sample(&r.Target)
 	for _, list := range [][]Sample{r.Callees, r.Callers, r.Alike} {
 		w.number(uint64(len(list)))
 		for i := range list {
 			w.sample(&list[i])
 		}
+	}
+}
+
+func (w *writer) sketch(s *Sketch) {
+	w.b = binary.LittleEndian.AppendUint64(w.b, s.Versions)
+	w.b = binary.LittleEndian.AppendUint64(w.b, s.Exports)
+	w.number(uint64(len(s.Words)))
+	for _, v := range s.Words {
+		b := binary.BigEndian.AppendUint64(nil, v)
+		w.b = append(w.b, b[8-hashBits/8:]...)
 	}
 }
 
@@ -187,7 +199,8 @@ func Decode(b []byte) (*Fingerprint, error) {
 	if len(b) < header || string(b[:len(magic)]) != magic {
 		return nil, ErrNotFingerprint
 	}
-	if v := int(b[len(magic)]); v != version {
+	v := int(b[len(magic)])
+	if v < 1 || v > version {
 		return nil, &VersionError{v}
 	}
 	if len(b) > maxFile {
@@ -203,7 +216,7 @@ func Decode(b []byte) (*Fingerprint, error) {
 	if len(body) > maxContent {
 		return nil, &DamagedError{fmt.Sprintf("more than %d bytes", maxContent)}
 	}
-	r := &reader{b: body}
+	r := &reader{b: body, version: v}
 	fp := r.fingerprint()
 	if r.bad == "" && len(r.b) > 0 {
 		r.fail("bytes are left over")
@@ -217,10 +230,11 @@ func Decode(b []byte) (*Fingerprint, error) {
 // reader takes a .pf file's content apart. After the first contradiction it
 // gives zeros.
 type reader struct {
-	b     []byte
-	bad   string
-	table []Rated
-	spent int // features given to samples
+	b       []byte
+	version int
+	bad     string
+	table   []Rated
+	spent   int // features given to samples
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -300,6 +314,9 @@ func (r *reader) reference() Reference {
 	ref.At = address.Vaddr(r.number(math.MaxUint64))
 	ref.Functions = int(r.number(maxFunctions))
 	ref.Twins = int(r.number(maxFunctions))
+	if r.version >= 2 {
+		ref.Sketch = r.sketch()
+	}
 	ref.Target = r.sample()
 	if ref.Target.Insns < smallest {
 		r.fail("a function of %d instructions", ref.Target.Insns)
@@ -310,6 +327,26 @@ func (r *reader) reference() Reference {
 		}
 	}
 	return ref
+}
+
+func (r *reader) sketch() Sketch {
+	var s Sketch
+	if b := r.take(16); r.bad == "" {
+		s.Versions, s.Exports = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
+	}
+	for n := r.number(sketchSize); n > 0 && r.bad == ""; n-- {
+		b := r.take(hashBits / 8)
+		if r.bad != "" {
+			break
+		}
+		v := binary.BigEndian.Uint64(append(make([]byte, 8-hashBits/8), b...))
+		if len(s.Words) > 0 && v <= s.Words[len(s.Words)-1] {
+			r.fail("a sketch is out of order")
+			break
+		}
+		s.Words = append(s.Words, v)
+	}
+	return s
 }
 
 func (r *reader) sample() Sample {

@@ -38,6 +38,7 @@ type Module struct {
 	plt    map[address.Vaddr]string
 	whole  *whole
 	common *census // see background
+	said   *Sketch // see sketch
 	left   int     // instructions that may still be decoded
 }
 
@@ -67,7 +68,23 @@ func Analyze(f *binfile.File) (*Module, error) {
 
 // namesOf returns the names that the file has for function i. They are shown,
 // never compared.
-func (m *Module) namesOf(i int) []string { return m.file.NamesAt(m.funcs[i].at) }
+func (m *Module) namesOf(i int) []string {
+	if m.whole == nil { // few are asked for
+		return m.file.NamesAt(m.funcs[i].at)
+	}
+	w := m.whole
+	if w.names == nil {
+		w.names = map[address.Vaddr][]string{}
+		all, err := m.file.Functions()
+		if err != nil {
+			all = nil // a table that is malformed has no names
+		}
+		for _, f := range all {
+			w.names[f.Start] = f.Names
+		}
+	}
+	return w.names[m.funcs[i].at]
+}
 
 // bound keeps the functions that are code and ends each before the next. The
 // unwind table describes whole PLT sections as one function, which is none.

@@ -28,6 +28,7 @@ type Reference struct {
 	At        address.Vaddr
 	Functions int // functions of the build
 	Twins     int // functions with exactly the target's code, the target included
+	Sketch    Sketch
 	Target    Sample
 	Callees   []Sample
 	Callers   []Sample
@@ -117,7 +118,7 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 // reference describes function i and what is around it.
 func (m *Module) reference(i int) Reference {
 	all := m.everything()
-	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Target: m.sample(i, true)}
+	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Sketch: *m.sketch(), Target: m.sample(i, true)}
 	r.Target.Features = append(r.Target.Features, Rated{Feature: m.arguments(i), Share: .5})
 	r.Twins = all.twins[r.Target.Exact]
 	r.Callees = m.samples(m.callees(i))
@@ -139,15 +140,12 @@ func (m *Module) reference(i int) Reference {
 func (m *Module) nearest(r *Reference, i, n int) []int {
 	s := &search{refs: []Reference{*r}, m: m, common: m.background(), absent: []address.Vaddr{m.funcs[i].at}}
 	t := s.terms()
-	sums := make([]sum, 1)
 	var best []match
-	for _, c := range s.candidates() {
-		b := m.body(int(c))
-		t.sum(b, s.common, sums)
-		if either := t.targets[0].weight + b.rate(s.common).weight - sums[0].own; either > 0 {
-			best = keepBest(best, match{fn: int(c), similarity: sums[0].shared / either}, func(m *match) float64 { return m.similarity })
+	s.sums(t, s.candidates(), func(c int32, sums []sum) {
+		if either := t.targets[0].weight + s.rated(c).weight - sums[0].own; either > 0 {
+			best = keepBest(best, match{fn: int(c), similarity: sums[0].shared / either}, (*match).alike)
 		}
-	}
+	})
 	var out []int
 	for _, c := range best[:min(n, len(best))] {
 		out = append(out, c.fn)
@@ -189,31 +187,31 @@ func (m *Module) rate(features []Feature) []Rated {
 
 // whole is what is known of a module once all its functions were read.
 type whole struct {
-	census   *census
-	postings map[Feature][]int32 // of features that few functions have
-	twins    map[uint64]int      // functions by the hash of their code
+	census *census
+	index  index
+	twins  map[uint64]int // functions by the hash of their code
+	names  map[address.Vaddr][]string
+	bySize []int32 // the functions that may be candidates, by their bytes
+	rated  []rated // by function
+	sums   []sum   // room for terms.all
 }
-
-// maxPosting is how many functions may have a feature that look-alikes are
-// found by.
-const maxPosting = 64
 
 func (m *Module) everything() *whole {
 	if m.whole != nil {
 		return m.whole
 	}
-	w := &whole{census: newCensus(len(m.funcs) * 128), postings: map[Feature][]int32{}, twins: map[uint64]int{}}
+	w := &whole{census: newCensus(len(m.funcs) * 128), twins: map[uint64]int{}}
 	for i := range m.funcs {
 		b := m.body(i)
 		w.census.add(b.features)
 		w.twins[b.exact]++
 	}
+	w.index = newIndex(m)
+	w.bySize = m.bySize()
+	w.rated = make([]rated, len(m.funcs))
+	common := m.background()
 	for i := range m.funcs {
-		for _, f := range m.body(i).features {
-			if w.census.count(f) <= maxPosting {
-				w.postings[f] = append(w.postings[f], int32(i))
-			}
-		}
+		w.rated[i] = m.body(i).rate(common)
 	}
 	m.whole = w
 	for i := range m.funcs {
@@ -227,8 +225,9 @@ func (w *whole) alike(m *Module, i, n int) []int {
 	shared := map[int32]float64{}
 	for _, f := range m.body(i).features {
 		weight := models[f.Kind()].weight * -math.Log(w.census.share(f))
-		for _, j := range w.postings[f] {
-			if int(j) != i {
+		have := w.index.rare(f)
+		for k := range have {
+			if j := have.function(k); int(j) != i {
 				shared[j] += weight
 			}
 		}
@@ -265,7 +264,7 @@ func (fp *Fingerprint) TextsOf(k Kind) []string {
 
 // Revision is changed whenever a search may answer otherwise than before: answers
 // that were kept are then of no use.
-const Revision = 3
+const Revision = 4
 
 // ID names the content of a fingerprint.
 func (fp *Fingerprint) ID() string {

@@ -139,6 +139,7 @@ func (s *search) around(c *match) {
 	callees := s.agreement(ref.Callees, s.m.callees(c.fn), &s.m.graph().called)
 	callers := s.agreement(ref.Callers, s.m.callers(c.fn), &s.m.graph().calls)
 	c.found, c.missed, c.callers = callees.found+callers.found, callees.missed+callers.missed, callers.found
+	c.unchanged = callees.unchanged + callers.unchanged
 	c.score += min(callees.gain+callers.gain, mostAround) - min(float64(c.missed), 8)
 }
 
@@ -146,6 +147,7 @@ func (s *search) around(c *match) {
 // candidate, and what that says, in nats.
 type agreement struct {
 	found, missed int
+	unchanged     int // of found, those with the same code
 	gain          float64
 }
 
@@ -173,6 +175,9 @@ func (s *search) agreement(samples []Sample, around []int32, degree *lists) agre
 		switch {
 		case j >= 0:
 			a.found++
+			if s.m.body(j).exact == samples[i].Exact {
+				a.unchanged++
+			}
 			rare := aroundKeep * float64(len(s.m.funcs)) / float64(len(degree.of(j))+1)
 			a.gain += max(aroundDamp*min(math.Log(rare), mostPerFeature), aroundLeast)
 		case told:

@@ -84,6 +84,14 @@ static KEEP int tiny(int n) { return n * 3; }
 static KEEP int twin_a(const char *s) { int n = 0, v = 0; while (*s) { v = v * 33 + *s++; if (v % 7 == 3) n++; if (v > 1 << 20) v >>= 3; n ^= v & 15; } return n + v * 5; }
 static KEEP int twin_b(const char *s) { int n = 0, v = 0; while (*s) { v = v * 33 + *s++; if (v % 7 == 3) n++; if (v > 1 << 20) v >>= 3; n ^= v & 15; } return n + v * 5; }
 
+#ifdef TOLD /* who calls them tells the twins apart */
+static KEEP int ask_a(const char *s) { printf("the first of the two says %d\n", twin_a(s)); return puts(s); }
+static KEEP int ask_b(const char *s) { int v = twin_b(s); if (v > 100) fputs("too much for the second\n", stderr); return v / 3; }
+#else
+#define ask_a twin_a
+#define ask_b twin_b
+#endif
+
 int main(int argc, char **argv)
 {
 	int i;
@@ -98,7 +106,7 @@ int main(int argc, char **argv)
 #endif
 		if (parse_price(l, argv[i], 3) < 0) puts("no price");
 	}
-	printf("%ld of %ld, %d %d\n", sum_of(NULL), total, twin_a(argv[0]), twin_b(argv[0]) + tiny(argc));
+	printf("%ld of %ld, %d %d\n", sum_of(NULL), total, ask_a(argv[0]), ask_b(argv[0]) + tiny(argc));
 	drop_all();
 	return 0;
 }
