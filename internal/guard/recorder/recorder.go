@@ -82,12 +82,16 @@ func Make(p *verify.Program, o Options) (*verify.Program, error) {
 	return verify.Verify(out)
 }
 
+// harmless are the capabilities that show in the verdict alone, or in the guard's own
+// state.
+const harmless = bpf.CapRewrite | bpf.CapShared | bpf.CapExit
+
 func supported(u *bpf.Unit, o Options) error {
-	if u.Caps&^(bpf.CapRewrite|bpf.CapShared) != 0 {
-		return &UnsupportedError{"it changes the target, and a recorder must not"}
-	}
 	if !o.Memory {
-		return nil
+		return nil // the guard does not run
+	}
+	if u.Caps&^harmless != 0 {
+		return &UnsupportedError{"it writes or calls, and a recorder must not"}
 	}
 	for _, i := range u.Insns {
 		if i.IsLocalCall() {

@@ -73,6 +73,10 @@ func (g *Guard) Run(c *recording.Call) (Outcome, error) {
 	g.in.Memory, g.in.Now = m, c.Now
 	g.in.Tid, g.in.Thread, g.in.StackEnd = 0, 0, 0
 	given := g.answers(c)
+	g.in.Call = func(s bpf.Symbol, _ [bpf.InvokeArgs]uint64) (r bpf.Returned, ok bool) {
+		m.miss("it calls " + s.Name + ", and what that returns was not recorded")
+		return r, false
+	}
 	g.in.Trace = nil
 	if g.helpers || len(g.symbols) > 0 {
 		g.in.Trace = func(pc int, _ *[bpf.NumRegs]bpf.Value, _ int) { g.check(pc, given, m) }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
@@ -343,10 +344,10 @@ func record(t *testing.T, memory bool, slot int, m bpf.Memory, f bpf.Frame) reco
 	return recording.Call{Slot: p.slot(t, 0)}
 }
 
-// strings is memory with these strings, each at its address.
-type strings map[uint64]string
+// texts is memory with these strings, each at its address.
+type texts map[uint64]string
 
-func (s strings) Read(addr uint64, p []byte) bool {
+func (s texts) Read(addr uint64, p []byte) bool {
 	for at, text := range s {
 		if addr >= at && addr+uint64(len(p)) <= at+uint64(len(text)) {
 			copy(p, text[addr-at:])
@@ -359,7 +360,7 @@ func (s strings) Read(addr uint64, p []byte) bool {
 // Another version of the guard runs over what this one recorded: what it asks for
 // beyond that is unknown, and never a pass.
 func TestAnotherVersion(t *testing.T) {
-	mem := strings{0x10000: "good\x00more", 0x20000: "some evil\x00"}
+	mem := texts{0x10000: "good\x00more", 0x20000: "some evil\x00"}
 	for _, x := range []struct {
 		name, from, to string
 		at             uint64
@@ -396,11 +397,24 @@ func TestAnotherVersion(t *testing.T) {
 	}
 }
 
+// What a function of the target would have returned, nobody knows.
+func TestCallsAreUnknown(t *testing.T) {
+	c := record(t, true, 256, texts{0x10000: "x\x00"}, bpf.Frame{Args: [9]uint64{0x10000, 5}, SP: 0x7000})
+	calling := strings.NewReplacer("//pie:id T", "//pie:id T\n//pie:cap call", `m.Contains("evil")`, `c.Invoke("g", libpie.Word(n)).Word == 1 || m.Contains("evil")`).Replace(counting)
+	g, err := replay.New(programs(t, map[string][]byte{"g.go": []byte(calling)})[0], recording.Place{Symbols: map[string]uint64{"1 g": 0x4000}}, make([]byte, 64<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := g.Run(&c); err != nil || out.Unknown == "" {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 // Without leave nothing is taken down, and nothing waits.
 func TestNoLeave(t *testing.T) {
 	p := newProcess(t, programs(t, map[string][]byte{"g.go": []byte(counting)}), 256, true)
 	f := bpf.Frame{Args: [9]uint64{0x10000, 5}, SP: 0x7000}
-	in := bpf.Interp{Memory: strings{0x10000: "x\x00"}}
+	in := bpf.Interp{Memory: texts{0x10000: "x\x00"}}
 	p.call(t, 0, f, in)
 	if n := p.word(recorder.RingNext); n != 0 {
 		t.Errorf("%d calls without leave", n)
@@ -421,7 +435,7 @@ func TestEvery(t *testing.T) {
 	binary.LittleEndian.PutUint64(p.state[p.ring.At+recorder.RingEvery:], 3)
 	p.allow(100)
 	for range 30 {
-		p.call(t, 0, bpf.Frame{Args: [9]uint64{0x10000, 5}, SP: 0x7000}, bpf.Interp{Memory: strings{0x10000: "x\x00"}})
+		p.call(t, 0, bpf.Frame{Args: [9]uint64{0x10000, 5}, SP: 0x7000}, bpf.Interp{Memory: texts{0x10000: "x\x00"}})
 	}
 	if n := p.word(recorder.RingNext); n != 10 {
 		t.Errorf("%d calls of 30", n)
@@ -433,7 +447,7 @@ func TestEvery(t *testing.T) {
 func TestLaneOfACallThatNeverEnded(t *testing.T) {
 	p := newProcess(t, programs(t, map[string][]byte{"g.go": []byte(counting)}), 256, true)
 	p.allow(5)
-	in := bpf.Interp{Memory: strings{0x10000: "x\x00"}, MaxSteps: 60}
+	in := bpf.Interp{Memory: texts{0x10000: "x\x00"}, MaxSteps: 60}
 	f := bpf.Frame{Args: [9]uint64{0x10000, 5}, SP: 0x7000}
 	in.Unit, in.State = p.recorders[0].Unit(), p.state
 	if _, err := in.Run(f); err == nil {
