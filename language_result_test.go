@@ -142,3 +142,27 @@ func G(c *libpie.Call, n int) libpie.Verdict {
 		}
 	}
 }
+
+// A Go function returns nine words at most, an error among them.
+func TestGoReturnsNineWords(t *testing.T) {
+	h := startGoHost(t)
+	h.guard(t, `
+//pie:guard exe=gohost func=main.many onfault=pass onfuel=pass
+func Many(c *libpie.Call, n int64) libpie.Verdict {
+	if n < 0 {
+		return libpie.RejectGo(libpie.Word(n), libpie.Word(0), libpie.Word(0), libpie.Word(0), libpie.Word(0), libpie.Word(7),
+			libpie.GoVar("io.EOF"), libpie.Word(true))
+	}
+	return libpie.Pass()
+}
+`)
+	for n, want := range map[int]int{5: 5 + 40 + 300 + 1000*8, -3: -3 + 7000 + 100_000 + 1_000_000} {
+		got := h.ask(t, "many", n)
+		if n > 0 {
+			want = want - 1000*8 + got/1000*1000 // what make gives as capacity is the runtime's
+		}
+		if got != want {
+			t.Errorf("many(%d): %d, want %d", n, got, want)
+		}
+	}
+}

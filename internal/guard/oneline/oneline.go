@@ -86,7 +86,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	return fmt.Sprintf("%s, column %d of %q: %s", e.Option, e.Offset+1, e.Text, e.Msg)
+	text := strconv.Quote(e.Text)
+	if strings.Contains(e.Text, `"`) { // as it was typed, most likely
+		text = "'" + e.Text + "'"
+	}
+	return fmt.Sprintf("%s, column %d of %s: %s", e.Option, e.Offset+1, text, e.Msg)
 }
 
 // Source returns the prepatch and its id. The id is made of the function's name

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,29 @@ func edit(text []byte, n int) int {
 		fmt.Println("a reason to have a stack frame")
 	}
 	return int(text[n])
+}
+
+// many has results in all of the nine registers that Go has for them.
+//
+//go:noinline
+func many(n int) (int, string, []byte, error, bool) {
+	if n == -12345 {
+		fmt.Println("a reason to have a stack frame")
+	}
+	return n, "fine", []byte("abc"), nil, false
+}
+
+// sum tells by one number what many has returned.
+func sum(n int) int {
+	a, s, b, err, ok := many(n)
+	r := a + 10*len(s) + 100*len(b) + 1000*cap(b)
+	if err == io.EOF && err.Error() == "EOF" {
+		r += 100_000
+	}
+	if ok {
+		r += 1_000_000
+	}
+	return r
 }
 
 // storm calls lookup n times in each of eight goroutines, and returns how many
@@ -69,6 +93,8 @@ func main() {
 			r = n
 		case "lookup":
 			r = lookup(n)
+		case "many":
+			r = sum(n)
 		case "edit":
 			text = append(text[:0], "abcdefgh"...)
 			r = edit(text, n)
