@@ -118,9 +118,12 @@ func explainFunction(err error, who string) *Refusal {
 // explainSymbol is about what a guard refers to besides its function.
 func explainSymbol(err error, who string) *Refusal {
 	var variable *locate.NoSymbol
+	var callable *locate.NotCallable
 	switch {
 	case errors.As(err, &variable):
 		return refuse(CodeNoSymbol, nil, "write the guard without it, or install the program's debug symbols (package …-dbgsym), which have the name", "%s: %v", who, err)
+	case errors.As(err, &callable):
+		return refuse(CodeNoSymbol, nil, "write the guard without the call, or call a function of the program or of a library that it is linked with", "%s: %v", who, callable)
 	case errors.Is(err, locate.ErrThreadLocal):
 		return refuse(CodeNoSymbol, nil, "write the guard without it: each thread has one of its own", "%s: %v", who, err)
 	case errors.Is(err, locate.ErrNoErrno):

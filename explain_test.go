@@ -53,6 +53,7 @@ func TestExplain(t *testing.T) {
 		{locate.ErrNoSize, CodeNoSize, "end of the function"},
 		{locate.ErrNotCode, CodeNotCode, "executable segment"},
 		{&locate.NoSymbol{Name: "limit", Why: "not in libz.so.1"}, CodeNoSymbol, "no variable limit"},
+		{&locate.NotCallable{Func: "check", Why: "liba.so, which has it, may be unloaded"}, CodeNoSymbol, "check cannot be called: liba.so"},
 		{locate.ErrThreadLocal, CodeNoSymbol, "thread-local"},
 		{locate.ErrNoErrno, CodeNoErrno, "errno"},
 		{locate.ErrNoText, CodeNoText, "not mapped from its file"},

@@ -2,10 +2,12 @@ package pie
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -188,7 +190,7 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 		return gi, err
 	}
 	for _, s := range prog.Unit().Symbols {
-		a, err := r.images.Symbol(f.Image, s)
+		a, err := r.symbol(f.Image, s, prog.Calls())
 		if err != nil {
 			return gi, fmt.Errorf("what the guard %s refers to: %w", g.Name, err)
 		}
@@ -231,6 +233,14 @@ func mayAskTid(prog *verify.Program, status proc.Status) bool {
 		}
 	}
 	return false
+}
+
+// symbol finds what a guard in image im refers to; it calls the functions of calls.
+func (r *resolved) symbol(im *locate.Image, s bpf.Symbol, calls []string) (address.Addr, error) {
+	if s.Kind == bpf.SymbolFunc && slices.Contains(calls, s.Name) {
+		return r.images.Callable(im, s.Name)
+	}
+	return r.images.Symbol(im, s)
 }
 
 func callsFunctions(prog *verify.Program) bool { return len(prog.Calls()) > 0 }

@@ -13,11 +13,25 @@ const maxDynamic = 1 << 14
 // dynamic is PT_DYNAMIC: the first value of each tag.
 type dynamic struct {
 	tag     map[elf.DynTag]uint64
+	needed  []uint64 // the values of DT_NEEDED
 	strings string
 }
 
 // SOName returns the DT_SONAME, or "".
 func (f *File) SOName() string { return f.sonameOf() }
+
+// Needed returns the sonames of the libraries that the file needs (DT_NEEDED).
+func (f *File) Needed() []string {
+	d, err := f.dynamic()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, off := range d.needed {
+		names = append(names, stringAt(d.strings, off))
+	}
+	return names
+}
 
 // Interp returns the program interpreter, or "" for a static program.
 func (f *File) Interp() string {
@@ -57,6 +71,9 @@ func (f *File) readDynamic() (*dynamic, error) {
 			tag, value := elf.DynTag(le.Uint64(table)), le.Uint64(table[8:])
 			if tag == elf.DT_NULL {
 				break
+			}
+			if tag == elf.DT_NEEDED {
+				d.needed = append(d.needed, value)
 			}
 			if _, seen := d.tag[tag]; !seen {
 				d.tag[tag] = value

@@ -158,6 +158,34 @@ u64 f(struct pie_call *c)
 	}
 }
 
+// A guard that asks for it ends the process, with a code.
+func TestExits(t *testing.T) {
+	p, err := Load("guard.o", clang(t, []byte(`#include "libpie.h"
+PIE("id TEST-1");
+PIE("cap exit");
+PIE_GUARD("exe=x func=f onfault=reject:-7 onfuel=pass")
+u64 f(struct pie_call *c)
+{
+	if (c->arg[0] > 9)
+		return pie_exit(c, (s32)c->arg[0]);
+	return PIE_PASS;
+}
+`), "-mcpu=v2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := verify.Verify(p.Guards[0].Unit)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, bpf.Disassemble(p.Guards[0].Unit.Insns))
+	}
+	for arg, want := range map[uint64]bpf.Verdict{9: bpf.VerdictPass, 33: bpf.VerdictExit} {
+		r, err := (&bpf.Interp{Unit: program.Unit()}).Run(bpf.Frame{Args: [bpf.FrameArgs]uint64{arg}})
+		if err != nil || r.Verdict != want || want == bpf.VerdictExit && r.Words[0] != arg {
+			t.Errorf("%d: %+v, %v", arg, r, err)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	head := "#include \"libpie.h\"\nPIE(\"id TEST-1\");\n"
 	guard := "PIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass\")\n"
