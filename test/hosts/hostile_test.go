@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
@@ -132,8 +133,16 @@ func (s *scribbler) restore() { _, _ = s.mem.WriteAt(s.clean, s.a.state[0]) }
 // by 3 s of patience.
 const commandTime = 8 * time.Second
 
+// A long run is made of runs of some hundred rounds, each with a seed of its own:
+//
+//	go test -run HostileArena ./test/hosts -hostile.rounds 700 -hostile.seed 7
+var (
+	hostileRounds = flag.Int("hostile.rounds", 150, "commands that TestHostileArena gives")
+	hostileSeed   = flag.Uint64("hostile.seed", 1, "what TestHostileArena scribbles")
+)
+
 func TestHostileArena(t *testing.T) {
-	rounds, seed := 150, uint64(1)
+	rounds, seed := *hostileRounds, *hostileSeed
 	if os.Getenv("PIE_TEST_LONG") != "" {
 		rounds, seed = 20000, uint64(time.Now().UnixNano())
 	}

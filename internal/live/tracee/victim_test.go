@@ -140,7 +140,12 @@ func (v *victim) line(d time.Duration) string {
 // report asks for the progress made and the EINTRs seen.
 func (v *victim) report() (progress, interrupted uint64) {
 	v.t.Helper()
-	if _, err := v.in.WriteString("\n"); err != nil {
+	return v.ask("\n")
+}
+
+func (v *victim) ask(line string) (progress, interrupted uint64) {
+	v.t.Helper()
+	if _, err := v.in.WriteString(line); err != nil {
 		v.line(time.Second) // says why it has ended
 		v.t.Fatalf("victim: %v", err)
 	}
@@ -153,12 +158,12 @@ func (v *victim) report() (progress, interrupted uint64) {
 // frozen is how long a victim may make no progress, whatever becomes of its tracer.
 const frozen = 600 * time.Millisecond
 
-// mustProgress checks that the victim lives, works and has seen nothing wrong,
-// and returns how long that took.
+// mustProgress checks that the victim lives, that each of its threads goes on and
+// has seen nothing wrong, and returns how long that took.
 func (v *victim) mustProgress() time.Duration {
 	v.t.Helper()
 	begin := time.Now()
-	for before, _ := v.report(); ; time.Sleep(2 * time.Millisecond) {
+	for before, _ := v.ask("mark\n"); ; time.Sleep(2 * time.Millisecond) {
 		if now, _ := v.report(); now > before {
 			return time.Since(begin)
 		}

@@ -5,6 +5,8 @@
 //	victim STATE THREADS
 //
 // stdout: "ready FUNCTION-ADDRESS", then on each line of stdin "PROGRESS EINTRS".
+// PROGRESS grows by one when every thread has made another round since it last
+// grew, or since the line "mark".
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -33,7 +36,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static _Atomic uint64_t progress, interrupted;
+static _Atomic uint64_t interrupted;
+_Atomic uint64_t rounds[64]; // that each thread has made
 static int eintr_is_wrong = 1;
 
 // What tests patch: the 1 becomes a 2.
@@ -54,231 +58,7 @@ static void wrong(const char *format, ...)
 	_exit(1);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-// outcome checks a call that should have timed out: its result and how long it took.
-static void timed(const char *name, int ret, int want, int err, int want_err, int64_t began, int64_t ms)
-{
-	int64_t took = now_ms() - began;
-	if (ret == -1 && err == EINTR) {
-		atomic_fetch_add(&interrupted, 1);
-		if (eintr_is_wrong)
-			wrong("%s: EINTR", name);
-		return;
-	}
-	if (ret != want || (ret == -1 && err != want_err))
-		wrong("%s: %d, errno %d", name, ret, err);
-	if (took < ms - 5) // socket timeouts count in jiffies
-		wrong("%s: %ld ms instead of %ld", name, (long)took, (long)ms);
-}
-
-enum { TIMEOUT = 20 };
-
-// Pairs: one thread feeds, the other checks what arrives.
-static int pipes[64][2];
-
-static void *feeder(void *arg)
-{
-	int fd = pipes[(long)arg][1];
-	for (uint64_t n = 0;; n++) {
-		struct timespec t = {0, 2000000};
-		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &t, NULL);
-		if (write(fd, &n, sizeof n) != sizeof n)
-			wrong("write: errno %d", errno);
-	}
-	return NULL;
-}
-
-static void do_read(long i, uint64_t round)
-{
-	uint64_t n;
-	ssize_t r = read(pipes[i][0], &n, sizeof n);
-	if (r != sizeof n)
-		wrong("read: %zd, errno %d", r, errno);
-	if (n != round)
-		wrong("read: %lu instead of %lu", n, round);
-}
-
-static void do_poll(long i, uint64_t round)
-{
-	struct pollfd p = {pipes[i][0], POLLIN, 0};
-	int64_t began = now_ms();
-	int r = poll(&p, 1, TIMEOUT);
-	timed("poll", r, 0, errno, 0, began, TIMEOUT);
-}
-
-static void do_epoll(long i, uint64_t round)
-{
-	static __thread int ep = -1;
-	struct epoll_event ev = {EPOLLIN, {0}};
-	if (ep < 0) {
-		ep = epoll_create1(0);
-		epoll_ctl(ep, EPOLL_CTL_ADD, pipes[i][0], &ev);
-	}
-	int64_t began = now_ms();
-	int r = epoll_wait(ep, &ev, 1, TIMEOUT);
-	timed("epoll_wait", r, 0, errno, 0, began, TIMEOUT);
-}
-
-static void do_epoll_pwait(long i, uint64_t round)
-{
-	static __thread int ep = -1;
-	struct epoll_event ev;
-	sigset_t set;
-	sigemptyset(&set);
-	if (ep < 0)
-		ep = epoll_create1(0);
-	int64_t began = now_ms();
-	int r = epoll_pwait(ep, &ev, 1, TIMEOUT, &set);
-	timed("epoll_pwait", r, 0, errno, 0, began, TIMEOUT);
-	pthread_sigmask(SIG_BLOCK, NULL, &set);
-	if (!sigismember(&set, SIGUSR2) || sigismember(&set, SIGUSR1))
-		wrong("epoll_pwait: signal mask changed");
-}
-
-static void do_select(long i, uint64_t round)
-{
-	struct timeval t = {0, TIMEOUT * 1000};
-	int64_t began = now_ms();
-	int r = select(0, NULL, NULL, NULL, &t);
-	timed("select", r, 0, errno, 0, began, TIMEOUT);
-}
-
-static void do_futex(long i, uint64_t round)
-{
-	static __thread int word;
-	struct timespec t = {0, TIMEOUT * 1000000};
-	int64_t began = now_ms();
-	int r = syscall(SYS_futex, &word, FUTEX_WAIT, 0, &t, NULL, 0);
-	timed("futex", r, -1, errno, ETIMEDOUT, began, TIMEOUT);
-}
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
-static uint64_t ticks;
-
-static void *ticker(void *arg)
-{
-	for (;;) {
-		struct timespec t = {0, 2000000};
-		nanosleep(&t, NULL);
-		pthread_mutex_lock(&lock);
-		ticks++;
-		pthread_cond_broadcast(&turn);
-		pthread_mutex_unlock(&lock);
-	}
-	return NULL;
-}
-
-static void do_cond(long i, uint64_t round)
-{
-	pthread_mutex_lock(&lock);
-	uint64_t seen = ticks;
-	while (ticks == seen)
-		pthread_cond_wait(&turn, &lock);
-	pthread_mutex_unlock(&lock);
-}
-
-static void do_nanosleep(long i, uint64_t round)
-{
-	struct timespec t = {0, TIMEOUT * 1000000}, left = {0, 0};
-	int64_t began = now_ms();
-	int r = syscall(SYS_nanosleep, &t, &left);
-	timed("nanosleep", r, 0, errno, 0, began, TIMEOUT);
-}
-
-static void do_nanosleep_abs(long i, uint64_t round)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	int64_t began = now_ms();
-	t.tv_nsec += TIMEOUT * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_nsec -= 1000000000;
-		t.tv_sec++;
-	}
-	errno = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-	timed("clock_nanosleep", errno ? -1 : 0, 0, errno, 0, began, TIMEOUT);
-}
-
-static int udp(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct timeval t = {0, TIMEOUT * 1000};
-	int fd = socket(AF_INET, SOCK_DGRAM, 0);
-	if (bind(fd, (void *)&a, sizeof a) || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t))
-		wrong("udp: errno %d", errno);
-	return fd;
-}
-
-static void do_recv(long i, uint64_t round)
-{
-	static __thread int fd = -1;
-	char b[8];
-	if (fd < 0)
-		fd = udp();
-	int64_t began = now_ms();
-	int r = recv(fd, b, sizeof b, 0);
-	timed("recv", r, -1, errno, EAGAIN, began, TIMEOUT);
-}
-
-static void do_accept(long i, uint64_t round)
-{
-	static __thread int fd = -1;
-	if (fd < 0) {
-		struct timeval t = {0, TIMEOUT * 1000};
-		fd = socket(AF_INET, SOCK_STREAM, 0);
-		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
-		if (listen(fd, 1))
-			wrong("listen: errno %d", errno);
-	}
-	int64_t began = now_ms();
-	int r = accept(fd, NULL, NULL);
-	timed("accept", r, -1, errno, EAGAIN, began, TIMEOUT);
-}
-
-static void do_semop(long i, uint64_t round)
-{
-	int id = semget(IPC_PRIVATE, 1, 0600);
-	struct sembuf op = {0, -1, 0};
-	struct timespec t = {0, TIMEOUT * 1000000};
-	if (id < 0)
-		wrong("semget: errno %d", errno);
-	int64_t began = now_ms();
-	int r = semtimedop(id, &op, 1, &t);
-	timed("semtimedop", r, -1, errno, EAGAIN, began, TIMEOUT);
-	semctl(id, 0, IPC_RMID);
-}
-
-static void do_sigtimedwait(long i, uint64_t round)
-{
-	sigset_t set;
-	struct timespec t = {0, TIMEOUT * 1000000};
-	sigemptyset(&set);
-	sigaddset(&set, SIGUSR2);
-	int64_t began = now_ms();
-	int r = sigtimedwait(&set, NULL, &t);
-	timed("sigtimedwait", r, -1, errno, EAGAIN, began, TIMEOUT);
-}
-
-static void do_waitpid(long i, uint64_t round)
-{
-	pid_t child = fork();
-	if (child == 0) {
-		struct timespec t = {0, TIMEOUT * 1000000};
-		nanosleep(&t, NULL);
-		_exit(round & 127);
-	}
-	int status;
-	pid_t r = waitpid(child, &status, 0);
-	if (r != child || !WIFEXITED(status) || WEXITSTATUS(status) != (int)(round & 127))
-		wrong("waitpid: %d, status %#x, errno %d", r, status, errno);
-}
+#include "blocking.h"
 
 static void do_vfork(long i, uint64_t round)
 {
@@ -345,6 +125,33 @@ static void do_compute(long i, uint64_t round)
 		wrong("compute: a register changed");
 }
 
+// The same in the registers of AVX-512, where the processor has them.
+__attribute__((target("avx512f"))) static void compute_zmm(long i, uint64_t round)
+{
+	uint64_t in[24], out[24], mask_in = (round & 0xff) | 1, mask_out = 0;
+	for (int k = 0; k < 24; k++)
+		in[k] = (round << 8) + k * 0x0101010101010101 + i;
+	__asm__ volatile(
+		"vmovdqu64 (%[in]), %%zmm0\n vmovdqu64 64(%[in]), %%zmm16\n vmovdqu64 128(%[in]), %%zmm31\n"
+		"kmovw %k[mask_in], %%k3\n mov $200000, %%ecx\n"
+		"1: vpaddq %%zmm0, %%zmm31, %%zmm17\n vpsubq %%zmm0, %%zmm17, %%zmm31\n dec %%ecx\n jnz 1b\n"
+		"kmovw %%k3, %k[mask_out]\n"
+		"vmovdqu64 %%zmm0, (%[out])\n vmovdqu64 %%zmm16, 64(%[out])\n vmovdqu64 %%zmm31, 128(%[out])\n"
+		: [mask_out] "=&r"(mask_out)
+		: [in] "r"(in), [out] "r"(out), [mask_in] "r"(mask_in)
+		: "rcx", "xmm0", "xmm16", "xmm17", "xmm31", "k3", "memory", "cc");
+	if (memcmp(in, out, sizeof in) || mask_in != (mask_out & 0xffff))
+		wrong("compute: a register of AVX-512 changed");
+}
+
+static void do_compute_zmm(long i, uint64_t round)
+{
+	if (__builtin_cpu_supports("avx512f"))
+		compute_zmm(i, round);
+	else
+		do_compute(i, round);
+}
+
 // A thread that calls answer() as fast as it can; both versions are right.
 static void do_call(long i, uint64_t round)
 {
@@ -361,13 +168,14 @@ static void do_fork(long i, uint64_t round);
 static struct state {
 	const char *name;
 	void (*run)(long i, uint64_t round);
-	int feeds;
+	void *(*feed)(void *);
 } states[] = {
-	{"read", do_read, 1}, {"poll", do_poll, 0}, {"epoll", do_epoll, 0}, {"epoll_pwait", do_epoll_pwait, 0}, {"select", do_select, 0},
-	{"futex", do_futex, 0}, {"cond", do_cond, 0}, {"nanosleep", do_nanosleep, 0}, {"nanosleep_abs", do_nanosleep_abs, 0},
-	{"recv", do_recv, 0}, {"accept", do_accept, 0}, {"semop", do_semop, 0}, {"sigtimedwait", do_sigtimedwait, 0},
-	{"waitpid", do_waitpid, 0}, {"vfork", do_vfork, 0}, {"spawn", do_spawn, 0}, {"alarm", do_alarm, 0}, {"compute", do_compute, 0}, {"call", do_call, 0},
-	{"clone", do_clone, 0}, {"fork", do_fork, 0},
+	{"read", do_read, feed_pipe}, {"poll", do_poll}, {"ppoll", do_ppoll}, {"epoll", do_epoll}, {"epoll_pwait", do_epoll_pwait},
+	{"select", do_select}, {"futex", do_futex}, {"cond", do_cond}, {"nanosleep", do_nanosleep}, {"nanosleep_abs", do_nanosleep_abs},
+	{"recv", do_recv}, {"accept", do_accept}, {"semop", do_semop, feed_sem}, {"semtimedop", do_semtimedop},
+	{"sigtimedwait", do_sigtimedwait}, {"waitpid", do_waitpid}, {"io_getevents", do_io_getevents}, {"io_uring", do_io_uring},
+	{"signals", do_signals, feed_pipe}, {"vfork", do_vfork}, {"spawn", do_spawn}, {"alarm", do_alarm}, {"compute", do_compute},
+	{"compute-zmm", do_compute_zmm}, {"call", do_call}, {"clone", do_clone}, {"fork", do_fork},
 };
 
 static void *nothing(void *arg) { return arg; }
@@ -397,11 +205,30 @@ static void do_fork(long i, uint64_t round)
 
 static struct state *state;
 
+static uint64_t seen[64]; // of rounds, when the progress was last told
+
+static void look(int threads)
+{
+	for (int i = 0; i < threads; i++)
+		seen[i] = rounds[i];
+}
+
+// progressed counts the times that no thread was found where it had been.
+static uint64_t progressed(int threads)
+{
+	static uint64_t progress;
+	for (int i = 0; i < threads; i++)
+		if (rounds[i] == seen[i])
+			return progress;
+	look(threads);
+	return ++progress;
+}
+
 static void *worker(void *arg)
 {
 	for (uint64_t round = 0;; round++) {
 		state->run((long)arg, round);
-		atomic_fetch_add(&progress, 1);
+		atomic_fetch_add(&rounds[(long)arg], 1);
 	}
 	return NULL;
 }
@@ -425,11 +252,15 @@ int main(int argc, char **argv)
 	pthread_t t;
 	if (!strcmp(state->name, "cond"))
 		pthread_create(&t, NULL, ticker, NULL);
+	if (unshare(CLONE_NEWIPC)) // semaphores that end with the process; for root
+		errno = 0;
 	for (long i = 0; i < threads; i++) {
 		if (pipe(pipes[i]))
 			return 2;
-		if (state->feeds)
-			pthread_create(&t, NULL, feeder, (void *)i);
+		if (state->feed == feed_sem && (sems[i] = semget(IPC_PRIVATE, 1, 0600)) < 0)
+			return 2;
+		if (state->feed)
+			pthread_create(&t, NULL, state->feed, (void *)i);
 		pthread_create(&t, NULL, worker, (void *)i);
 	}
 	sigaddset(&set, SIGALRM);
@@ -438,7 +269,9 @@ int main(int argc, char **argv)
 	fflush(stdout);
 	char line[64];
 	while (fgets(line, sizeof line, stdin)) {
-		printf("%lu %lu\n", (unsigned long)progress, (unsigned long)interrupted);
+		if (line[0] == 'm')
+			look(threads);
+		printf("%lu %lu\n", (unsigned long)progressed(threads), (unsigned long)interrupted);
 		fflush(stdout);
 	}
 	return 0;
