@@ -2,6 +2,7 @@ package insert
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os/exec"
 	"slices"
@@ -77,13 +78,10 @@ func TestCellSweep(t *testing.T) {
 	for _, g := range all {
 		t.Run(strings.Join([]string{g.program, g.state, map[int]string{1: "1", 64: "64"}[g.threads]}, "/"), func(t *testing.T) {
 			t.Parallel()
-			if s.Over() {
-				return
-			}
 			var v *stateVictim
 			for _, verb := range verbs {
 				for _, death := range deaths {
-					r := &cellRow{s, sweep.Row{Verb: verb.name, Program: g.program, State: g.state, Threads: g.threads, Death: death.name}, verb.spy, verb.from, death.sig, 0}
+					r := &cellRow{s, sweep.Row{Verb: verb.name, Program: g.program, State: g.state, Threads: g.threads, Death: death.name}, verb.spy, verb.from, death.sig, 0, 0}
 					v = r.run(t, v, rows)
 				}
 			}
@@ -97,7 +95,8 @@ type cellRow struct {
 	sweep.Row
 	spy, from string
 	sig       syscall.Signal
-	broken    int // the step at which a removal is killed that is to be repaired
+	broken    int           // the step at which a removal is killed that is to be repaired
+	untouched time.Duration // what every thread takes to go on when nobody touches the process
 }
 
 // sample is how many cells CI runs of a row: one of the rows with one thread, and of
@@ -119,7 +118,7 @@ func (r *cellRow) sample() int {
 func (r *cellRow) run(t *testing.T, v *stateVictim, rows int) *stateVictim {
 	t.Helper()
 	fresh := r.Verb == "first insert"
-	if len(r.s.Steps(r.Row, rows, []string{"any"}, r.sample())) == 0 {
+	if !r.s.Wants(r.Row, rows, r.sample()) {
 		return v
 	}
 	if v == nil || fresh {
@@ -127,22 +126,28 @@ func (r *cellRow) run(t *testing.T, v *stateVictim, rows int) *stateVictim {
 	}
 	r.settle(t, v, r.from)
 	names, took := r.rehearse(t, v)
+	r.untouched = v.goOn(t)
+	all := true
 	for _, step := range r.s.Steps(r.Row, rows, names, r.sample()) {
-		if r.s.Over() {
+		if all = !r.s.Over(); !all {
 			break
 		}
 		for attempt := 1; ; attempt++ {
 			if fresh {
 				v = r.start(t, v)
 			}
-			r.settle(t, v, r.from)
 			if r.cell(t, v, step, took) {
 				break
 			}
 			if attempt == 4 {
 				t.Fatalf("%v, step %d: frozen, four times", r, step)
 			}
+			r.settle(t, v, r.from)
+			r.untouched = v.goOn(t)
 		}
+	}
+	if all {
+		r.s.RanAll(r.Row)
 	}
 	if !fresh {
 		r.settle(t, v, settleOut)
@@ -195,10 +200,11 @@ func (r *cellRow) breakOff(t *testing.T, v *stateVictim) {
 	if r.Verb != "repair" {
 		return
 	}
-	for range 40 {
-		if _, died := v.startSpy(t, "remove", max(r.broken, 12), unix.SIGKILL); !died {
-			r.broken = 0
+	for range 5 {
+		if r.broken == 0 {
+			r.broken = r.firstWrite(t, v)
 		}
+		v.startSpy(t, "remove", r.broken, unix.SIGKILL)
 		left, err := observe.Leftovers(v.p)
 		if err != nil {
 			t.Fatal(err)
@@ -206,17 +212,26 @@ func (r *cellRow) breakOff(t *testing.T, v *stateVictim) {
 		if slices.ContainsFunc(left, func(l observe.Leftover) bool { return l.Kind == observe.LeftLeaving }) {
 			return
 		}
-		r.broken = max(r.broken, 12) + 3
+		r.broken = 0
 		r.settle(t, v, r.from)
 	}
 	t.Fatalf("%v: nothing is left of a removal", r)
+}
+
+// firstWrite is the step of a removal that says in the process that it has begun.
+func (r *cellRow) firstWrite(t *testing.T, v *stateVictim) int {
+	t.Helper()
+	spy := v.beginSpy(t, "remove", 0, unix.SIGKILL)
+	names, _ := steps(spy.says(t))
+	_ = spy.wait()
+	r.settle(t, v, r.from)
+	return 1 + slices.Index(names, "write")
 }
 
 // cell runs one spy that dies after a step, and reports whether the victim went on in
 // time; whatever else is wrong fails the test.
 func (r *cellRow) cell(t *testing.T, v *stateVictim, step int, duration time.Duration) bool {
 	t.Helper()
-	untouched := v.goOn(t)
 	r.breakOff(t, v)
 	spy := v.beginSpy(t, r.spy, step, r.sig)
 	if step == 0 {
@@ -226,17 +241,19 @@ func (r *cellRow) cell(t *testing.T, v *stateVictim, step int, duration time.Dur
 		_ = spy.wait()
 		return false // its watchdog ended it before the step
 	}
-	took := v.goOn(t)
+	took := v.goOnAfter(t, fmt.Sprintf("%v, step %d: ", r, step))
 	_ = spy.cmd.Process.Kill() // one that stopped itself when nobody was stopped
 	err := spy.wait()
 	if err != nil && !endedBySignal(err) {
 		t.Fatalf("%v, step %d: the spy ended by %v: %s", r, step, err, spy.errs.String())
 	}
-	if took > frozenLimit+untouched {
-		t.Logf("%v, step %d: went on after %v, untouched after %v", r, step, took, untouched)
+	if took > frozenLimit+r.untouched {
+		t.Logf("%v, step %d: went on after %v, untouched after %v", r, step, took, r.untouched)
 		return false
 	}
-	v.goOn(t)
+	if r.sig == unix.SIGSTOP {
+		v.goOn(t)
+	}
 	r.settle(t, v, r.from)
 	if err != nil { // else it had done with fewer steps than at first
 		r.s.Ran(r.Row, step, took)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,6 +126,12 @@ func (v *stateVictim) counts(t testing.TB) (s stats, rounds []uint64) {
 // long that took, at most ten times what it may.
 func (v *stateVictim) goOn(t testing.TB) time.Duration {
 	t.Helper()
+	return v.goOnAfter(t, "")
+}
+
+// goOnAfter is goOn after something that has a name.
+func (v *stateVictim) goOnAfter(t testing.TB, what string) time.Duration {
+	t.Helper()
 	began := time.Now()
 	s0, before := v.counts(t)
 	for {
@@ -139,10 +146,35 @@ func (v *stateVictim) goOn(t testing.TB) time.Duration {
 			return time.Since(began)
 		}
 		if time.Since(began) > 10*frozenLimit {
-			t.Fatalf("%v: thread %d, or the caller, does not go on: %d calls, rounds %v", v.cmd.Args, behind, s.Calls-s0.Calls, now)
+			t.Fatalf("%s%v: thread %d, or the caller, does not go on: %d calls, rounds %v\n%s", what, v.cmd.Args, behind, s.Calls-s0.Calls, now, v.threadStates())
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// threadStates says where the threads of the process and of its children stand, for
+// whoever has to find out why they do not go on.
+func (v *stateVictim) threadStates() string {
+	var b strings.Builder
+	pids := []int{v.pid}
+	if kids, err := v.p.Children(); err == nil {
+		pids = append(pids, kids...)
+	}
+	for _, pid := range pids {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		for _, task := range tasks {
+			call, _ := os.ReadFile(filepath.Join(task, "syscall"))
+			where, _ := os.ReadFile(filepath.Join(task, "wchan"))
+			status, _ := os.ReadFile(filepath.Join(task, "status"))
+			fmt.Fprintf(&b, "%s: in %s, %s", task, where, call)
+			for _, line := range strings.Split(string(status), "\n") {
+				if name, _, _ := strings.Cut(line, ":"); slices.Contains([]string{"Name", "State", "TracerPid", "SigPnd", "ShdPnd", "SigBlk"}, name) {
+					fmt.Fprintf(&b, "  %s\n", line)
+				}
+			}
+		}
+	}
+	return b.String()
 }
 
 // isGuarded wants negative numbers rejected, or none, as soon as the calls in flight

@@ -9,7 +9,7 @@
 //
 //   - nothing given: a few steps, far apart, others in every row. This is what CI runs.
 //   - PIE_TEST_LONG=1: every step. Where threads make the steps many, of each kind of
-//     request the first, the last and some in between.
+//     request the first, the last and one in between.
 //   - -sweep.count N: N cells in all, drawn by -sweep.seed.
 //
 // With -sweep.log FILE a long run can be made in slices: cells that stand in the log are
@@ -78,12 +78,16 @@ type Sweep struct {
 	mu    sync.Mutex
 	log   io.Writer
 	cells map[Row]map[int]int // how often each step was run, by this run and those logged
+	whole map[Row]bool        // rows of which every step was
 }
+
+// wholeRow stands in the log instead of a step, where every step of a row was run.
+const wholeRow = "whole"
 
 // Open reads the log, if there is one, and has the table printed when the test ends.
 func Open(t *testing.T) *Sweep {
 	t.Helper()
-	s := &Sweep{cells: map[Row]map[int]int{}, log: io.Discard}
+	s := newSweep(io.Discard)
 	if *limit > 0 {
 		s.until = time.Now().Add(*limit)
 	}
@@ -102,13 +106,21 @@ func Open(t *testing.T) *Sweep {
 	return s
 }
 
-// read takes the lines "ROW STEP MILLISECONDS" of a log.
+func newSweep(log io.Writer) *Sweep {
+	return &Sweep{cells: map[Row]map[int]int{}, whole: map[Row]bool{}, log: log}
+}
+
+// read takes the lines "ROW STEP MILLISECONDS" and "ROW whole" of a log.
 func (s *Sweep) read(r io.Reader) error {
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		f := strings.Split(lines.Text(), "\t")
 		row, err := parseRow(f[0])
 		if err != nil {
 			return err
+		}
+		if len(f) == 2 && f[1] == wholeRow {
+			s.whole[row] = true
+			continue
 		}
 		step, err := strconv.Atoi(f[min(1, len(f)-1)])
 		if err != nil {
@@ -134,23 +146,60 @@ func (s *Sweep) Ran(r Row, step int, took time.Duration) {
 	fmt.Fprintf(s.log, "%v\t%d\t%d\n", r, step, took.Milliseconds())
 }
 
+// RanAll records that every step was run that Steps chose of a row.
+func (s *Sweep) RanAll(r Row) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.whole[r] = true
+	fmt.Fprintf(s.log, "%v\t%s\n", r, wholeRow)
+}
+
 // Over tells that no other cell is to be begun.
 func (s *Sweep) Over() bool { return !s.until.IsZero() && time.Now().After(s.until) }
 
-// Steps chooses the steps to run of a row, one of rows, whose steps have names; sample is
-// how many CI runs. Step n is the one behind which a doer ends that counts its steps from
-// 1; 0 is a moment that the caller draws.
-func (s *Sweep) Steps(r Row, rows int, names []string, sample int) []int {
+// Samples tells that only some cells of some rows are to be run: CI.
+func (s *Sweep) Samples() bool { return !long && *count == 0 }
+
+// Wants tells whether there is anything to run of a row that is one of rows; sample is how
+// many cells CI runs of it.
+func (s *Sweep) Wants(r Row, rows, sample int) bool {
+	switch {
+	case s.Over():
+		return false
+	case *count > 0:
+		return s.drawn(r, rows) > 0
+	case long:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return !s.whole[r]
+	}
+	return sample > 0
+}
+
+// drawn is how many of the cells that are drawn fall to a row.
+func (s *Sweep) drawn(r Row, rows int) int {
+	n := *count / rows
+	if random(r).IntN(rows) < *count%rows {
+		n++
+	}
+	return n
+}
+
+// random is what is drawn by for a row.
+func random(r Row) *rand.Rand {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(r.String()))
-	rnd := rand.New(rand.NewPCG(*seed, h.Sum64()))
+	return rand.New(rand.NewPCG(*seed, h.Sum64()))
+}
+
+// Steps chooses the steps to run of a row that Wants wants, whose steps have names. Step n
+// is the one behind which a doer ends that counts its steps from 1; 0 is a moment that the
+// caller draws.
+func (s *Sweep) Steps(r Row, rows int, names []string, sample int) []int {
+	rnd := random(r)
 	switch {
 	case *count > 0:
-		n := *count / rows
-		if rnd.IntN(rows) < *count%rows {
-			n++
-		}
-		list := make([]int, n)
+		list := make([]int, s.drawn(r, rows))
 		for i := range list {
 			list[i] = rnd.IntN(len(names) + 1)
 		}
@@ -182,10 +231,10 @@ func apart(last, n int, rnd *rand.Rand) (steps []int) {
 const manySteps = 160
 
 // ofAKind is how many steps of one name are run where there are many.
-const ofAKind = 4
+const ofAKind = 3
 
 // thorough is every step and a moment between them; where they are many, of each name the
-// first, the last and two more.
+// first, the last and one more.
 func thorough(names []string, rnd *rand.Rand) []int {
 	steps := []int{0}
 	if len(names) <= manySteps {
@@ -201,8 +250,7 @@ func thorough(names []string, rnd *rand.Rand) []int {
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		all := kinds[name]
 		if n := len(all); n > ofAKind {
-			half := n / 2
-			all = []int{all[0], all[1+rnd.IntN(half-1)], all[half+rnd.IntN(n-half-1)], all[n-1]}
+			all = []int{all[0], all[1+rnd.IntN(n-2)], all[n-1]}
 		}
 		steps = append(steps, all...)
 	}

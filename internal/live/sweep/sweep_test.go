@@ -48,16 +48,21 @@ func TestChoices(t *testing.T) {
 func TestSlices(t *testing.T) {
 	var log strings.Builder
 	r := Row{"remove", "C", "read", 64, Stopped}
-	first := Sweep{cells: map[Row]map[int]int{}, log: &log}
+	first := newSweep(&log)
 	for step := range 5 {
 		first.Ran(r, step, 30*time.Millisecond)
 	}
-	second := Sweep{cells: map[Row]map[int]int{}, log: &log}
+	second := newSweep(&log)
 	if err := second.read(strings.NewReader(log.String())); err != nil {
 		t.Fatal(err)
 	}
 	if left := second.left(r, []int{0, 3, 5, 6}); fmt.Sprint(left) != "[5 6]" {
 		t.Errorf("left are %v", left)
+	}
+	second.RanAll(r)
+	third := newSweep(&log)
+	if err := third.read(strings.NewReader(log.String())); err != nil || !third.whole[r] || third.Total() != 5 {
+		t.Errorf("%v: %d cells of a whole row, %v", err, third.Total(), third.whole)
 	}
 	second.Ran(Row{"insert", "C", "read", 64, Killed}, 5, 0)
 	const want = "\nC, threads: 64\n\n| state | insert | remove |\n|---|---|---|\n| read | 1 + – | – + 5 |\n"

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/live/sweep"
 )
 
 // The step sweep: a spy (this test binary under another name) does one
@@ -27,39 +27,39 @@ import (
 
 const (
 	spyName = "pie-spy"
-	// sweepVariable, when set, asks for every cell: state × threads × step × death.
-	sweepVariable = "PIE_TEST_LONG"
 )
 
 // spyMain is the spy: OPERATION PID TID ANSWER N SIGNAL. It says "N NAME"
-// just before it dies, and "done" when there is no step N.
+// just before it dies, and "done NAME…", all its steps, when there is no step N.
 func spyMain() bool {
 	if os.Args[0] != spyName {
 		return false
 	}
-	if err := spy(os.Args[1:]); err != nil {
+	names, err := spy(os.Args[1:])
+	if err != nil {
 		fmt.Println("spy:", err)
 		os.Exit(1)
 	}
-	fmt.Println("done")
+	fmt.Println("done", strings.Join(names, " "))
 	return true
 }
 
-func spy(args []string) error {
+func spy(args []string) (names []string, err error) {
 	var n [5]int
 	for i := range n {
 		v, err := strconv.Atoi(args[1+i])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		n[i] = v
 	}
 	pid, tid, answer, step, sig := n[0], n[1], address.Addr(n[2]), n[3], unix.Signal(n[4])
 	p, err := Open(pid)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tr, err := NewTracer(Options{OnStep: func(s Step) {
+		names = append(names, s.Name)
 		if s.N == step {
 			fmt.Println(s.N, s.Name)
 			_ = unix.Kill(os.Getpid(), sig)
@@ -67,13 +67,14 @@ func spy(args []string) error {
 		}
 	}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if args[0] == "attach" {
-		return attachTo(tr, p, tid, mapUnmap)
+		err := attachTo(tr, p, tid, mapUnmap)
+		return names, err
 	}
 	_, err = tr.StopWorld(context.Background(), p, nil, func(w *World) error { return flipAnswer(w, answer+2) })
-	return err
+	return names, err
 }
 
 // flipAnswer changes the number that answer() adds from 1 to 2 or back.
@@ -87,109 +88,135 @@ func flipAnswer(w *World, at address.Addr) error {
 
 // sweepCase is one victim that is spied on again and again.
 type sweepCase struct {
-	operation string // attach or world
-	program   string
-	state     string
-	threads   string
-	signal    unix.Signal
-	every     int // steps from one cell to the next
+	sweep.Row
+	program string
+	every   int // steps from one cell to the next, in CI
 }
 
-func (c sweepCase) String() string {
-	how := "kill"
-	if c.signal == unix.SIGSTOP {
-		how = "stop"
+func (c sweepCase) signal() unix.Signal {
+	if c.Death == sweep.Stopped {
+		return unix.SIGSTOP
 	}
-	return strings.Join([]string{c.operation, c.program, c.state, c.threads, how}, "/")
+	return unix.SIGKILL
 }
 
-func sweepCases() []sweepCase {
-	full := os.Getenv(sweepVariable) != ""
+// sweepCases are the rows that CI runs, or all of them.
+func sweepCases(s *sweep.Sweep) []sweepCase {
 	everyKill, everyStop := 1, 5
-	if full {
-		everyStop = 1
-	} else if raceEnabled {
+	if raceEnabled {
 		everyKill, everyStop = 4, 9
 	}
 	var list []sweepCase
-	add := func(operation, program, state, threads string, kill, stop bool) {
-		if full || kill {
-			list = append(list, sweepCase{operation, program, state, threads, unix.SIGKILL, everyKill})
+	add := func(verb, program, state string, threads int, kill, stop bool) {
+		language := "C"
+		if program == "govictim" {
+			language = "Go"
 		}
-		if full || stop {
-			list = append(list, sweepCase{operation, program, state, threads, unix.SIGSTOP, everyStop})
+		for _, d := range []struct {
+			death sweep.Death
+			short bool
+			every int
+		}{{sweep.Killed, kill, everyKill}, {sweep.Stopped, stop, everyStop}} {
+			if d.short || !s.Samples() {
+				if threads == 64 {
+					d.every *= 16 // a step or more for each thread
+				}
+				list = append(list, sweepCase{sweep.Row{Verb: verb, Program: language, State: state, Threads: threads, Death: d.death}, program, d.every})
+			}
 		}
 	}
 	for _, state := range states {
-		short := state == "read" || state == "epoll" || state == "nanosleep" || state == "compute"
+		short := slices.Contains([]string{"read", "epoll", "nanosleep", "io_uring", "signals", "compute"}, state)
 		if state != "clone" && state != "alarm" {
-			add("attach", "victim", state, "1", short, state == "read" || state == "compute")
+			add("attach", "victim", state, 1, short, state == "read" || state == "compute")
 		}
-		add("world", "victim", state, "1", short || state == "call", state == "epoll" || state == "call")
-		if full && state != "alarm" && state != "compute" && state != "call" {
-			add("world", "victim", state, "64", false, false)
+		add("world", "victim", state, 1, short || state == "call", state == "epoll" || state == "call")
+		if state != "alarm" {
+			add("world", "victim", state, 64, state == "epoll" || state == "io_uring", state == "epoll")
 		}
 	}
-	add("attach", "govictim", "go", "4", true, true)
-	add("world", "govictim", "go", "4", true, false)
+	add("attach", "govictim", "go", 4, true, true)
+	add("world", "govictim", "go", 4, true, false)
 	for _, state := range []string{"seccomp-allow", "seccomp-errno", "storm", "rseq"} {
-		add("attach", "situation", state, "1", state != "seccomp-allow", false)
+		add("attach", "situation", state, 1, state != "seccomp-allow", false)
 	}
-	add("world", "situation", "storm", "1", false, false)
-	add("world", "victim", "spawn", "1", true, false)
-	add("world", "victim", "vfork", "1", true, false)
-	add("world", "victim", "fork", "4", true, false)
+	add("world", "situation", "storm", 1, false, false)
+	add("world", "victim", "spawn", 1, true, false)
+	add("world", "victim", "spawn", 64, false, false)
+	add("world", "victim", "vfork", 1, true, false)
+	add("world", "victim", "vfork", 64, false, false)
+	add("world", "victim", "fork", 4, true, false)
 	return list
 }
 
-// sweepTable collects what a sweep did, for docs/sweep.md.
-type sweepTable struct {
-	mu   sync.Mutex
-	rows []string
-}
-
-func (s *sweepTable) add(c sweepCase, cells, steps int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	how := map[unix.Signal]string{unix.SIGKILL: "killed", unix.SIGSTOP: "stopped"}[c.signal]
-	s.rows = append(s.rows, fmt.Sprintf("| %s | %s | %s | %s | %s | %d of %d |", c.operation, c.state, c.program, c.threads, how, cells, steps))
-}
-
-// String is a table in Markdown.
-func (s *sweepTable) String() string {
-	slices.Sort(s.rows)
-	return "| operation | state | program | threads | the tracer is | steps |\n|---|---|---|---|---|---|\n" + strings.Join(s.rows, "\n")
-}
-
 func TestStepSweep(t *testing.T) {
-	var table sweepTable
-	t.Cleanup(func() { t.Logf("\n%v", &table) })
-	for _, c := range sweepCases() {
+	s := sweep.Open(t)
+	cases := sweepCases(s)
+	for _, c := range cases {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
-			v := startVictim(t, c.program, c.state, c.threads, "eintr-allowed")
-			cells, n := 0, 1
-			for ; c.inTime(t, v, n); n += c.every {
-				cells++
+			if s.Wants(c.Row, len(cases), 1) {
+				c.run(t, s, len(cases))
 			}
-			table.add(c, cells, n-1)
-			if low := 8 / c.every; cells < low {
-				t.Errorf("only %d cells", cells)
-			}
-			_, interrupted := v.report()
-			t.Logf("%d cells, %d EINTRs", cells, interrupted)
 		})
 	}
+}
+
+// run runs the cells of a row in one victim.
+func (c sweepCase) run(t *testing.T, s *sweep.Sweep, rows int) {
+	t.Helper()
+	v := startVictim(t, c.program, c.State, strconv.Itoa(c.Threads), "eintr-allowed")
+	cells := 0
+	if s.Samples() {
+		for n := 1; c.inTime(t, s, v, n); n += c.every {
+			cells++
+		}
+		if low := 8 / c.every; cells < low {
+			t.Errorf("only %d cells", cells)
+		}
+	} else {
+		all := true
+		for _, n := range s.Steps(c.Row, rows, c.rehearse(t, v), 0) {
+			if all = !s.Over(); !all {
+				break
+			}
+			if n > 0 && c.inTime(t, s, v, n) {
+				cells++
+			}
+		}
+		if all {
+			s.RanAll(c.Row)
+		}
+	}
+	_, interrupted := v.report()
+	t.Logf("%d cells, %d EINTRs", cells, interrupted)
+}
+
+// rehearse returns the steps of a spy that lives.
+func (c sweepCase) rehearse(t *testing.T, v *victim) []string {
+	t.Helper()
+	for range 5 {
+		cmd, said, err := c.start(t, v, 0)
+		if names, done := strings.CutPrefix(said, "done"); cmd.Wait() == nil && done && err == nil {
+			return strings.Fields(names)
+		}
+	}
+	t.Fatalf("five spies did not get through")
+	return nil
 }
 
 // inTime runs a cell and checks that the victim was not frozen for too long. A
 // machine that is busy with other things may be slow once, but not always at
 // the same step. False when the spy had fewer steps.
-func (c sweepCase) inTime(t *testing.T, v *victim, n int) bool {
+func (c sweepCase) inTime(t *testing.T, s *sweep.Sweep, v *victim, n int) bool {
 	t.Helper()
 	for attempt := 1; ; attempt++ {
+		untouched := v.mustProgress()
 		died, took := c.cell(t, v, n)
-		if took <= frozen {
+		if took <= frozen+untouched {
+			if died {
+				s.Ran(c.Row, n, took)
+			}
 			return died
 		}
 		if attempt == 3 {
@@ -202,24 +229,7 @@ func (c sweepCase) inTime(t *testing.T, v *victim, n int) bool {
 // the victim went on.
 func (c sweepCase) cell(t *testing.T, v *victim, n int) (died bool, took time.Duration) {
 	t.Helper()
-	tid := 0
-	if c.program != "govictim" && c.operation == "attach" && c.state != "fork" {
-		tid = v.worker()
-	}
-	cmd := exec.Cmd{
-		Path: "/proc/self/exe",
-		Args: []string{spyName, c.operation, strconv.Itoa(v.pid()), strconv.Itoa(tid),
-			strconv.Itoa(int(v.answer)), strconv.Itoa(n), strconv.Itoa(int(c.signal))},
-		Stderr: os.Stderr,
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	said, err := bufio.NewReader(out).ReadString('\n')
+	cmd, said, err := c.start(t, v, n)
 	if err != nil && killed(cmd.Wait()) {
 		v.mustProgress()
 		return true, frozen + 1 // its watchdog did it before the step: a busy machine
@@ -231,12 +241,13 @@ func (c sweepCase) cell(t *testing.T, v *victim, n int) (died bool, took time.Du
 		t.Fatalf("step %d: %s", n, said)
 	}
 	took = v.mustProgress()
-	if said != "done\n" {
+	done := strings.HasPrefix(said, "done")
+	if !done {
 		_ = cmd.Process.Kill() // a spy that stopped itself when nobody was stopped
 	}
 	err = cmd.Wait()
 	v.mustProgress()
-	if said == "done\n" {
+	if done {
 		if err != nil {
 			t.Fatalf("step %d: %v", n, err)
 		}
@@ -246,6 +257,30 @@ func (c sweepCase) cell(t *testing.T, v *victim, n int) (died bool, took time.Du
 		t.Fatalf("step %d (%s): the spy ended by %v", n, said, err)
 	}
 	return true, took
+}
+
+// start starts a spy, and returns what it says first.
+func (c sweepCase) start(t *testing.T, v *victim, n int) (cmd *exec.Cmd, said string, err error) {
+	t.Helper()
+	tid := 0
+	if c.program != "govictim" && c.Verb == "attach" && c.State != "fork" {
+		tid = v.worker()
+	}
+	cmd = &exec.Cmd{
+		Path: "/proc/self/exe",
+		Args: []string{spyName, c.Verb, strconv.Itoa(v.pid()), strconv.Itoa(tid),
+			strconv.Itoa(int(v.answer)), strconv.Itoa(n), strconv.Itoa(int(c.signal()))},
+		Stderr: os.Stderr,
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said, err = bufio.NewReader(out).ReadString('\n')
+	return cmd, said, err
 }
 
 // killed tells whether a command was ended by SIGKILL.
