@@ -3,8 +3,10 @@ package insert
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,15 +15,21 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
 
-// Two hundred insertions and removals under load: every result is right, and
-// nothing grows: the program finds its arena, slot and record again.
+// Insertions and removals under load, two hundred or ten thousand: every result is right,
+// and nothing grows, neither in the target nor here: the program finds its arena, slot and
+// record again.
 func TestCycles(t *testing.T) {
 	v := startVictim(t, "3", "0", "500")
 	tr := newTracer(t)
-	ctx := ctxFor(t, 60*time.Second)
+	cycles := 200
+	if fullSweep {
+		cycles = 10000
+	}
+	ctx := ctxFor(t, time.Duration(cycles)*300*time.Millisecond)
 	var place arena.Place
-	longest := time.Duration(0)
-	for i := range 200 {
+	var theirs, ours holding
+	longest, from := time.Duration(0), v.read(t).Calls
+	for i := range cycles {
 		pp := handMade(t, v.p, "C-1", v.exe, v.lib)
 		if i == 0 {
 			place = pp.guards[0].Place
@@ -38,20 +46,60 @@ func TestCycles(t *testing.T) {
 			t.Fatalf("cycle %d: %v", i, err)
 		}
 		longest = max(longest, r.Pause, out.Pause)
+		if i == 20 {
+			theirs, ours = held(t, v.pid), held(t, os.Getpid())
+		}
 	}
+	calls := v.read(t).Calls - from
 	v.progress(t, slow)
 	if arenas, err := observe.Arenas(v.p); err != nil || len(arenas) != 2 {
 		t.Errorf("%d arenas, %v", len(arenas), err)
 	}
 	textEqualsFile(t, v.p)
-	t.Logf("longest pause %v", longest)
+	theirs.mustNotHaveGrown(t, v.pid, 0, 16)
+	ours.mustNotHaveGrown(t, os.Getpid(), 8, 16<<10) // a Go program: its heap breathes
+	t.Logf("%d cycles raced by %d calls; longest pause %v", cycles, calls, longest)
+}
+
+// holding is what a process holds, and must not hold more of after many cycles.
+type holding struct{ mappings, fds, anonymousKB int }
+
+func held(t *testing.T, pid int) (h holding) {
+	t.Helper()
+	read := func(name string) string {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
+		must(t, err)
+		return string(text)
+	}
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	must(t, err)
+	h = holding{mappings: strings.Count(read("maps"), "\n"), fds: len(fds)}
+	for _, line := range strings.Split(read("status"), "\n") {
+		var kb int
+		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kb); n == 1 {
+			h.anonymousKB += kb
+		}
+		if n, _ := fmt.Sscanf(line, "RssShmem: %d kB", &kb); n == 1 {
+			h.anonymousKB += kb
+		}
+	}
+	return h
+}
+
+func (h holding) mustNotHaveGrown(t *testing.T, pid, mappings, kb int) {
+	t.Helper()
+	now := held(t, pid)
+	if now.mappings > h.mappings+mappings || now.fds > h.fds || now.anonymousKB > h.anonymousKB+kb {
+		t.Errorf("pid %d holds %+v, at first %+v", pid, now, h)
+	}
+	t.Logf("pid %d held %+v, now %+v", pid, h, now)
 }
 
 // Several prepatches on one function: each sees the call, each leaves in any
 // order, and the last one restores the bytes.
 func TestSeveralOnOneSite(t *testing.T) {
 	ids := []string{"A-1", "A-2", "A-3"}
-	orders := [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}}
+	orders := [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}}
 	v := startVictim(t, "2", "0", "300")
 	tr := newTracer(t)
 	ctx := ctxFor(t, 60*time.Second)
