@@ -13,7 +13,9 @@ type NotCallable struct {
 	Why  string
 }
 
-func (e *NotCallable) Error() string { return fmt.Sprintf("the function %s cannot be called: %s", e.Func, e.Why) }
+func (e *NotCallable) Error() string {
+	return fmt.Sprintf("the function %s cannot be called: %s", e.Func, e.Why)
+}
 
 // Callable returns where a function is that a guard in image im may call whenever it
 // runs: in im, else in the executable, else in the one library that has it and that

@@ -76,6 +76,8 @@ func TestDifferential(t *testing.T) {
 	m.write(dataAt+readOnly, protRead, mem.data[readOnly:readOnly+0x1000])
 	m.mapAt(dataAt+dataLen, 0x1000, 0, 0) // PROT_NONE
 	m.installHandler(nil, oldDefault, 0)
+	m.mapAt(farStateAt, 0x3000, protRead|protWrite, 0)
+	m.function(m.clobber)
 	n, verified, faults, fuels := 0, 0, 0, 0
 	for end := time.Now().Add(*diffTime); time.Now().Before(end) && !t.Failed(); seed++ {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), target: []uint64{
@@ -131,6 +133,7 @@ func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
 	t.Helper()
 	x := &trial{m: m, p: p, l: m.layout(), s: randomSite(r)}
 	x.l.Faults = FaultMode(r.IntN(3))
+	x.l.State, x.l.Pointer, x.l.XSave, x.l.Symbols = farStateAt, true, 16<<10, []address.Addr{functionAt}
 	try := pressures[r.IntN(2):]
 	if n := r.IntN(5); n > 0 && n < 4 {
 		try = []pressure{{spill: true, pool: n}, {spill: true}}
@@ -161,13 +164,13 @@ func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
 	if x.s.ABI == GoInternal {
 		x.in.GPR[amd64.R14] = uint64(gAt)
 	}
-	x.state = make([]byte, stateSize)
-	for i := range x.state {
+	x.state = make([]byte, p.Unit().State)
+	for i := range x.state[:stateSize] {
 		if i%8 < 1+r.IntN(8) {
 			x.state[i] = byte(r.Uint32())
 		}
 	}
-	m.poke(x.l.State, x.state)
+	m.poke(x.l.State, x.state[:stateSize])
 	x.ret = x.in.GPR[amd64.RSP] + uint64(x.s.SPDelta)
 	x.top, x.above = stackAt+stackLen-0x2000, make([]byte, 0x2000)
 	for i := range x.above {
@@ -200,7 +203,14 @@ func (x *trial) interpret(mem targetMemory) (bpf.Result, error) {
 		f.Args[i] = x.in.GPR[reg]
 	}
 	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
-	in.Audit = x.audit
+	in.Audit, in.Symbols = x.audit, []uint64{uint64(functionAt)}
+	in.Call = func(_ bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) { // as clobber does
+		sum := uint64(8)
+		for i, a := range args {
+			sum += uint64(i+1) * a
+		}
+		return bpf.Returned{Word: sum, XMM0: sum, Errno: 77}, true
+	}
 	return in.Run(f)
 }
 
@@ -254,12 +264,12 @@ func (x *trial) differences(want bpf.Result, mem targetMemory) (wrong []string) 
 	}
 	check("ymm", out.YMM == after.YMM)
 	check("memory", string(m.peek(dataAt, dataLen)) == string(mem.data))
-	check("state", string(m.peek(x.l.State, stateSize)) == string(x.state))
+	check("state", string(m.peek(x.l.State, stateSize)) == string(x.state[:stateSize]))
 	kept := int(x.in.GPR[amd64.RSP] - uint64(x.top))
 	check("stack above rsp", string(m.peek(x.top, len(x.above))[kept:]) == string(x.above[kept:]))
 	rejected := wantOutcome == hasReturned
 	acted := rejected || rewrites != 0
-	audited := x.audit && (want.Verdict.Kind() == bpf.VerdictReject || want.Verdict.Kind() == bpf.VerdictRewrite)
+	audited := x.audit && (want.Withheld || want.Verdict.Kind() == bpf.VerdictReject || want.Verdict.Kind() == bpf.VerdictRewrite)
 	if rejected && want.Verdict&bpf.VerdictErrno != 0 {
 		check("errno", binary.LittleEndian.Uint32(m.ask(cmdErrno, 0, 0)) == want.Errno)
 	}

@@ -65,7 +65,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 	}
 	g.body(size, 0)
 	g.leave()
-	u := &bpf.Unit{Name: "random", OnFault: len(g.insns), Caps: bpf.CapRewrite | bpf.CapWrite}
+	u := &bpf.Unit{Name: "random", OnFault: len(g.insns), Caps: bpf.CapRewrite | bpf.CapWrite, Symbols: []bpf.Symbol{{Name: "f", Kind: bpf.SymbolFunc}}}
 	g.landing(-77)
 	u.OnFuel = len(g.insns)
 	g.landing(-88)
@@ -78,6 +78,10 @@ func (g *generator) unit(size int) *bpf.Unit {
 		u.Fuel = uint32(g.IntN(200) + 1)
 	}
 	u.State = stateSize
+	if g.abi == SysV {
+		u.Caps |= bpf.CapCall
+		u.State += bpf.InsideSize
+	}
 	u.Rodata = []byte("a needle, and then some; \x00\x01\xff")
 	return u
 }
@@ -171,7 +175,7 @@ func (g *generator) body(n, depth int) {
 		case k < 14:
 			g.read()
 		case k < 15:
-			[]func(){g.helper, g.helper, g.ownMemory, g.call, g.state, g.state, g.write, g.write}[g.IntN(8)]()
+			[]func(){g.helper, g.helper, g.ownMemory, g.call, g.state, g.state, g.write, g.write, g.invoke}[g.IntN(9)]()
 		case k < 18 && depth < 3:
 			g.branch(depth)
 		case depth < 2 && g.loops < 3:
@@ -352,6 +356,31 @@ func (g *generator) write() {
 		if dst := g.reg(); dst != base {
 			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: dst, Src: base, Off: off + int16(g.IntN(16)-8)})
 		}
+	}
+}
+
+// invoke calls the function with registers, from the stack, and reads what it left
+// there later on.
+func (g *generator) invoke() {
+	if g.abi != SysV {
+		return
+	}
+	for k := range int16(bpf.InvokeArgs) {
+		if g.IntN(2) == 0 {
+			g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: g.reg(), Off: -bpf.InvokeSize + 8*k})
+		}
+	}
+	fn := bpf.LoadImm64(bpf.R1, 0)
+	fn[0].Src = bpf.PseudoSymbol
+	g.emit(fn[:]...)
+	g.emit(
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R2, Src: bpf.R10},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: bpf.R2, Imm: -bpf.InvokeSize},
+		bpf.Insn{Op: bpf.OpCALL, Imm: int32(bpf.HelperInvoke)},
+	)
+	g.renew()
+	if g.IntN(2) == 0 {
+		g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: g.reg(), Src: bpf.R10, Off: -8 * int16(1+g.IntN(8))})
 	}
 }
 
