@@ -100,15 +100,28 @@ func (s *session) begins(t *tap, late bool) error {
 		return err
 	}
 	if late {
-		if t.tail, err = s.word(t, recorder.RingNext); err != nil {
+		if err := s.join(t); err != nil {
 			return err
 		}
-		t.next, t.limit = t.tail, t.tail
 	}
 	if err := s.write(t, recorder.RingEvery, max(s.o.Every, 1)); err != nil {
 		return err
 	}
 	return s.write(t, recorder.RingOwner, owner())
+}
+
+// join begins at the calls that a child has yet to make. It has the leave that its
+// parent had when it was forked, and has used some of it.
+func (s *session) join(t *tap) (err error) {
+	if t.tail, err = s.word(t, recorder.RingNext); err != nil {
+		return err
+	}
+	limit, err := s.word(t, recorder.RingLimit)
+	if err == nil && limit > t.tail && limit-t.tail > uint64(s.ring.Slots) {
+		err = fmt.Errorf("%w: it has leave for %d calls, and there are %d slots", errTap, limit-t.tail, s.ring.Slots)
+	}
+	t.next, t.limit = t.tail, max(t.tail, limit)
+	return err
 }
 
 func (s *session) word(t *tap, off int) (uint64, error) {
