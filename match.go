@@ -51,7 +51,7 @@ func (p *Prepatch) fingerprintOf(g source.Guard) *fingerprint.Fingerprint {
 // such name, by fingerprint. A function that the fingerprint shows to have the
 // vendor's fix is refused however it was found.
 func (r *resolved) find(pp *Prepatch, g source.Guard, o Options) ([]locate.Function, error) {
-	q := locate.Query{Exe: g.Exe, Lib: g.Lib, Func: g.Func}
+	q := locate.Query{Exe: g.Exe, Lib: g.Lib, Func: g.Func, Terse: r.terse}
 	fp := pp.fingerprintOf(g)
 	found, err := r.images.Find(q)
 	var unnamed *locate.NotFound

@@ -61,6 +61,7 @@ type resolved struct {
 	known  *known
 	images *locate.Set
 	read   *proc.Process
+	terse  bool // no names like those that are not found
 	plan   *plan.Plan
 	guards []resolvedGuard // in the order of the plan's
 	// tableRisk says why reads must not rely on signals; empty when they may. It

@@ -53,11 +53,25 @@ func Scan(ctx context.Context, prepatches []*Prepatch, sel Select) ([]ScanResult
 }
 
 func scanWith(ctx context.Context, k *known, prepatches []*Prepatch, sel Select) ([]ScanResult, error) {
+	s := scan{known: k, load: func() ([]*Prepatch, error) { return prepatches, nil }, verdicts: map[string][]verdict{}}
+	return s.run(ctx, sel)
+}
+
+// scan is one call of Scan. Most processes of a machine run few programs with the
+// same libraries: what was found out about one holds for all that map the same.
+type scan struct {
+	known      *known
+	load       func() ([]*Prepatch, error)
+	prepatches []*Prepatch          // loaded; nil until they are needed
+	verdicts   map[string][]verdict // of every prepatch, by what a process maps
+	kept       *unconcerned         // from scans before; may be nil
+}
+
+func (s *scan) run(ctx context.Context, sel Select) ([]ScanResult, error) {
 	pids, err := selected(ctx, sel)
 	if err != nil {
 		return nil, err
 	}
-	s := scan{known: k, prepatches: prepatches, verdicts: map[string][]verdict{}}
 	var out []ScanResult
 	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {
@@ -67,39 +81,49 @@ func scanWith(ctx context.Context, k *known, prepatches []*Prepatch, sel Select)
 		if err != nil {
 			continue // gone, or not ours to look at
 		}
-		out = append(out, s.process(p)...)
+		results, err := s.process(p)
 		p.close()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, results...)
 	}
 	return out, nil
-}
-
-// scan is one call of Scan. Most processes of a machine run few programs with the
-// same libraries: what was found out about one holds for all that map the same.
-type scan struct {
-	known      *known
-	prepatches []*Prepatch
-	verdicts   map[string][]verdict // of every prepatch, by what a process maps
 }
 
 // verdict is what one prepatch is to processes that map the same files.
 type verdict struct {
 	about bool
-	err   error // why it cannot be guarded; nil when it can
+	err   error // why it cannot be guarded, or is not about them; nil when it can
 }
 
-// process tells what each prepatch is to a process.
-func (s *scan) process(p *process) []ScanResult {
+// process tells what each prepatch is to a process. An error is about the
+// prepatches.
+func (s *scan) process(p *process) ([]ScanResult, error) {
 	maps, err := p.read.Maps()
 	if err != nil {
-		return nil
+		return nil, nil // it ended
+	}
+	key := s.kept.key(p, maps)
+	if s.kept.has(key) {
+		return nil, nil
+	}
+	if s.prepatches == nil {
+		if s.prepatches, err = s.load(); err != nil {
+			return nil, err
+		}
 	}
 	all, ok := s.verdicts[mapped(p, maps)]
 	if !ok {
-		all = s.judge(p)
+		var sure bool
+		all, sure = s.judge(p)
 		s.verdicts[mapped(p, maps)] = all
+		if sure && !concerns(all) {
+			s.kept.add(key)
+		}
 	}
-	if !slices.ContainsFunc(all, func(v verdict) bool { return v.about }) {
-		return nil
+	if !concerns(all) {
+		return nil, nil
 	}
 	in, inErr := observe.StatusIn(p.read, maps)
 	var out []ScanResult
@@ -108,7 +132,11 @@ func (s *scan) process(p *process) []ScanResult {
 			out = append(out, scanResult(p, s.prepatches[i], v.err, in, inErr))
 		}
 	}
-	return out
+	return out, nil
+}
+
+func concerns(all []verdict) bool {
+	return slices.ContainsFunc(all, func(v verdict) bool { return v.about })
 }
 
 // mapped names the code a process maps from files, and its root directory, in
@@ -130,9 +158,9 @@ func mapped(p *process, maps []proc.Mapping) string {
 }
 
 // judge finds out what every prepatch is to processes like p. The images are
-// opened only when one may be about it.
-func (s *scan) judge(p *process) []verdict {
-	all := make([]verdict, len(s.prepatches))
+// opened only when one may be about it. It is sure when all of them could be read.
+func (s *scan) judge(p *process) (all []verdict, sure bool) {
+	all, sure = make([]verdict, len(s.prepatches)), true
 	var images *locate.Set
 	for i, pp := range s.prepatches {
 		if !pp.about(p) {
@@ -141,14 +169,15 @@ func (s *scan) judge(p *process) []verdict {
 		if images == nil {
 			set, err := s.known.files.Images(p.read)
 			if err != nil {
-				return all
+				return all, false
 			}
 			defer set.Close()
-			images = set
+			images, sure = set, len(set.Skipped) == 0
 		}
 		all[i] = judgeOne(s.known, pp, images)
+		sure = sure && !errors.Is(all[i].err, proc.ErrGone)
 	}
-	return all
+	return all, sure
 }
 
 // about reports whether the process runs an executable a guard names. A guard
@@ -187,7 +216,7 @@ func judgeOne(k *known, pp *Prepatch, images *locate.Set) verdict {
 	if pp.linkedIn() && !isGo(images) {
 		return verdict{}
 	}
-	at := resolved{known: k, images: images}
+	at := resolved{known: k, images: images, terse: true}
 	var err error
 	for _, g := range pp.compiled.Guards {
 		if err == nil {
@@ -197,7 +226,7 @@ func judgeOne(k *known, pp *Prepatch, images *locate.Set) verdict {
 	var library *locate.NoLibrary
 	var function *locate.NotFound
 	if errors.As(err, &library) || errors.Is(err, locate.ErrOtherExe) || pp.anyProgram() && errors.As(err, &function) || errors.Is(err, proc.ErrGone) {
-		return verdict{}
+		return verdict{err: err}
 	}
 	return verdict{about: true, err: err}
 }

@@ -21,8 +21,8 @@ import (
 
 const findHelp = `Looks for the function of a fingerprint in a program, in every program of a
 folder, in the files of a core, in all that a process maps (--pid), or in all that
-the processes of this machine map (--host). With --cache, what --host found is kept
-by build, so that the next time only what is new is searched.
+the processes of this machine map (--host). What --host found is kept, so that the
+next time only what is new is searched; pfp index does so for many fingerprints.
 
   AUTO     found: pie may guard it alone
   CONFIRM  found, but a person should look at the evidence
@@ -34,6 +34,7 @@ the vendor's fix.`
 
 // answer is what pfp find says about one file.
 type answer struct {
+	Function  string   `json:"function,omitempty"`
 	File      string   `json:"file"`
 	Tier      string   `json:"tier"`
 	Address   string   `json:"address,omitempty"` // hexadecimal, link time
@@ -66,7 +67,7 @@ type rival struct {
 type findFlags struct {
 	pid   int
 	host  bool
-	cache string
+	index indexFlags
 }
 
 func findCommand() *cobra.Command {
@@ -86,8 +87,8 @@ func findCommand() *cobra.Command {
 			switch {
 			case len(args) == 0 || ways == 0 || ways > 1 && len(args)-1 != ways:
 				return &usageError{"pfp find takes a fingerprint, and a program, a folder, a core, --pid N or --host"}
-			case f.cache != "" && !f.host:
-				return &usageError{"--cache is for --host"}
+			case f.index.given() && !f.host:
+				return &usageError{"--cache and --fresh are for --host"}
 			}
 			return nil
 		},
@@ -109,18 +110,14 @@ func findCommand() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
 	c.Flags().IntVar(&f.pid, "pid", 0, "look in everything that process `N` maps")
 	c.Flags().BoolVar(&f.host, "host", false, "look in everything that the processes of this machine map")
-	c.Flags().StringVar(&f.cache, "cache", "", "keep what --host finds in this `FOLDER`")
+	f.index.register(c)
 	return c
 }
 
 func (f *findFlags) find(fp *fingerprint.Fingerprint, paths []string) ([]answer, error) {
 	switch {
 	case f.host:
-		ix, err := openIndex(f.cache, fp)
-		if err != nil {
-			return nil, err
-		}
-		return findOnHost(fp, ix)
+		return f.index.findOnHost(fp)
 	case len(paths) == 0:
 		return findInProcess(fp, f.pid)
 	}
@@ -213,8 +210,12 @@ func findIn(fp *fingerprint.Fingerprint, f *binfile.File, path string) (answer, 
 	if err != nil {
 		return answer{}, fmt.Errorf("%s: %w", path, err)
 	}
+	return findInModule(fp, m, path), nil
+}
+
+func findInModule(fp *fingerprint.Fingerprint, m *fingerprint.Module, path string) answer {
 	r := m.Find(fp)
-	a := answer{File: path, Tier: r.Tier.String(), tier: r.Tier, Fixed: r.Fixed, Undecided: r.Undecided, Size: r.Size, Names: r.Names,
+	a := answer{Function: fp.Function, File: path, Tier: r.Tier.String(), tier: r.Tier, Fixed: r.Fixed, Undecided: r.Undecided, Size: r.Size, Names: r.Names,
 		Reference: r.Reference, Score: r.Score, Margin: r.Margin, Alike: r.Similarity, Exact: r.Exact, Evidence: r.Evidence, Why: r.Why}
 	if r.Tier > fingerprint.None {
 		a.Address, a.at = r.At.String(), r.At
@@ -222,7 +223,7 @@ func findIn(fp *fingerprint.Fingerprint, f *binfile.File, path string) (answer, 
 	for _, o := range r.Rivals {
 		a.Rivals = append(a.Rivals, rival{o.At.String(), o.Names, o.Similarity})
 	}
-	return a, nil
+	return a
 }
 
 // findInProcess looks in every image of a process; those that cannot be read

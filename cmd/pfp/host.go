@@ -1,63 +1,225 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"syscall"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+	"github.com/patch-integration-engine/pie/internal/find/index"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
-// findOnHost looks in everything that the processes of this machine map. Each
-// file is searched once, and what was answered for a build is kept in the index.
-func findOnHost(fp *fingerprint.Fingerprint, ix *index) ([]answer, error) {
+// mappedFile is a program or library that processes of this machine run.
+type mappedFile struct {
+	Path    string   `json:"file"`              // as the first process has it
+	Deleted bool     `json:"deleted,omitempty"` // or replaced, and still run
+	BuildID string   `json:"build_id,omitempty"`
+	Pids    []int    `json:"pids"`
+	Found   []answer `json:"found,omitempty"` // what fingerprints find in it, better than nothing
+}
+
+// host looks in everything that the processes of this machine map for the functions
+// of fingerprints. Each content is searched once; answers come from the store where it
+// has them.
+type host struct {
+	store    *index.Store // nil for none
+	revision string
+	asked    []*asked
+	contents map[string]content // by index.Key
+	changed  bool
+	files    map[proc.FileID]*mappedFile // nil for what could not be read
+	order    []*mappedFile
+}
+
+// content is what is kept of a file's content.
+type content struct {
+	Digest  string `json:"digest"` // "" for what is no program
+	BuildID string `json:"build_id,omitempty"`
+}
+
+// asked is a fingerprint with its answers by digest.
+type asked struct {
+	fp      *fingerprint.Fingerprint
+	answers map[string]*answer
+	changed bool
+}
+
+const contentsName = "contents"
+
+func (a *asked) name() string { return "find-" + a.fp.ID() }
+
+// newHost takes from the store what is known. With fresh nothing is.
+func newHost(store *index.Store, fps []*fingerprint.Fingerprint, fresh bool) *host {
+	h := &host{store: store, revision: index.Program(), contents: map[string]content{}, files: map[proc.FileID]*mappedFile{}}
+	if h.revision == "" {
+		h.store = nil
+	}
+	known := h.store != nil && !fresh
+	if known {
+		h.store.Read(contentsName, h.revision, &h.contents)
+	}
+	for _, fp := range fps {
+		a := &asked{fp: fp, answers: map[string]*answer{}}
+		if known {
+			h.store.Read(a.name(), h.revision, &a.answers)
+		}
+		h.asked = append(h.asked, a)
+	}
+	return h
+}
+
+// look looks at every process. What cannot be read is passed over: a process that
+// ended, a file of another kind.
+func (h *host) look() error {
 	pids, err := processes()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	files := locate.NewFiles()
-	defer files.Close()
-	found := map[*binfile.File]*answer{}
-	var order []*binfile.File
 	for _, pid := range pids {
 		p, err := proc.Open(pid)
 		if err != nil {
-			continue // it ended
+			continue
 		}
-		set, err := files.Images(p)
+		if maps, err := p.Maps(); err == nil {
+			h.process(p, pid, maps)
+		}
 		p.Close()
-		if err != nil {
-			continue // no program of ours to read: a kernel thread, another class of ELF
+	}
+	return h.save()
+}
+
+func (h *host) process(p *proc.Process, pid int, maps []proc.Mapping) {
+	for _, m := range maps {
+		if m.Perms&proc.Exec == 0 || !m.HasFile() {
+			continue
 		}
-		for _, im := range set.Images {
-			a, known := found[im.File]
-			if !known {
-				if a, err = ix.find(fp, im); err != nil {
-					return nil, err
-				}
-				found[im.File] = a
-				order = append(order, im.File)
+		f, known := h.files[m.File]
+		if !known {
+			if f = h.open(p, m); f != nil {
+				h.order = append(h.order, f)
 			}
-			if a != nil && !slices.Contains(a.Pids, pid) {
-				a.Pids = append(a.Pids, pid)
-			}
+			h.files[m.File] = f
+		}
+		if f != nil && (len(f.Pids) == 0 || f.Pids[len(f.Pids)-1] != pid) {
+			f.Pids = append(f.Pids, pid)
 		}
 	}
-	var out []answer
-	for _, f := range order {
-		if a := found[f]; a != nil {
-			out = append(out, *a)
+}
+
+// open looks at a mapped file; nil when it is no program.
+func (h *host) open(p *proc.Process, m proc.Mapping) *mappedFile {
+	file, err := p.OpenMapped(m)
+	if err != nil {
+		return nil
+	}
+	defer file.Close()
+	key, settled := index.Key(locate.Identity{Dev: file.Dev, Inode: file.Inode, Size: file.Size, Changed: file.Changed})
+	c, known := h.contents[key]
+	if !known || !settled {
+		c = contentOf(file)
+		if settled {
+			h.contents[key], h.changed = c, true
 		}
 	}
-	return out, ix.save()
+	if c.Digest == "" {
+		return nil
+	}
+	out := &mappedFile{Path: m.Path, Deleted: m.Deleted, BuildID: c.BuildID}
+	search := newSearch(file, m.Path)
+	for _, a := range h.asked {
+		found, known := a.answers[c.Digest]
+		if !known {
+			found = search.find(a.fp)
+			a.answers[c.Digest], a.changed = found, true
+		}
+		if tier := tierNamed(found.Tier); tier > fingerprint.None {
+			one := *found
+			one.File, one.tier = m.Path, tier
+			out.Found = append(out.Found, one)
+		}
+	}
+	return out
+}
+
+func contentOf(file *proc.File) content {
+	f, err := binfile.Open(file, file.Size)
+	if err != nil {
+		return content{}
+	}
+	digest, err := index.Digest(file, file.Size)
+	if err != nil {
+		return content{}
+	}
+	return content{Digest: digest, BuildID: f.BuildIDString()}
+}
+
+// search is a file that is analyzed when it is first searched. A broken one has no
+// function that could be guarded.
+type search struct {
+	module func() *fingerprint.Module // nil for nothing to search
+	path   string
+}
+
+func newSearch(file *proc.File, path string) *search {
+	var m *fingerprint.Module
+	done := false
+	return &search{path: path, module: func() *fingerprint.Module {
+		if !done {
+			done = true
+			if f, err := binfile.Open(file, file.Size); err == nil {
+				m, _ = fingerprint.Analyze(f)
+			}
+		}
+		return m
+	}}
+}
+
+func (s *search) find(fp *fingerprint.Fingerprint) *answer {
+	m := s.module()
+	if m == nil {
+		return &answer{}
+	}
+	a := findInModule(fp, m, s.path)
+	if a.tier == fingerprint.None {
+		return &answer{} // of what was not found nothing is kept
+	}
+	return &a
+}
+
+func tierNamed(s string) fingerprint.Tier {
+	for t := fingerprint.Hint; t <= fingerprint.Auto; t++ {
+		if t.String() == s {
+			return t
+		}
+	}
+	return fingerprint.None
+}
+
+// maxKept bounds how many contents are kept; a machine with more starts anew.
+const maxKept = 50_000
+
+func (h *host) save() error {
+	if h.store == nil {
+		return nil
+	}
+	if h.changed && len(h.contents) <= maxKept {
+		if err := h.store.Write(contentsName, h.revision, h.contents); err != nil {
+			return fmt.Errorf("keeping what was found: %w", err)
+		}
+	}
+	for _, a := range h.asked {
+		if !a.changed || len(a.answers) > maxKept {
+			continue
+		}
+		if err := h.store.Write(a.name(), h.revision, a.answers); err != nil {
+			return fmt.Errorf("keeping what was found: %w", err)
+		}
+	}
+	return nil
 }
 
 func processes() ([]int, error) {
@@ -73,128 +235,4 @@ func processes() ([]int, error) {
 	}
 	slices.Sort(pids)
 	return pids, nil
-}
-
-// index remembers answers by fingerprint and build, so that the same question
-// costs nothing the next time. A build ID can be given to any file, so an entry
-// holds for the file only that it was made of, told by inode, size and time of
-// change, which no program can set.
-type index struct {
-	path    string // "" for none
-	entries map[string]*answer
-	used    map[string]bool
-	changed bool
-}
-
-const maxIndex = 64 << 20 // bytes
-
-// indexFile is what is written.
-type indexFile struct {
-	Revision int                `json:"revision"` // of the searching code
-	Answers  map[string]*answer `json:"answers"`
-}
-
-// openIndex reads the index of a fingerprint from a folder that only its owner
-// may write. A file that cannot be read is begun anew.
-func openIndex(dir string, fp *fingerprint.Fingerprint) (*index, error) {
-	ix := &index{entries: map[string]*answer{}, used: map[string]bool{}}
-	if dir == "" {
-		return ix, nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ours(info) {
-		return nil, fmt.Errorf("%s: others may write there; name a folder of your own with --cache", dir)
-	}
-	ix.path = filepath.Join(dir, fp.ID()+".json")
-	file, size, err := openRegular(ix.path)
-	if err != nil || size > maxIndex {
-		return ix, nil
-	}
-	defer file.Close()
-	var f indexFile
-	if json.NewDecoder(file).Decode(&f) == nil && f.Revision == fingerprint.Revision && f.Answers != nil {
-		ix.entries = f.Answers
-	}
-	return ix, nil
-}
-
-// find answers from the index or by a search; nil when there is nothing to tell.
-func (ix *index) find(fp *fingerprint.Fingerprint, im *locate.Image) (*answer, error) {
-	id, ok := im.Identity()
-	key := fmt.Sprintf("%s %x:%x:%x:%x", im.File.BuildIDString(), id.Dev, id.Inode, id.Size, id.Changed)
-	ix.used[key] = true
-	a, known := ix.entries[key]
-	if !known || !ok {
-		b, err := findIn(fp, im.File, im.Path)
-		switch {
-		case errors.Is(err, fingerprint.ErrNoFunctions):
-			b = answer{}
-		case err != nil:
-			b = answer{} // a broken file has no function that could be guarded
-		}
-		a = &b
-		if ok {
-			ix.entries[key], ix.changed = a, true
-		}
-	}
-	if a == nil || a.Tier == "" || a.Tier == fingerprint.None.String() {
-		return nil, nil
-	}
-	out := *a
-	out.tier = tierNamed(a.Tier)
-	return &out, nil
-}
-
-func tierNamed(s string) fingerprint.Tier {
-	for t := fingerprint.Hint; t <= fingerprint.Auto; t++ {
-		if t.String() == s {
-			return t
-		}
-	}
-	return fingerprint.None
-}
-
-// save writes the entries of what is mapped now.
-func (ix *index) save() error {
-	if ix.path == "" {
-		return nil
-	}
-	for key := range ix.entries {
-		if !ix.used[key] {
-			delete(ix.entries, key)
-			ix.changed = true
-		}
-	}
-	if !ix.changed {
-		return nil
-	}
-	b, err := json.Marshal(indexFile{fingerprint.Revision, ix.entries})
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(ix.path), ".index-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name()) // when it was not renamed
-	if _, err := tmp.Write(b); err != nil {
-		tmp.Close()
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), ix.path)
-}
-
-// ours tells whether a file belongs to who runs pfp.
-func ours(info os.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(st.Uid) == os.Geteuid()
 }

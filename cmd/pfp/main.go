@@ -81,7 +81,7 @@ func command() *cobra.Command {
 	root.SetVersionTemplate("pfp {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(listCommand(), createCommand(), findCommand(), showCommand(), diffCommand())
+	root.AddCommand(listCommand(), createCommand(), findCommand(), indexCommand(), showCommand(), diffCommand())
 	return root
 }
 

@@ -110,7 +110,7 @@ func TestProcessCoreHost(t *testing.T) {
 	}
 	defer func() { sleep.Process.Kill(); sleep.Wait() }()
 	pid := fmt.Sprint(sleep.Process.Pid)
-	libc := mappedFile(t, pid, "libc.so.6")
+	libc := mappedLibrary(t, pid, "libc.so.6")
 	pf, core, cache := filepath.Join(dir, "qsort_r.pf"), filepath.Join(dir, "core"), filepath.Join(dir, "cache")
 	pfp(t, exitDone, "create", libc, "-f", "qsort_r", "-o", pf)
 	if out, err := exec.Command("gcore", "-o", core, pid).CombinedOutput(); err != nil {
@@ -157,7 +157,7 @@ func oneAnswer(t *testing.T, all []answer) answer {
 	return all[0]
 }
 
-func mappedFile(t *testing.T, pid, name string) string {
+func mappedLibrary(t *testing.T, pid, name string) string {
 	t.Helper()
 	for range 100 { // until it is loaded
 		b, err := os.ReadFile("/proc/" + pid + "/maps")

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/find/index"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
@@ -13,6 +16,7 @@ import (
 func (a *app) scanCommand() *cobra.Command {
 	var t targetFlags
 	var exitCode int
+	var fresh bool
 	c := &cobra.Command{
 		Use:   "scan [TARGET]",
 		Short: "List running processes that a catalogue prepatch is about",
@@ -20,6 +24,7 @@ func (a *app) scanCommand() *cobra.Command {
 	}
 	t.register(c)
 	c.Flags().IntVar(&exitCode, "exit-code", 0, "exit with `N` when a process could be guarded and is not")
+	c.Flags().BoolVar(&fresh, "fresh", false, "look at every process anew, and forget what is kept of scans before")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if exitCode < 0 || exitCode > 125 {
 			return usage(c, "--exit-code %d: choose 0 to 125", exitCode)
@@ -28,7 +33,7 @@ func (a *app) scanCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		results, err := a.scan(c, sel)
+		results, err := a.scan(c, sel, fresh)
 		if err != nil {
 			return err
 		}
@@ -45,10 +50,36 @@ func (a *app) scanCommand() *cobra.Command {
 	return c
 }
 
-// scan compares the selected processes with the whole catalogue.
-func (a *app) scan(c *cobra.Command, sel pie.Select) ([]pie.ScanResult, error) {
+// scan compares the selected processes with the whole catalogue. What no entry is
+// about is kept in the store of this machine, so that it is compared once.
+func (a *app) scan(c *cobra.Command, sel pie.Select, fresh bool) ([]pie.ScanResult, error) {
 	a.progress.Step("comparing processes with the catalogue")
 	defer a.progress.Step("")
+	store, err := openStore()
+	if err != nil {
+		if errors.Is(err, index.ErrShared) {
+			fmt.Fprintf(a.err, "pie: note: %s; nothing is kept\n", term.Escape(err.Error()))
+		}
+		prepatches, err := loadCatalogue()
+		if err != nil {
+			return nil, err
+		}
+		return pie.Scan(c.Context(), prepatches, sel)
+	}
+	defer store.Close()
+	kept := pie.Kept{Store: store, Revision: index.Program(), Exes: guardedExes(), Load: loadCatalogue, Forget: fresh}
+	return pie.ScanKept(c.Context(), kept, sel)
+}
+
+func openStore() (*index.Store, error) {
+	folder, err := index.Folder()
+	if err != nil {
+		return nil, err
+	}
+	return index.Open(folder)
+}
+
+func loadCatalogue() ([]*pie.Prepatch, error) {
 	var prepatches []*pie.Prepatch
 	for _, e := range catalogue.All() {
 		p, err := pie.Load(e.Files)
@@ -57,7 +88,21 @@ func (a *app) scan(c *cobra.Command, sel pie.Select) ([]pie.ScanResult, error) {
 		}
 		prepatches = append(prepatches, p)
 	}
-	return pie.Scan(c.Context(), prepatches, sel)
+	return prepatches, nil
+}
+
+// guardedExes are the names of executables that guards of the catalogue have.
+func guardedExes() []string {
+	var exes []string
+	for _, e := range catalogue.All() {
+		for _, g := range e.Guards {
+			if g.Exe != "" {
+				exes = append(exes, g.Exe)
+			}
+		}
+	}
+	slices.Sort(exes)
+	return slices.Compact(exes)
 }
 
 // anyOpen reports whether a vulnerable process is unguarded.

@@ -70,6 +70,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, "cache"))
 			e.Setenv("GUARD", guard)
 			e.Setenv("GOCACHE", strings.TrimSpace(string(cache)))
 			e.Setenv("OBJECT", filepath.Join(bin, "guard.o"))

@@ -78,7 +78,9 @@ func TestFingerprintOfCatalogue(t *testing.T) {
 // scanned returns what pie scan says of one process and prepatch.
 func scanned(t *testing.T, id string, pid int) pie.ScanState {
 	t.Helper()
-	out, err := exec.Command(piePath, "scan", "--pid", fmt.Sprint(pid), "--json").Output()
+	cmd := exec.Command(piePath, "scan", "--pid", fmt.Sprint(pid), "--json")
+	cmd.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("pie scan: %v\n%s", err, out)
 	}

@@ -262,10 +262,6 @@ func (fp *Fingerprint) TextsOf(k Kind) []string {
 	return out
 }
 
-// Revision is changed whenever a search may answer otherwise than before: answers
-// that were kept are then of no use.
-const Revision = 4
-
 // ID names the content of a fingerprint.
 func (fp *Fingerprint) ID() string {
 	sum := sha256.Sum256(fp.Encode())

@@ -44,7 +44,10 @@ func (s *Set) Find(q Query) ([]Function, error) {
 		found, err = s.findSeparately(q, err)
 	}
 	if errors.As(err, &none) {
-		none.Near, none.Servers = s.near(q), s.unanswered
+		none.Servers = s.unanswered
+		if !q.Terse {
+			none.Near = s.near(q)
+		}
 	}
 	return found, err
 }

@@ -34,6 +34,9 @@ type Query struct {
 	// ns::Class::method, ns::f(int), server.(*client).processPub with or without
 	// its import path, and file.c:name for one of several static functions.
 	Func string
+	// Terse leaves NotFound.Near empty: to look for names that are like Func costs
+	// more than to look for Func, and only people read it.
+	Terse bool
 }
 
 // Function is a function found in a process.
