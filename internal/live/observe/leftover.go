@@ -57,7 +57,7 @@ func (l Leftover) String() string {
 	case LeftArena:
 		return fmt.Sprintf("%d KiB mapped at %v that no guard ever used", (l.Range.End-l.Range.Start)>>10, l.Range.Start)
 	}
-	return fmt.Sprintf("the frame of a remote system call at the low end of its stack, at %v", l.Range.Start)
+	return fmt.Sprintf("the frame of a remote system call on its stack, at %v", l.Range.Start)
 }
 
 // Leftovers says what a killed pie has left in a process, in the order in which

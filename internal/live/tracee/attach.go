@@ -20,12 +20,15 @@ type Attached struct {
 	memory memory
 	remote remote
 	began  time.Time
+	// changed: the function has written something, or made a call.
+	changed bool
 }
 
 // Attach stops one thread of p, runs do on the tracer's thread and lets the
 // thread go on as it was. do may call its argument only, and must neither
-// allocate nor wait for anything: everything it needs is prepared before. Its
-// error is returned. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
+// allocate nor wait for anything: everything it needs is prepared before. It may be
+// called again, when it has changed nothing because no call could be made at that
+// moment. Its error is returned. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) error) error {
 	return attempts(ctx, func() (reached bool, err error) {
 		if err := p.Check(); err != nil {
@@ -42,17 +45,23 @@ func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) erro
 	})
 }
 
-// attach tries the candidates in turn; reached tells whether do was called.
+// attach tries the candidates in turn; reached tells whether do was called and had
+// its way.
 func (t *Tracer) attach(ctx context.Context, p *Process, candidates []candidate, do func(*Attached) error) (reached bool, err error) {
 	a := &Attached{p: p, remote: t.state.remote()}
 	a.remote.refusal = a.remote.prepare(p)
+	if a.remote.refusal == nil {
+		candidates = p.withMain(candidates, a.remote.needsMain(p))
+	}
 	for _, c := range candidates {
 		a.remote.seccompMode = c.seccomp
 		err = t.on(ctx, func(h *hand) error {
 			a.h = h
 			return t.attachTo(ctx, a, c.tid, func(a *Attached) error {
-				reached = true
-				return do(a)
+				err := do(a)
+				var later *notNow
+				reached = a.changed || !errors.As(err, &later)
+				return err
 			})
 		})
 		if reached || !errors.Is(err, ErrBusy) {
@@ -81,7 +90,7 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 	if err := a.stop(ctx, tid); err != nil {
 		return err
 	}
-	if err = a.checkGadgets(); err == nil {
+	if err = errors.Join(a.checkGadgets(), a.checkPlace()); err == nil {
 		err = do(a)
 	}
 	return errors.Join(err, a.release())
@@ -93,7 +102,10 @@ func (a *Attached) Read(b []byte, addr address.Addr) error { return a.memory.rea
 // Write writes b at addr, page by page, through any protection. It is for
 // memory that nobody uses yet: a writer killed between two pages leaves the
 // first one written.
-func (a *Attached) Write(addr address.Addr, b []byte) error { return a.memory.write(a.h, addr, b) }
+func (a *Attached) Write(addr address.Addr, b []byte) error {
+	a.changed = true
+	return a.memory.write(a.h, addr, b)
+}
 
 // Thread returns the id of the stopped thread.
 func (a *Attached) Thread() int { return a.tid }

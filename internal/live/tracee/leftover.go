@@ -26,43 +26,43 @@ type Memory interface {
 	ReadAt(b []byte, a address.Addr) (int, error)
 }
 
-// LeftFrames looks for frames where this package puts them: at the low end of the
-// main thread's stack, among the mappings maps. What a frame says is a claim of
-// the process.
+// maxFramesSought bounds how far up a stack frames are looked for: 64 MiB.
+const maxFramesSought = 4096
+
+// LeftFrames looks for frames where this package puts them, in the main thread's
+// stack, among the mappings maps. What a frame says is a claim of the process. One
+// that the program has written to since is none any more.
 func LeftFrames(p Memory, maps []proc.Mapping) []LeftFrame {
+	s, ok := findStack(maps)
+	if !ok {
+		return nil
+	}
 	var left []LeftFrame
-	for _, m := range maps {
-		if m.Path != "[stack]" {
+	b := make([]byte, frameMax)
+	at := alignDown(s.Start.Add(frameMax - 1))
+	for i := 0; i < maxFramesSought && at.Add(frameXState) <= s.End; i, at = i+1, at.Add(frameMax) {
+		if _, err := p.ReadAt(b[:frameXState], at); err != nil {
 			continue
 		}
-		for slot := range frameSlots {
-			at := frameSlot(m, slot)
-			var head [frameXState]byte
-			if at.Add(frameMax) > m.End {
-				break
-			}
-			if _, err := p.ReadAt(head[:], at); err != nil {
-				continue
-			}
-			if f, ok := parseFrame(at, head[:]); ok {
-				left = append(left, f)
-			}
+		if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
+			continue
+		}
+		n, _ := p.ReadAt(b, at)
+		if f, ok := parseFrame(at, b[:n]); ok {
+			left = append(left, f)
 		}
 	}
 	return left
 }
 
 // parseFrame reads what is written on a frame beside what restores the thread.
-func parseFrame(at address.Addr, head []byte) (LeftFrame, bool) {
+func parseFrame(at address.Addr, b []byte) (LeftFrame, bool) {
+	f := LeftFrame{At: at, Length: intactFrame(b)}
+	if f.Length == 0 {
+		return f, false
+	}
 	le := binary.LittleEndian
-	if le.Uint64(head[frameMark:]) != frameMagic {
-		return LeftFrame{}, false
-	}
-	f := LeftFrame{At: at, Length: int(le.Uint32(head[frameLength:]))}
-	if f.Length < frameXState || f.Length > frameMax {
-		f.Length = frameMax
-	}
-	start, size := address.Addr(le.Uint64(head[frameMapping:])), le.Uint64(head[frameMapping+8:])
+	start, size := address.Addr(le.Uint64(b[frameMapping:])), le.Uint64(b[frameMapping+8:])
 	if size != 0 && uint64(start)+size > uint64(start) && uint64(start)+size < 1<<47 {
 		f.Mapping = Range{Start: start, End: start.Add(int64(size))}
 	}
@@ -82,17 +82,21 @@ func (a *Attached) intend(nr uint64, args []uint64) error {
 }
 
 // ClearFrame zeroes a frame that a dead tracer left. ErrBusy while a thread is in
-// it, or on its way there.
+// it, or on its way there. A frame that the program has written to since is left
+// alone: its bytes are the program's. In one that is intact, the program has
+// nothing to lose, even where its stack has come down to it again.
 func (w *World) ClearFrame(f LeftFrame) error {
 	for i := range w.view {
 		if sp := w.view[i].SP; f.At <= sp && sp < f.At.Add(frameMax) {
 			return fmt.Errorf("pid %d: thread %d is still on its way out of a dead tracer's call: %w", w.p.Pid(), w.view[i].Tid, ErrBusy)
 		}
 	}
-	return w.memory.write(w.h, f.At, w.scratch.zero[:min(f.Length, frameMax)])
-}
-
-// frameSlot is where the slot-th frame lies in a stack.
-func frameSlot(stack proc.Mapping, slot int) address.Addr {
-	return stack.Start.Add(belowFrame + int64(slot)*frameMax)
+	b := w.scratch.look[:min(f.Length, frameMax)]
+	if err := w.memory.read(b, f.At); err != nil {
+		return err
+	}
+	if intactFrame(b) != f.Length {
+		return nil
+	}
+	return w.memory.write(w.h, f.At, w.scratch.zero[:f.Length])
 }

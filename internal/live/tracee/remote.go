@@ -3,15 +3,12 @@ package tracee
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
-	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // remote is what system calls in a stopped thread need.
@@ -30,9 +27,9 @@ import (
 type remote struct {
 	refusal     error // why no call can be made; nil if it can
 	gadgets     gadgets
-	stack       proc.Mapping // main's [stack]
-	seccompMode int          // of the stopped thread
-	suspended   bool         // PTRACE_O_SUSPEND_SECCOMP is set
+	stack       stack // main's
+	seccompMode int   // of the stopped thread
+	suspended   bool  // PTRACE_O_SUSPEND_SECCOMP is set
 
 	entered bool
 	regs    unix.PtraceRegs // as the thread stood; orig_rax included
@@ -42,6 +39,7 @@ type remote struct {
 	size    int
 	xstate  []byte
 	frame   []byte
+	look    []byte // for what is read of the stack
 	zero    []byte
 	// intent is what is written on the frame about a mapping: that of the next
 	// call, or one that a dead tracer's frame in the same place still speaks of.
@@ -64,12 +62,8 @@ func (r *remote) prepare(p *Process) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range maps {
-		if m.Path == "[stack]" {
-			r.stack = m
-		}
-	}
-	if r.stack.Size() == 0 {
+	var ok bool
+	if r.stack, ok = findStack(maps); !ok {
 		return fmt.Errorf("pid %d: it has no [stack]: %w", p.Pid(), ErrNoRemoteSyscall)
 	}
 	r.gadgets, err = p.knownGadgets(maps)
@@ -92,6 +86,7 @@ func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
 			return 0, err
 		}
 	}
+	a.changed = true
 	if err := a.intend(nr, args); err != nil {
 		return 0, err
 	}
@@ -138,7 +133,10 @@ func (a *Attached) enter() error {
 		return err
 	}
 	copy(r.frame[frameMapping:], r.intent[:])
-	return a.memory.write(a.h, r.at, r.frame[:r.size])
+	if err := a.memory.write(a.h, r.at, r.frame[:r.size]); err != nil {
+		return a.unwritten(err)
+	}
+	return nil
 }
 
 // checkGadgets looks at the instructions again, now that the thread stands
@@ -233,10 +231,12 @@ func (a *Attached) leave() error {
 			return err
 		}
 	}
-	if r.at == 0 || a.h.abandoned {
+	at := r.at
+	r.at = 0 // whoever is tried next looks for a place of its own
+	if at == 0 || a.h.abandoned || !a.stillOurs(at) {
 		return nil
 	}
-	return a.memory.write(a.h, r.at, r.zero[:r.size])
+	return a.memory.write(a.h, at, r.zero[:r.size])
 }
 
 // restore goes from the exit of a system call, after which the kernel runs no
@@ -265,92 +265,4 @@ func (a *Attached) restore() error {
 // was killed.
 func (a *Attached) lost(doing string, errno unix.Errno) error {
 	return a.p.threadLost(a.tid, doing, errno)
-}
-
-// Where frames lie: slots of frameMax bytes from the low end of main's stack,
-// above room for a signal handler's frame that may run there if a tracer dies
-// between unblocking signals and restoring the registers.
-const (
-	frameSlots    = 4
-	belowFrame    = 16 << 10
-	stackHeadroom = 32 << 10 // between the highest slot and the deepest use of the stack
-)
-
-// placeFrame finds a slot that nobody uses: zero, or the rest of a frame that
-// a killed tracer left.
-func (a *Attached) placeFrame() error {
-	r := &a.remote
-	limit := r.stack.End
-	if sp := address.Addr(r.regs.Rsp); r.stack.Contains(sp) {
-		limit = sp
-	}
-	if u, err := a.p.userState(a.p.Pid()); err == nil && !u.running && r.stack.Contains(address.Addr(u.sp)) {
-		limit = min(limit, address.Addr(u.sp))
-	}
-	leaving := false
-	for slot := range frameSlots {
-		at := frameSlot(r.stack, slot)
-		if at.Add(frameMax+stackHeadroom) > limit || r.size > frameMax {
-			break
-		}
-		use, err := a.useOf(at)
-		if err != nil {
-			return fmt.Errorf("its stack is not where it was: %w (%w)", ErrBusy, err)
-		}
-		if use == slotFree {
-			r.at = at
-			return nil
-		}
-		leaving = leaving || use == slotLeaving
-	}
-	if leaving {
-		return fmt.Errorf("pid %d: a thread is still on its way out of a dead tracer's call: %w: %w", a.p.Pid(), ErrNoRemoteSyscall, ErrBusy)
-	}
-	return fmt.Errorf("pid %d: no unused room at the low end of its stack %v-%v: %w", a.p.Pid(), r.stack.Start, r.stack.End, ErrNoRemoteSyscall)
-}
-
-// slotUse is what a slot for a frame is in use for.
-type slotUse uint8
-
-const (
-	slotFree    slotUse = iota
-	slotTaken           // by the program
-	slotLeaving         // a dead tracer's frame, with a thread that may be in it
-)
-
-// useOf looks at the slot at addr. It is free when it is all zero, or holds a
-// frame that a killed tracer left and that no thread is going through any
-// more. (The lock on the process keeps living tracers out.)
-func (a *Attached) useOf(at address.Addr) (slotUse, error) {
-	r := &a.remote
-	b := r.frame[:r.size]
-	if err := a.memory.read(b, at); err != nil {
-		return slotTaken, err
-	}
-	if bytes.Equal(b, r.zero[:r.size]) {
-		return slotFree, nil
-	}
-	if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
-		return slotTaken, nil
-	}
-	copy(r.intent[:], b[frameMapping:])
-	owner := int(binary.LittleEndian.Uint32(b[frameOwner:]))
-	tids, err := a.p.Tasks()
-	if err != nil {
-		return slotTaken, err
-	}
-	known := slices.Contains(tids, owner) // else it has ended, or another pid namespace numbered it
-	for _, tid := range tids {
-		u, err := a.p.userState(tid)
-		sp, running := address.Addr(u.sp), u.running
-		if tid == a.tid {
-			sp, running = address.Addr(r.regs.Rsp), false
-		}
-		// Where a thread is that waits for a CPU is not to be seen: one that a
-		// tracer left in the frame may not have got out of it yet.
-		if err == nil && (running && (tid == owner || !known) || at <= sp && sp < at.Add(frameMax)) {
-			return slotLeaving, nil
-		}
-	}
-	return slotFree, nil
 }

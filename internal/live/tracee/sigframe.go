@@ -29,6 +29,7 @@ const (
 	frameMark     = 480 // frameMagic: recognises a frame a killed tracer left
 	frameOwner    = 488 // u32, the thread that goes through it
 	frameLength   = 492 // u32, bytes of the frame
+	frameSum      = 496 // u64, checksum of the rest: nobody else has written here since
 	frameMax      = 16 << 10
 
 	// Offsets in struct rt_sigframe.
@@ -80,7 +81,46 @@ func buildFrame(b []byte, addr address.Addr, owner int, g gadgets, regs *unix.Pt
 	le.PutUint64(sf[sfFPState:], uint64(addr)+frameXState)
 	le.PutUint64(sf[sfMask:], mask)
 	putXState(b[frameXState:], xstate)
+	seal(b[:frameSize(len(xstate))])
 	return nil
+}
+
+// seal puts its checksum on a frame.
+func seal(frame []byte) {
+	binary.LittleEndian.PutUint64(frame[frameSum:], checksum(frame))
+}
+
+// intactFrame returns the length of the frame that b begins with: 0 when there is
+// none, or when a byte of it has been changed since it was written.
+func intactFrame(b []byte) int {
+	le := binary.LittleEndian
+	if len(b) < frameXState || le.Uint64(b[frameMark:]) != frameMagic {
+		return 0
+	}
+	n := int(le.Uint32(b[frameLength:]))
+	if n < frameXState || n > len(b) || le.Uint64(b[frameSum:]) != checksum(b[:n]) {
+		return 0
+	}
+	return n
+}
+
+// checksum is FNV-1a over the 64-bit words of a frame, but for what is written
+// later: the mapping, and the checksum itself.
+func checksum(frame []byte) uint64 {
+	const offset, prime = 14695981039346656037, 1099511628211
+	sum := uint64(offset)
+	add := func(b []byte) {
+		for ; len(b) >= 8; b = b[8:] {
+			sum = (sum ^ binary.LittleEndian.Uint64(b)) * prime
+		}
+		for _, c := range b {
+			sum = (sum ^ uint64(c)) * prime
+		}
+	}
+	add(frame[:frameMapping])
+	add(frame[frameMark:frameSum])
+	add(frame[frameXState:])
+	return sum
 }
 
 // putContext writes the general registers in the order of struct sigcontext.

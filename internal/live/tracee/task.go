@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -129,6 +130,19 @@ func (p *Process) userState(tid int) (userState, error) {
 		return userState{}, err
 	}
 	return parseUserState(text)
+}
+
+// caught returns the signals that the process has handlers for, SigCgt in
+// proc_pid_status(5): all, when that cannot be told. text is for the file.
+func (p *Process) caught(text []byte) uint64 {
+	var path procPath
+	text = text[:readFile(path.set(p.Pid(), p.Pid(), "status"), text)]
+	_, value, found := bytes.Cut(text, []byte("\nSigCgt:\t"))
+	mask, ok := hexadecimal(value)
+	if !found || !ok {
+		return ^uint64(0)
+	}
+	return mask
 }
 
 // inside tells whether pc lies in one of the ranges.

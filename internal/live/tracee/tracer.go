@@ -229,20 +229,21 @@ func attempts(ctx context.Context, try func() (reached bool, err error)) error {
 // scratch is memory that operations use while threads are stopped, allocated
 // and touched once.
 type scratch struct {
-	xstate, frame, zero []byte
-	tasks               []task
-	dents               []byte // of a directory being listed
-	pids, tids          []int
+	xstate, frame, look, zero []byte
+	tasks                     []task
+	dents                     []byte // of a directory being listed
+	pids, tids                []int
 }
 
 func (s *scratch) allocate() {
 	// A state that fills this may be longer; the length must be a multiple of 8.
 	s.xstate = make([]byte, (frameMax-frameXState-4)&^7)
 	s.frame = make([]byte, frameMax)
+	s.look = make([]byte, frameMax)
 	s.zero = make([]byte, frameMax)
 	s.dents = make([]byte, direntsSize)
 }
 
 func (s *scratch) remote() remote {
-	return remote{xstate: s.xstate, frame: s.frame, zero: s.zero}
+	return remote{xstate: s.xstate, frame: s.frame, look: s.look, zero: s.zero}
 }

@@ -138,17 +138,7 @@ func (w *World) Blocked(tid int) (mask uint64, ok bool) {
 
 // Caught returns the signals that the process has handlers for (SigCgt in
 // proc_pid_status(5)): all, when that cannot be told.
-func (w *World) Caught() uint64 {
-	var path procPath
-	text := w.scratch.dents
-	text = text[:readFile(path.set(w.p.Pid(), w.p.Pid(), "status"), text)]
-	_, value, found := bytes.Cut(text, []byte("\nSigCgt:\t"))
-	mask, ok := hexadecimal(value)
-	if !found || !ok {
-		return ^uint64(0)
-	}
-	return mask
-}
+func (w *World) Caught() uint64 { return w.p.caught(w.scratch.dents) }
 
 // ReadUp reads from addr upwards until b is full or memory ends, and returns
 // how many bytes it read.
