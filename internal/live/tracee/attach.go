@@ -273,11 +273,13 @@ type candidate struct {
 	seccomp int // its mode
 }
 
-// What the interruption of a thread means.
+// What the interruption of a thread means. Sleepers come first: a stop of theirs is
+// felt by nobody, unless what they wait for comes right then.
 const (
-	costRunning  = iota // nothing
-	costRestarts        // the kernel makes its system call again
-	costEINTR           // so do we
+	costRestarts = iota // the kernel makes its system call again
+	costSeldom          // so it does, but for a socket with a timeout
+	costRunning         // it is kept from its work
+	costEINTR           // we have to see to it that its call is made again
 	costTimeout         // a killed tracer's frame would begin its timeout anew
 	costUnknown
 	costFilter = 10 // in addition: a call may be forbidden
@@ -297,7 +299,7 @@ func (p *Process) candidates() ([]candidate, error) {
 			continue
 		}
 		list = append(list, c)
-		if c.cost <= costRestarts {
+		if c.cost <= costRunning {
 			good++
 		}
 		if good == maxCandidates {
@@ -318,17 +320,9 @@ func (p *Process) candidate(tid int) (candidate, bool) {
 	if err != nil || st.State == 'D' || st.State == 'Z' || st.State == 'X' {
 		return candidate{}, false
 	}
-	c := candidate{tid: tid, cost: costRestarts, seccomp: st.Seccomp}
-	u, err := p.userState(tid)
-	switch {
-	case err != nil:
-		c.cost = costUnknown
-	case u.running:
-		c.cost = costRunning
-	case continuedByRestartBlock(u.nr):
-		c.cost = costTimeout
-	case u.nr >= 0 && endsWithEINTR(uint64(u.nr)):
-		c.cost = costEINTR
+	c := candidate{tid: tid, cost: costUnknown, seccomp: st.Seccomp}
+	if u, err := p.userState(tid); err == nil {
+		c.cost = u.cost()
 	}
 	if st.Seccomp != seccompOff {
 		c.cost += costFilter
@@ -336,12 +330,34 @@ func (p *Process) candidate(tid int) (candidate, bool) {
 	return c, true
 }
 
-// continuedByRestartBlock lists the calls whose remaining timeout the kernel
-// keeps in the task's restart_block, which rt_sigreturn cancels.
-func continuedByRestartBlock(nr int64) bool {
-	switch nr {
-	case unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_POLL, unix.SYS_FUTEX, unix.SYS_RESTART_SYSCALL:
+// cost is what an interruption of the thread means.
+func (u *userState) cost() int {
+	switch {
+	case u.running:
+		return costRunning
+	case u.continuedByRestartBlock():
+		return costTimeout
+	case u.nr < 0 || !endsWithEINTR(uint64(u.nr)):
+		return costRestarts
+	case onSocketsOnly(uint64(u.nr)):
+		return costSeldom
+	}
+	return costEINTR
+}
+
+// continuedByRestartBlock tells whether the thread sleeps in a call whose remaining
+// timeout the kernel keeps in the task's restart_block, which rt_sigreturn cancels.
+func (u *userState) continuedByRestartBlock() bool {
+	const timerAbstime, futexWait, futexCommand = 1, 0, 127 // clock_nanosleep(2), futex(2)
+	switch u.nr {
+	case unix.SYS_NANOSLEEP, unix.SYS_RESTART_SYSCALL:
 		return true
+	case unix.SYS_CLOCK_NANOSLEEP:
+		return u.args[1]&timerAbstime == 0
+	case unix.SYS_POLL:
+		return int32(u.args[2]) >= 0
+	case unix.SYS_FUTEX: // the timeouts of the other operations are points in time
+		return u.args[1]&futexCommand == futexWait && u.args[3] != 0
 	}
 	return false
 }

@@ -87,7 +87,7 @@ func mustBeUsed(t *testing.T, v *victim) {
 	if err := r.prepare(p); err != nil {
 		t.Fatal(err)
 	}
-	if !r.needsMain(p) {
+	if !r.stackWasUsed(p) {
 		t.Fatal("the low end of the stack is zero")
 	}
 }

@@ -20,13 +20,21 @@ const (
 func endsWithEINTR(nr uint64) bool {
 	switch nr {
 	case unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2,
-		// with SO_RCVTIMEO or SO_SNDTIMEO; read also from inotify
-		unix.SYS_READ, unix.SYS_READV, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG,
-		unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_CONNECT,
-		unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG,
 		unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP,
 		unix.SYS_RT_SIGTIMEDWAIT,
 		unix.SYS_IO_GETEVENTS, unix.SYS_IO_PGETEVENTS, unix.SYS_IO_URING_ENTER:
+		return true
+	}
+	return onSocketsOnly(nr)
+}
+
+// onSocketsOnly lists those of them that do so with SO_RCVTIMEO or SO_SNDTIMEO
+// only; read also from inotify.
+func onSocketsOnly(nr uint64) bool {
+	switch nr {
+	case unix.SYS_READ, unix.SYS_READV, unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_RECVMMSG,
+		unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_CONNECT,
+		unix.SYS_WRITE, unix.SYS_WRITEV, unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG:
 		return true
 	}
 	return false

@@ -66,8 +66,15 @@ func (s *stack) slot(i int) address.Addr {
 
 func alignDown(a address.Addr) address.Addr { return a - a%frameMax }
 
-// needsMain tells whether a frame can probably lie below main's stack pointer only.
+// needsMain tells whether a frame can probably lie below main's stack pointer only:
+// main runs, so that nobody knows how deep, or was deeper than a frame would lie.
 func (r *remote) needsMain(p *Process) bool {
+	u, err := p.userState(p.Pid())
+	return err == nil && u.running || r.stackWasUsed(p)
+}
+
+// stackWasUsed tells whether main was as deep in its stack as a frame would lie.
+func (r *remote) stackWasUsed(p *Process) bool {
 	if _, err := p.ReadAt(r.look, r.stack.slot(0)); err != nil {
 		return false
 	}

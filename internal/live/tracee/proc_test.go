@@ -15,7 +15,7 @@ import (
 func TestParseUserState(t *testing.T) {
 	for text, want := range map[string]userState{
 		"running\n": {running: true, nr: -1},
-		"0 0x4 0x7ffd1c 0x2000 0x8 0x0 0x0 0x7ffd00 0x7f1234\n": {nr: 0, sp: 0x7ffd00, pc: 0x7f1234},
+		"0 0x4 0x7ffd1c 0x2000 0x8 0x0 0x0 0x7ffd00 0x7f1234\n": {nr: 0, args: [6]uint64{4, 0x7ffd1c, 0x2000, 8}, sp: 0x7ffd00, pc: 0x7f1234},
 		"-1 0x7ffd00 0x401000\n":                                {nr: -1, sp: 0x7ffd00, pc: 0x401000},
 	} {
 		got, err := parseUserState([]byte(text))
@@ -26,6 +26,32 @@ func TestParseUserState(t *testing.T) {
 	for _, text := range []string{"", "walking", "0 1 2", "x 0x1 0x2", "0 0x4 0x7 0x2 0x8 0x0 0x0 0x7 0x7g", strings.Repeat("1 ", 100)} {
 		if got, err := parseUserState([]byte(text)); err == nil && got.nr != 0 {
 			t.Errorf("%q: %+v, no error", text, got)
+		}
+	}
+}
+
+// The order in which threads are tried for a remote call.
+func TestCostOfAnInterruption(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		u    userState
+		want int
+	}{
+		{"computing", userState{running: true, nr: -1}, costRunning},
+		{"faulting a page in", userState{nr: -1}, costRestarts},
+		{"waitpid", userState{nr: unix.SYS_WAIT4}, costRestarts},
+		{"a mutex", userState{nr: unix.SYS_FUTEX}, costRestarts},
+		{"a futex with a timeout", userState{nr: unix.SYS_FUTEX, args: [6]uint64{1: 128, 3: 0x7f00}}, costTimeout},
+		{"a condition variable with a timeout", userState{nr: unix.SYS_FUTEX, args: [6]uint64{1: 0x189, 3: 0x7f00}}, costRestarts},
+		{"poll for ever", userState{nr: unix.SYS_POLL, args: [6]uint64{2: 0xffffffff}}, costRestarts},
+		{"poll for a second", userState{nr: unix.SYS_POLL, args: [6]uint64{2: 1000}}, costTimeout},
+		{"sleep", userState{nr: unix.SYS_CLOCK_NANOSLEEP}, costTimeout},
+		{"sleep until", userState{nr: unix.SYS_CLOCK_NANOSLEEP, args: [6]uint64{1: 1}}, costRestarts},
+		{"read", userState{nr: unix.SYS_READ}, costSeldom},
+		{"epoll_wait", userState{nr: unix.SYS_EPOLL_WAIT}, costEINTR},
+	} {
+		if got := c.u.cost(); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
 }

@@ -98,9 +98,10 @@ func sameMM(a, b int) bool {
 
 // userState is what a thread is doing, from /proc/PID/task/TID/syscall.
 type userState struct {
-	running bool   // on a CPU or waiting for one: nothing else is known
-	nr      int64  // number of the system call it sleeps in; −1: none
-	sp, pc  uint64 // user registers, when it sleeps
+	running bool      // on a CPU or waiting for one: nothing else is known
+	nr      int64     // number of the system call it sleeps in; −1: none
+	args    [6]uint64 // of the call
+	sp, pc  uint64    // user registers, when it sleeps
 }
 
 // parseUserState reads "running", "-1 SP PC" or "NR ARG0 … ARG5 SP PC".
@@ -112,15 +113,21 @@ func parseUserState(text []byte) (userState, error) {
 	if len(f) != 3 && len(f) != 9 {
 		return userState{}, fmt.Errorf("syscall %.80q: neither running nor a call with its arguments", text)
 	}
-	nr, err1 := strconv.ParseInt(f[0], 10, 64)
-	sp, err2 := strconv.ParseUint(f[len(f)-2], 0, 64)
-	pc, err3 := strconv.ParseUint(f[len(f)-1], 0, 64)
-	for _, err := range []error{err1, err2, err3} {
-		if err != nil {
+	var u userState
+	var err error
+	if u.nr, err = strconv.ParseInt(f[0], 10, 64); err != nil {
+		return userState{}, fmt.Errorf("syscall %.80q: %w", text, err)
+	}
+	words := []*uint64{&u.sp, &u.pc}
+	if len(f) == 9 {
+		words = []*uint64{&u.args[0], &u.args[1], &u.args[2], &u.args[3], &u.args[4], &u.args[5], &u.sp, &u.pc}
+	}
+	for i, w := range words {
+		if *w, err = strconv.ParseUint(f[1+i], 0, 64); err != nil {
 			return userState{}, fmt.Errorf("syscall %.80q: %w", text, err)
 		}
 	}
-	return userState{nr: nr, sp: sp, pc: pc}, nil
+	return u, nil
 }
 
 // userState reads what thread tid is doing.
