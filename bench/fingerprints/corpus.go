@@ -95,6 +95,9 @@ const fewest = 20
 var compilations = []struct{ set, from, to string }{
 	{"gcc 12 to gcc 11, O2", "gcc12-O2", "gcc11-O2"},
 	{"gcc 12 to gcc 13, O2", "gcc12-O2", "gcc13-O2"},
+	{"gcc 12 to gcc 14, O2", "gcc12-O2", "gcc14-O2"},
+	{"gcc 14 to gcc 11, O2", "gcc14-O2", "gcc11-O2"},
+	{"clang 14 to clang 19, O2", "clang14-O2", "clang19-O2"},
 	{"gcc O2 to O3", "gcc12-O2", "gcc12-O3"},
 	{"gcc O2 to O1", "gcc12-O2", "gcc12-O1"},
 	{"gcc O2 to Os", "gcc12-O2", "gcc12-Os"},
@@ -104,7 +107,7 @@ var compilations = []struct{ set, from, to string }{
 	{"gcc O1+O2+O3 to Os", "gcc12-O1 gcc12-O2 gcc12-O3", "gcc12-Os"},
 	{"gcc O1+O2+O3+Os to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os", "clang14-O2"},
 	{"gcc O1+O2+O3, clang 14 O2 to gcc Os", "gcc12-O1 gcc12-O2 gcc12-O3 clang14-O2", "gcc12-Os"},
-	{"gcc O1+O2+O3+Os, clang 16 O2 to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os clang16-O2", "clang14-O2"},
+	{"gcc O1+O2+O3+Os, clang 14 O2 to clang 19 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os clang14-O2", "clang19-O2"},
 }
 
 // releases pairs the versions of one library: each with the next, both ways, and

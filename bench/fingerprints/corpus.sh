@@ -4,12 +4,15 @@
 #   release/NAME/RELEASE~VERSION   one library or program as Debian 11, 12, 13 and unstable (14)
 #                                  have it, with their security archives: gcc 10, 12, 14, 15
 #   held/NAME/RELEASE~VERSION      the same, of programs that no gate was set by: the file held
-#   source/NAME/BUILD              one source built by gcc 12, gcc 11, clang 14 and clang 16 at several levels
+#   source/NAME/BUILD              one source built by gcc 12, gcc 11 and clang 14 at several levels
+#   held-source/NAME/BUILD         the same, of sources that no gate was set by: the file sources; gcc 11 to
+#                                  14, clang 14 and 19
 #
-#   bench/fingerprints/corpus.sh [release] [held] [source]     all when none is named
+#   bench/fingerprints/corpus.sh [release] [held] [source] [held-source]     all when none is named
 #
 # Only Debian's packages are used, and the sources that test/e2e/servers.sh unpacks.
-# The compilers are unpacked, not installed. Nothing is fetched or built twice.
+# The compilers are unpacked, not installed; those of Debian 13 run in a chroot, which takes
+# root. Nothing is fetched or built twice. Of each build there is BUILD.stripped too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/environment.sh
@@ -108,7 +111,7 @@ compile() {
 	shift 3
 	[ ! -e "$out" ] || return 0
 	mkdir -p "$corpus/source/$name"
-	"build_$name" "$level" "$out.part" "$@" && mv "$out.part" "$out"
+	"build_$name" "$level" "$out.part" "$@" && strip -o "$out.stripped" "$out.part" && mv "$out.part" "$out"
 }
 
 build_lua() {
@@ -148,14 +151,84 @@ sources() {
 	compile lua O2 gcc12-O2-lto gcc -flto
 }
 
-[ $# -gt 0 ] || set -- release held source
+# trixie unpacks the compilers of Debian 13 with all that they need.
+trixie() {
+	local root=$corpus/trixie apt=$corpus/apt-trixie deb
+	[ ! -e "$root" ] || return 0
+	use_suites trixie
+	mkdir -p "$apt/archives/partial" "$root.part"
+	quietly apt-get -y -o Dir::State::status=/dev/null -o Dir::Cache::archives="$apt/archives" --download-only --no-install-recommends \
+		install base-files gcc-13 gcc-14 g++-13 g++-14 clang-19 libc6-dev libc-bin bash coreutils
+	dpkg -x "$apt"/archives/base-files_*.deb "$root.part" # makes /lib a link
+	for deb in "$apt"/archives/*.deb; do dpkg -x "$deb" "$root.part"; done
+	mv "$root.part" "$root"
+}
+
+# use_sources: a private apt that knows the sources of Debian 12.
+use_sources() {
+	[ ! -e "$corpus/apt-sources/apt.conf" ] || { export APT_CONFIG=$corpus/apt-sources/apt.conf && return 0; }
+	use_suites bookworm
+	mkdir -p "$corpus/apt-sources"
+	cp -r "$corpus/apt/." "$corpus/apt-sources/"
+	rm -f "$corpus"/apt-sources/sources/*
+	printf 'Types: deb-src\nURIs: %s/debian\nSuites: bookworm\nComponents: main\nSigned-By: %s\n' \
+		"$mirror" /usr/share/keyrings/debian-archive-keyring.gpg >"$corpus/apt-sources/sources/src.sources"
+	sed -i "s,$corpus/apt/,$corpus/apt-sources/,; s,\"$corpus/apt\",\"$corpus/apt-sources\"," "$corpus/apt-sources/apt.conf"
+	export APT_CONFIG=$corpus/apt-sources/apt.conf
+	quietly apt-get update
+}
+
+# held_sources builds each source of the list by every compiler, as a shared library
+# with its static functions in the symbol table.
+held_sources() {
+	compilers
+	trixie
+	local name files flags level tree lib=$tools/usr/lib
+	local clang14=(env "LD_LIBRARY_PATH=$lib/x86_64-linux-gnu:$lib/llvm-14/lib" "$tools/usr/bin/clang-14")
+	while IFS='|' read -r name files flags; do
+		tree=$corpus/trixie/src/$name
+		if [ ! -e "$tree" ]; then
+			use_sources
+			rm -rf "$corpus/debs/src" && mkdir -p "$corpus/debs/src" "$corpus/trixie/src"
+			(cd "$corpus/debs/src" && quietly apt-get --download-only source "$name" && quietly dpkg-source --no-check -x ./*.dsc "$tree")
+		fi
+		for level in O2 O1 O3 Os; do held $level gcc12-$level gcc; done
+		held O2 gcc12-O2-lto gcc -flto
+		held O2 gcc11-O2 "$tools/usr/bin/x86_64-linux-gnu-gcc-11"
+		held O2 clang14-O2 "${clang14[@]}"
+		held O2 gcc13-O2 chroot "$corpus/trixie" gcc-13
+		held O2 gcc14-O2 chroot "$corpus/trixie" gcc-14
+		held O2 clang19-O2 chroot "$corpus/trixie" clang-19
+	done <bench/fingerprints/sources
+}
+
+# held LEVEL BUILD CC...: builds $name; a build that the compiler cannot make is left out.
+held() {
+	local level=$1 out=$corpus/held-source/$name/$2
+	shift 2
+	[ ! -e "$out" ] || return 0
+	mkdir -p "${out%/*}"
+	local in=$tree cc="$*"
+	[[ $1 != chroot ]] || in=/src/$name cc=$3 # gcc-11 knows no C++
+	[[ $cc != *gcc-11 || $files != *.cpp ]] || return 0
+	local build="cd $in && $cc -$level -g -w -fPIC -shared ${flags//\"/\\\"} -o $in/out.so $files"
+	if [[ $1 == chroot ]]; then
+		quietly chroot "$2" /bin/bash -c "$build" || return 0
+	else
+		quietly bash -c "$build" || return 0
+	fi
+	strip -o "$out.stripped" "$tree/out.so" && mv "$tree/out.so" "$out"
+}
+
+[ $# -gt 0 ] || set -- release held source held-source
 for part; do
 	case $part in
 	release) releases release bench/fingerprints/packages ;;
 	held) releases held bench/fingerprints/held ;;
 	source) sources ;;
+	held-source) held_sources ;;
 	*)
-		echo "$0: $part is none of release, held, source" >&2
+		echo "$0: $part is none of release, held, source, held-source" >&2
 		exit 2
 		;;
 	esac

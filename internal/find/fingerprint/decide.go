@@ -166,6 +166,7 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 		if s.moved(v, ref) {
 			v.lower(Confirm, "functions that differ from it in a number only may have changed places with it")
 		}
+		s.claimed(v, ref)
 		return true
 	case twins == ref.Twins && v.top.missed == 0 && next != nil && next.missed > 0 && v.top.score-next.score >= marginMoved:
 		// All of them are there, and only one is where the reference is.
@@ -182,30 +183,21 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 
 // moved tells whether another function may have the target's code now, as when the
 // layout of structures changed: then functions that differ in a field's offset only
-// take each other's place. They did not when each is what it was.
+// take each other's place; or when one was mended as another had been. They did not
+// when each is what it was.
 func (s *search) moved(v *verdict, ref *Reference) bool {
 	if v.margin >= marginMoved {
 		return false
 	}
 	own := s.against(&ref.Target, v.top.fn)
-	rivals, there, all := 0, 0, 0
 	for i := range ref.Alike {
-		found := s.hasExactly(&ref.Alike[i])
-		if found {
-			all++
-		}
-		if own-s.against(&ref.Alike[i], v.top.fn) < marginMoved {
-			rivals++
-			if found {
-				there++
-			}
+		o := &ref.Alike[i]
+		if own-s.against(o, v.top.fn) < marginMoved && !s.hasExactly(o) {
+			return true
 		}
 	}
-	if there == rivals {
-		v.margin = max(v.margin, marginExact)
-		return false
-	}
-	return 4*all < 3*len(ref.Alike)
+	v.margin = max(v.margin, marginExact)
+	return false
 }
 
 func (s *search) hasExactly(sample *Sample) bool {
@@ -325,6 +317,9 @@ func (s *search) gates(v *verdict, ref *Reference) {
 	s.calledAlike(v, ref)
 	s.wrapped(v, ref)
 	s.absorbed(v, ref)
+	if !top.exact {
+		s.claimed(v, ref)
+	}
 }
 
 // corroborated wants more than code that is somewhat alike: texts, imports and
