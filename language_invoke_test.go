@@ -2,6 +2,7 @@ package pie_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -137,5 +138,55 @@ func (h *host) guardAll(t *testing.T, body string, n int) {
 	h.guard(t, body)
 	if s := h.status(t); len(s.Guards) != n {
 		t.Fatalf("%d guards are in", len(s.Guards))
+	}
+}
+
+// Threads call through a guard that calls, while it is removed and comes back again
+// and again: no call is lost, and none has another result.
+func TestCallsWhileComingAndGoing(t *testing.T) {
+	const passing = `
+//pie:cap call
+
+//pie:guard exe=host func=lookup onfault=reject:-2 onfuel=pass
+func Lookup(c *libpie.Call, key int64) libpie.Verdict {
+	if c.Invoke("half", libpie.Word(key)).Double != 0x400c000000000000 { // 3.5, of 7
+		return libpie.Reject(int64(-1))
+	}
+	return libpie.Pass()
+}
+`
+	h := startHost(t)
+	sel := pie.Pids(h.cmd.Process.Pid)
+	p := loadBody(t, passing)
+	const calls = 20_000
+	var lost, storms atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			lost.Add(4*calls - int64(h.ask(t, "storm", calls)))
+			storms.Add(1)
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	}()
+	for range 15 {
+		if _, err := pie.Insert(context.Background(), p, sel, pie.Options{Mode: pie.ModeEnforce}); err != nil {
+			t.Error(err)
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+		if _, err := pie.Remove(context.Background(), "LANG-1", sel); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+	if n := lost.Load(); n != 0 {
+		t.Errorf("%d of %d calls were lost", n, 4*calls*storms.Load())
 	}
 }
