@@ -56,7 +56,7 @@ func (a *app) agentCommand() *cobra.Command {
 		Args:  exact(0, "no argument"),
 	}
 	c.Flags().StringVar(&f.config.Policy, "policy", "/etc/pie/policy", "the policy `FILE`")
-	c.Flags().StringVar(&f.config.Prepatches, "prepatches", "/etc/pie/prepatches", "folder with prepatches of your own: ID.go, or ID/guard.go")
+	c.Flags().StringVar(&f.config.Prepatches, "prepatches", ownPrepatches, "folder with prepatches of your own: ID.go, or ID/guard.go")
 	c.Flags().StringVar(&f.socket, "socket", agent.DefaultSocket, "where the agent answers pie")
 	c.Flags().StringVar(&f.group, "group", "", "a `GROUP` whose members may ask the agent, besides root")
 	c.Flags().StringVar(&f.metrics, "metrics", "", "answer GET /metrics at this `ADDRESS`, such as 127.0.0.1:9464")

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
-	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/term"
 	"github.com/patch-integration-engine/pie/libpie"
 )
@@ -24,7 +23,7 @@ func (a *app) checkCommand() *cobra.Command {
 With --func, --when and --reject instead of a PREPATCH the Go file that they become
 is printed, too; --pid or --exe name the program.`,
 		Args:              atMost(1, "one PREPATCH"),
-		ValidArgsFunction: completePrepatch,
+		ValidArgsFunction: a.completePrepatch,
 		RunE: func(c *cobra.Command, args []string) error {
 			p, err := a.checked(c, args, &line, &t)
 			if err != nil {
@@ -148,7 +147,7 @@ func (a *app) showCommand() *cobra.Command {
 		Use:               "show [ID | libpie.h]",
 		Short:             "List the catalogue, or print the source of one of its prepatches, or libpie.h for guards in C",
 		Args:              atMost(1, "at most one ID"),
-		ValidArgsFunction: completePrepatch,
+		ValidArgsFunction: a.completePrepatch,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 1 && args[0] == "libpie.h" {
 				_, err := a.out.Write(libpie.Header)
@@ -163,9 +162,9 @@ func (a *app) showCommand() *cobra.Command {
 }
 
 func (a *app) showSource(id string) error {
-	e, ok := catalogue.Lookup(id)
+	e, ok := a.catalogue().Lookup(id)
 	if !ok {
-		return unknownPrepatch(id)
+		return a.unknownPrepatch(id)
 	}
 	if a.json {
 		return a.printJSON(e)
@@ -175,13 +174,19 @@ func (a *app) showSource(id string) error {
 }
 
 func (a *app) showCatalogue() error {
-	entries := catalogue.All()
+	c := a.catalogue()
+	var err error
 	if a.json {
-		return a.printJSON(entries)
+		err = a.printJSON(c.Entries)
+	} else {
+		var t term.Table
+		for _, e := range c.Entries {
+			t.Row(e.ID, e.Product, e.Summary)
+		}
+		err = t.Write(a.out, "")
 	}
-	var t term.Table
-	for _, e := range entries {
-		t.Row(e.ID, e.Product, e.Summary)
+	if err != nil {
+		return err
 	}
-	return t.Write(a.out, "")
+	return a.tellBroken(c.Broken)
 }

@@ -120,15 +120,15 @@ func (f *insertFlags) resolve(a *app, c *cobra.Command, args []string) (chosen, 
 		return chosen{}, err
 	}
 	sel, err := a.selectForInsert(c, &f.target, p, ref)
-	return chosen{prepatch: p, ref: ref, seen: f.seen(args), sel: sel}, err
+	return chosen{prepatch: p, ref: ref, seen: f.seen(a, args), sel: sel}, err
 }
 
 // seen says what a rejected client sees.
-func (f *insertFlags) seen(args []string) string {
+func (f *insertFlags) seen(a *app, args []string) string {
 	if len(args) == 0 {
 		return fmt.Sprintf("what the program makes of %s returning %s", f.line.fn, f.line.reject)
 	}
-	return seenOf(args[0])
+	return a.seenOf(args[0])
 }
 
 // load returns the prepatch and what it was called on the command line.
@@ -157,7 +157,7 @@ an object file of clang -target bpf (.o).
 On a terminal the guard is on trial for 10 minutes: it stops rejecting by itself
 unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		Args:              atMost(1, "one PREPATCH"),
-		ValidArgsFunction: completePrepatch,
+		ValidArgsFunction: a.completePrepatch,
 	}
 	f.register(c)
 	var steps canaryFlags

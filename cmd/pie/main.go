@@ -42,8 +42,9 @@ type app struct {
 	out, err io.Writer
 	getenv   func(string) string
 
-	json     bool
-	progress *term.Progress
+	json       bool
+	prepatches string // folder with prepatches beside the catalogue's
+	progress   *term.Progress
 }
 
 func (a *app) execute(ctx context.Context, args []string) int {
@@ -54,6 +55,9 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	a.progress.Done()
 	return a.finish(ctx, err)
 }
+
+// ownPrepatches is where an operator's own prepatches lie.
+const ownPrepatches = "/etc/pie/prepatches"
 
 const longHelp = `pie puts a small guard, a prepatch, in front of a vulnerable function of a running
 process. The guard lets good calls through and turns the attack into an ordinary
@@ -87,6 +91,7 @@ func (a *app) command() *cobra.Command {
 	root.SetVersionTemplate("pie {{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err.Error()} })
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
+	root.PersistentFlags().StringVar(&a.prepatches, "prepatches", ownPrepatches, "folder with prepatches of your own: ID.go, ID/guard.go, or PRODUCT/CVE/guard.go")
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
 		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(), a.autopsyCommand(),

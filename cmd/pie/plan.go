@@ -21,7 +21,7 @@ func (a *app) planCommand() *cobra.Command {
 what. Nothing is changed and no thread is stopped. With -v every instruction is
 listed that stays, moves or is written, and the registers the guard uses.`,
 		Args:              atMost(1, "one PREPATCH"),
-		ValidArgsFunction: completePrepatch,
+		ValidArgsFunction: a.completePrepatch,
 	}
 	f.register(c)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "list the instructions that stay, move or are written")

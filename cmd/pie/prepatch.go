@@ -11,6 +11,7 @@ import (
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
+	"github.com/patch-integration-engine/pie/internal/term"
 )
 
 var identifier = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)+$`)
@@ -20,14 +21,14 @@ const maxSource = 1 << 20
 
 // loadPrepatch finds, compiles and verifies what the command line calls PREPATCH.
 func (a *app) loadPrepatch(arg string) (*pie.Prepatch, error) {
-	files, err := prepatchFiles(arg)
+	files, err := a.prepatchFiles(arg)
 	if err != nil {
 		return nil, err
 	}
 	return pie.Load(files)
 }
 
-func prepatchFiles(arg string) (map[string][]byte, error) {
+func (a *app) prepatchFiles(arg string) (map[string][]byte, error) {
 	st, err := os.Stat(arg)
 	switch {
 	case err == nil && st.IsDir():
@@ -37,25 +38,43 @@ func prepatchFiles(arg string) (map[string][]byte, error) {
 	case err == nil:
 		return nil, notReadYet(arg)
 	case identifier.MatchString(arg):
-		return catalogueFiles(arg)
+		return a.catalogueFiles(arg)
 	case strings.HasSuffix(arg, ".go") || strings.ContainsRune(arg, filepath.Separator):
 		return nil, &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("reading the prepatch: %v", err),
 			Instead: "name a .go file, a folder with one, or an id that pie show lists", Err: err}
 	}
-	return nil, unknownPrepatch(arg)
+	return nil, a.unknownPrepatch(arg)
 }
 
-func catalogueFiles(id string) (map[string][]byte, error) {
-	e, ok := catalogue.Lookup(id)
+// catalogue is pie's own and the operator's.
+func (a *app) catalogue() catalogue.Catalogue { return catalogue.With(a.prepatches) }
+
+// tellBroken says which prepatches could not be looked at; exit code 4 goes with it.
+func (a *app) tellBroken(broken []catalogue.Broken) error {
+	for _, b := range broken {
+		lead := "left out: "
+		for line := range strings.SplitSeq(b.Error(), "\n") {
+			fmt.Fprintf(a.err, "%s%s\n", lead, term.Escape(line))
+			lead = "  "
+		}
+	}
+	if len(broken) > 0 {
+		return exitWith{exitPartly}
+	}
+	return nil
+}
+
+func (a *app) catalogueFiles(id string) (map[string][]byte, error) {
+	e, ok := a.catalogue().Lookup(id)
 	if !ok {
-		return nil, unknownPrepatch(id)
+		return nil, a.unknownPrepatch(id)
 	}
 	return e.Files, nil
 }
 
 // seenOf returns what the README.md of a prepatch says a rejected client sees;
 // empty when there is none.
-func seenOf(arg string) string {
+func (a *app) seenOf(arg string) string {
 	if st, err := os.Stat(arg); err == nil && st.IsDir() {
 		readme, err := readFiles(filepath.Join(arg, "README.md"))
 		if err != nil {
@@ -63,26 +82,31 @@ func seenOf(arg string) string {
 		}
 		return catalogue.Seen(readme[filepath.Join(arg, "README.md")])
 	}
-	e, _ := catalogue.Lookup(arg)
+	e, _ := a.catalogue().Lookup(arg)
 	return e.Seen
 }
 
-func unknownPrepatch(arg string) error {
+func (a *app) unknownPrepatch(arg string) error {
+	c := a.catalogue()
 	var ids []string
-	for _, e := range catalogue.All() {
+	for _, e := range c.Entries {
 		ids = append(ids, e.ID)
 	}
-	return &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("%q is no prepatch of the catalogue and no file", arg),
+	r := &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("%q is no prepatch of the catalogue and no file", arg),
 		Instead: "the catalogue has: " + strings.Join(ids, ", ")}
+	for _, b := range c.Broken {
+		r.Details = append(r.Details, "cannot be read: "+b.Error())
+	}
+	return r
 }
 
 // completePrepatch offers the shell the ids of the catalogue, besides files.
-func completePrepatch(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completePrepatch(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var ids []string
-	for _, e := range catalogue.All() {
+	for _, e := range a.catalogue().Entries {
 		ids = append(ids, e.ID+"\t"+e.Summary)
 	}
 	return ids, cobra.ShellCompDirectiveDefault

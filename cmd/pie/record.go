@@ -100,7 +100,7 @@ The file may hold data of the program's users and is readable by you alone. Reco
 ends by itself: after --for, at --max-size, or when pie is killed. Then pie test
 PREPATCH --replay FILE says what a prepatch would have done to these calls.`,
 		Args:              atMost(1, "one PREPATCH"),
-		ValidArgsFunction: completePrepatch,
+		ValidArgsFunction: a.completePrepatch,
 	}
 	f.register(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

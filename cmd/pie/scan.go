@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +32,7 @@ func (a *app) scanCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		results, err := a.scan(c, sel, fresh)
+		results, broken, err := a.scan(c, sel, fresh)
 		if err != nil {
 			return err
 		}
@@ -43,32 +42,37 @@ func (a *app) scanCommand() *cobra.Command {
 			err = a.printScan(results)
 		}
 		if err == nil && exitCode != 0 && anyOpen(results) {
+			_ = a.tellBroken(broken)
 			return exitWith{exitCode}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return a.tellBroken(broken)
 	}
 	return c
 }
 
-// scan compares the selected processes with the whole catalogue. What no entry is
-// about is kept in the store of this machine, so that it is compared once.
-func (a *app) scan(c *cobra.Command, sel pie.Select, fresh bool) ([]pie.ScanResult, error) {
+// scan compares the selected processes with the whole catalogue, but for what of it
+// cannot be used. What no entry is about is kept in the store of this machine, so that
+// it is compared once.
+func (a *app) scan(c *cobra.Command, sel pie.Select, fresh bool) ([]pie.ScanResult, []catalogue.Broken, error) {
 	a.progress.Step("comparing processes with the catalogue")
 	defer a.progress.Step("")
+	all := a.catalogue()
+	load := func() ([]*pie.Prepatch, error) { return loadAll(&all), nil }
 	store, err := openStore()
 	if err != nil {
 		if errors.Is(err, index.ErrShared) {
 			fmt.Fprintf(a.err, "pie: note: %s; nothing is kept\n", term.Escape(err.Error()))
 		}
-		prepatches, err := loadCatalogue()
-		if err != nil {
-			return nil, err
-		}
-		return pie.Scan(c.Context(), prepatches, sel)
+		results, err := pie.Scan(c.Context(), loadAll(&all), sel)
+		return results, all.Broken, err
 	}
 	defer store.Close()
-	kept := pie.Kept{Store: store, Revision: index.Program(), Exes: guardedExes(), Load: loadCatalogue, Forget: fresh}
-	return pie.ScanKept(c.Context(), kept, sel)
+	kept := pie.Kept{Store: store, Revision: index.Program() + all.Revision(), Exes: all.Executables(), Load: load, Forget: fresh}
+	results, err := pie.ScanKept(c.Context(), kept, sel)
+	return results, all.Broken, err
 }
 
 func openStore() (*index.Store, error) {
@@ -79,30 +83,18 @@ func openStore() (*index.Store, error) {
 	return index.Open(folder)
 }
 
-func loadCatalogue() ([]*pie.Prepatch, error) {
+// loadAll compiles the entries; those that are not sound become broken.
+func loadAll(all *catalogue.Catalogue) []*pie.Prepatch {
 	var prepatches []*pie.Prepatch
-	for _, e := range catalogue.All() {
+	for _, e := range all.Entries {
 		p, err := pie.Load(e.Files)
 		if err != nil {
-			return nil, fmt.Errorf("catalogue prepatch %s: %w", e.ID, err)
+			all.Broken = append(all.Broken, catalogue.Broken{Path: e.ID, Err: err})
+			continue
 		}
 		prepatches = append(prepatches, p)
 	}
-	return prepatches, nil
-}
-
-// guardedExes are the names of executables that guards of the catalogue have.
-func guardedExes() []string {
-	var exes []string
-	for _, e := range catalogue.All() {
-		for _, g := range e.Guards {
-			if g.Exe != "" {
-				exes = append(exes, g.Exe)
-			}
-		}
-	}
-	slices.Sort(exes)
-	return slices.Compact(exes)
+	return prepatches
 }
 
 // anyOpen reports whether a vulnerable process is unguarded.

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
-	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -164,7 +163,7 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 			}
 		}
 	}
-	if seen := seenIn(id, all); seen != "" {
+	if seen := a.seenIn(id, all); seen != "" {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(pie.ModeEnforce), term.Escape(seen))
 	}
 	return writeStatusRows(a.out, rows)
@@ -215,8 +214,8 @@ func capsIn(id string, all []pie.ProcessStatus) []string {
 
 // seenIn is what a client sees that prepatch id rejects: as the catalogue says
 // of it, if what is in these processes is what the catalogue has.
-func seenIn(id string, all []pie.ProcessStatus) string {
-	e, ok := catalogue.Lookup(id)
+func (a *app) seenIn(id string, all []pie.ProcessStatus) string {
+	e, ok := a.catalogue().Lookup(id)
 	if !ok {
 		return ""
 	}

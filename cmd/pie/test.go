@@ -15,7 +15,6 @@ import (
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/author"
-	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 )
 
 func (a *app) testCommand() *cobra.Command {
@@ -40,7 +39,7 @@ and counted apart. Exit codes of a replay: 0 no recorded call would be rejected;
 			if recorded != "" {
 				return a.replay(c, args[0], recorded)
 			}
-			guard, tests, err := testFiles(args[0])
+			guard, tests, err := a.testFiles(args[0])
 			if err != nil {
 				return err
 			}
@@ -59,12 +58,12 @@ and counted apart. Exit codes of a replay: 0 no recorded call would be rejected;
 }
 
 // testFiles reads a prepatch and its tests.
-func testFiles(arg string) (guard, tests map[string][]byte, err error) {
-	if guard, err = prepatchFiles(arg); err != nil {
+func (a *app) testFiles(arg string) (guard, tests map[string][]byte, err error) {
+	if guard, err = a.prepatchFiles(arg); err != nil {
 		return nil, nil, err
 	}
 	if _, err := os.Stat(arg); errors.Is(err, fs.ErrNotExist) {
-		e, _ := catalogue.Lookup(arg) // prepatchFiles has found it
+		e, _ := a.catalogue().Lookup(arg) // prepatchFiles has found it
 		return guard, maps.Clone(e.Tests), nil
 	}
 	pattern := filepath.Join(arg, "*_test.go")

@@ -69,6 +69,7 @@ type Agent struct {
 	holds    map[[2]uint64]bool // the files it holds, by device and inode
 	gaveUpOn map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
 	pending  []execution        // execs of such files that the gate has not told of yet
+	missed   bool               // execs or reports were lost: all processes are to be looked at
 	watch    *execWatch         // nil: /proc is polled
 	watchErr error
 	dirs     *dirWatch
@@ -136,6 +137,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.rehold()
 			a.pass(ctx)
 		case <-polls.C:
+			a.catchUp(ctx)
 			a.lookAgain(ctx)
 			a.awaitLibraries(ctx)
 		case <-files.C:
@@ -145,6 +147,18 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-logs.C:
 			a.logCounts(ctx)
 		}
+	}
+}
+
+// catchUp looks at all processes when more happened than could be told.
+func (a *Agent) catchUp(ctx context.Context) {
+	if a.gate != nil && a.gate.Lost() || a.watch.lost() {
+		a.missed = true
+	}
+	if a.missed {
+		a.missed = false
+		a.log.Warn("more programs started than could be followed; all processes are looked at")
+		a.pass(ctx)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -21,10 +22,11 @@ type execution struct {
 
 // execWatch tells of every exec on the machine, as the kernel's process connector
 // does (linux/cn_proc.h; it takes CAP_NET_ADMIN). Events that are lost because
-// nobody read them in time are made up for by the next pass.
+// nobody read them in time are made up for by a pass.
 type execWatch struct {
-	fd     int
-	events chan execution
+	fd      int
+	events  chan execution
+	dropped atomic.Bool
 	// none are files that no rule is about, by device and inode.
 	none map[[2]uint64]bool
 }
@@ -107,7 +109,11 @@ func (w *execWatch) read() {
 	buf := make([]byte, 8<<10)
 	for {
 		n, from, err := unix.Recvfrom(w.fd, buf, 0)
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOBUFS) {
+		if errors.Is(err, unix.ENOBUFS) {
+			w.dropped.Store(true)
+			continue
+		}
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
@@ -120,10 +126,14 @@ func (w *execWatch) read() {
 			select {
 			case w.events <- e:
 			default:
+				w.dropped.Store(true)
 			}
 		}
 	}
 }
+
+// lost tells whether events were, since it was asked last.
+func (w *execWatch) lost() bool { return w != nil && w.dropped.Swap(false) }
 
 // parseExec reads one message; only execs are of interest. The event's time is
 // CLOCK_MONOTONIC.

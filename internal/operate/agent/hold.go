@@ -202,6 +202,8 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 	case gate.Refused:
 		a.log.Warn("a held process was not guarded", "prepatch", r.ID, "pid", r.Pid, "code", r.Code, "error", r.Error)
 		a.gaveUp(ctx, groupOf(r.Pid))
+	case gate.Lost:
+		a.missed = true
 	case gate.Broken:
 		a.log.Error("gate", "error", r.Error)
 	}

@@ -159,8 +159,8 @@ func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 			p.State = a.follow(ctx, r, k.pid)
 		}
 	}
-	if p.Code == pie.CodeNoProcess || p.Code == pie.CodeKernelThread {
-		return // it has ended, or is about to
+	if p.Code == pie.CodeNoProcess || p.Code == pie.CodeKernelThread || p.State == Refused && exeOf(k.pid) == "" {
+		return // it has ended, or is about to: what its memory seems to hold means nothing
 	}
 	a.note(k, p)
 }

@@ -1,10 +1,14 @@
 // Package catalogue is the prepatches that pie brings along: the folders
-// PRODUCT/CVE below prepatches/, embedded as source. A folder is known by the
+// PRODUCT/CVE below prepatches/, embedded as source; and those of a folder of the
+// operator's own (directory.go). A prepatch is known by the
 // //pie:id in it, so that its name cannot disagree with what it guards.
+//
+// Nothing is left out in silence: what cannot be read is a Broken of the Catalogue.
 package catalogue
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -47,16 +51,33 @@ func (e Entry) Source() []byte {
 	return b.Bytes()
 }
 
-// All returns every entry, by product and id. Folders that do not parse are
-// left out; a test holds that there are none.
-func All() []Entry {
-	entries, _ := load(prepatches.Files)
-	return entries
+// Catalogue is what was found, and what could not be read.
+type Catalogue struct {
+	Entries []Entry // by product and id
+	Broken  []Broken
+	own     bool // some are the operator's own
 }
 
+// Broken is a prepatch that cannot be used.
+type Broken struct {
+	Path string `json:"path"` // of its folder or file
+	Err  error  `json:"-"`
+}
+
+func (b Broken) Error() string { return fmt.Sprintf("%s: %v", b.Path, b.Err) }
+
+// Unwrap returns why it cannot be used.
+func (b Broken) Unwrap() error { return b.Err }
+
+// All returns every entry that pie brings along; a test holds that each can be read.
+func All() []Entry { return load(prepatches.Files).Entries }
+
+// Lookup returns the entry of that name that pie brings along; case does not matter.
+func Lookup(id string) (Entry, bool) { return load(prepatches.Files).Lookup(id) }
+
 // Lookup returns the entry with the given id; case does not matter.
-func Lookup(id string) (Entry, bool) {
-	for _, e := range All() {
+func (c Catalogue) Lookup(id string) (Entry, bool) {
+	for _, e := range c.Entries {
 		if strings.EqualFold(e.ID, id) {
 			return e, true
 		}
@@ -64,28 +85,63 @@ func Lookup(id string) (Entry, bool) {
 	return Entry{}, false
 }
 
-// load reads a catalogue; errs has one for each folder that is left out.
-func load(fsys fs.FS) (entries []Entry, errs []error) {
-	guards, err := fs.Glob(fsys, "*/*/guard.go")
-	if err != nil {
-		return nil, []error{err}
-	}
-	for _, g := range guards {
-		e, err := readEntry(fsys, path.Dir(g))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("catalogue folder %s: %w", path.Dir(g), err))
-			continue
+// Executables are the names of executables that guards of the entries have.
+func (c Catalogue) Executables() []string {
+	var exes []string
+	for _, e := range c.Entries {
+		for _, g := range e.Guards {
+			if g.Exe != "" {
+				exes = append(exes, g.Exe)
+			}
 		}
-		entries = append(entries, e)
 	}
-	slices.SortFunc(entries, func(a, b Entry) int {
+	slices.Sort(exes)
+	return slices.Compact(exes)
+}
+
+// Revision names what the entries hold: it changes with any of their files. It is
+// empty for what pie brings along, which its executable names.
+func (c Catalogue) Revision() string {
+	if !c.own {
+		return ""
+	}
+	h := sha256.New()
+	for _, e := range c.Entries {
+		for _, name := range slices.Sorted(maps.Keys(e.Files)) {
+			fmt.Fprintf(h, "%q %d\n", name, len(e.Files[name]))
+			h.Write(e.Files[name])
+		}
+	}
+	return fmt.Sprintf("+%x", h.Sum(nil))
+}
+
+func (c *Catalogue) sort() {
+	slices.SortFunc(c.Entries, func(a, b Entry) int {
 		return strings.Compare(a.Product+"\x00"+a.ID, b.Product+"\x00"+b.ID)
 	})
-	return entries, errs
+}
+
+// load reads a tree of folders PRODUCT/CVE.
+func load(fsys fs.FS) (c Catalogue) {
+	guards, err := fs.Glob(fsys, "*/*/guard.go")
+	if err != nil {
+		c.Broken = append(c.Broken, Broken{"prepatches", err})
+	}
+	for _, g := range guards {
+		dir := path.Dir(g)
+		e, err := readEntry(fsys, dir)
+		if err != nil {
+			c.Broken = append(c.Broken, Broken{dir, err})
+			continue
+		}
+		c.Entries = append(c.Entries, e)
+	}
+	c.sort()
+	return c
 }
 
 func readEntry(fsys fs.FS, dir string) (Entry, error) {
-	sources, err := readAll(fsys, dir+"/*.go")
+	sources, err := readAll(fsys, path.Join(dir, "*.go"))
 	if err != nil {
 		return Entry{}, err
 	}
@@ -96,7 +152,14 @@ func readEntry(fsys fs.FS, dir string) (Entry, error) {
 			delete(sources, name)
 		}
 	}
-	files, err := readAll(fsys, dir+"/*.pf")
+	e, err := makeEntry(fsys, dir, sources)
+	e.Tests = tests
+	return e, err
+}
+
+// makeEntry makes an entry of its sources and of what lies beside them in dir.
+func makeEntry(fsys fs.FS, dir string, sources map[string][]byte) (Entry, error) {
+	files, err := readAll(fsys, path.Join(dir, "*.pf"))
 	if err != nil {
 		return Entry{}, err
 	}
@@ -105,17 +168,17 @@ func readEntry(fsys fs.FS, dir string) (Entry, error) {
 		return Entry{}, err
 	}
 	for _, g := range p.Guards {
-		if g.Fingerprint != "" && files[dir+"/"+g.Fingerprint] == nil {
+		if g.Fingerprint != "" && files[path.Join(dir, g.Fingerprint)] == nil {
 			return Entry{}, fmt.Errorf("%v: the fingerprint %s is not in the folder; docs/pfp.md tells how to make it", g.Pos, g.Fingerprint)
 		}
 	}
-	readme, err := fs.ReadFile(fsys, dir+"/README.md")
+	readme, err := fs.ReadFile(fsys, path.Join(dir, "README.md"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Entry{}, err
 	}
 	maps.Copy(files, sources)
-	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(files[dir+"/guard.go"]),
-		Seen: Seen(readme), Guards: p.Guards, Files: files, Tests: tests}, nil
+	return Entry{ID: p.ID, Product: path.Base(path.Dir(dir)), Fixed: p.Fixed, Summary: summary(sources),
+		Seen: Seen(readme), Guards: p.Guards, Files: files}, nil
 }
 
 // readAll reads the files of a pattern.
@@ -126,11 +189,25 @@ func readAll(fsys fs.FS, pattern string) (map[string][]byte, error) {
 	}
 	files := map[string][]byte{}
 	for _, n := range names {
-		if files[n], err = fs.ReadFile(fsys, n); err != nil {
+		if files[n], err = readBounded(fsys, n); err != nil {
 			return nil, err
 		}
 	}
 	return files, nil
+}
+
+// maxFile bounds one file of an entry, in bytes.
+const maxFile = 16 << 20
+
+func readBounded(fsys fs.FS, name string) ([]byte, error) {
+	st, err := fs.Stat(fsys, name)
+	if err == nil && (!st.Mode().IsRegular() || st.Size() > maxFile) {
+		err = fmt.Errorf("%s: not a regular file of at most %d MiB", name, maxFile>>20)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fs.ReadFile(fsys, name)
 }
 
 // seenRow begins the row of a prepatch's README.md that says what happens to
@@ -149,13 +226,15 @@ func Seen(readme []byte) string {
 	return ""
 }
 
-// summary is the first sentence of a package comment, after "Package prepatch".
-func summary(src []byte) string {
-	f, err := parser.ParseFile(token.NewFileSet(), "", src, parser.ParseComments|parser.PackageClauseOnly)
-	if err != nil {
-		return ""
+// summary is the first sentence of the package comment, after "Package prepatch".
+func summary(sources map[string][]byte) string {
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		f, err := parser.ParseFile(token.NewFileSet(), "", sources[name], parser.ParseComments|parser.PackageClauseOnly)
+		if err == nil && f.Doc != nil {
+			return firstSentence(f.Doc)
+		}
 	}
-	return firstSentence(f.Doc)
+	return ""
 }
 
 func firstSentence(doc *ast.CommentGroup) string {

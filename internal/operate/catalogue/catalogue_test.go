@@ -1,7 +1,12 @@
 package catalogue
 
 import (
+	"errors"
+	"os"
 	"path"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -11,9 +16,10 @@ import (
 )
 
 func TestEveryFolderIsAPrepatch(t *testing.T) {
-	entries, errs := load(prepatches.Files)
-	for _, err := range errs {
-		t.Error(err)
+	c := load(prepatches.Files)
+	entries := c.Entries
+	for _, b := range c.Broken {
+		t.Error(b)
 	}
 	seen := map[string]bool{}
 	for _, e := range entries {
@@ -89,12 +95,63 @@ func TestBrokenFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries, errs := load(fstest.MapFS{
+	c := load(fstest.MapFS{
 		"a/cve/guard.go":      {Data: []byte("package prepatch\nfunc (")},
 		"b/cve/guard.go":      {Data: good},
 		"b/cve/guard_test.go": {Data: []byte("not Go")},
 	})
-	if len(entries) != 1 || entries[0].Product != "b" || len(errs) != 1 {
-		t.Errorf("entries %v, errors %v", entries, errs)
+	if len(c.Entries) != 1 || c.Entries[0].Product != "b" || len(c.Broken) != 1 || c.Broken[0].Path != "a/cve" {
+		t.Errorf("entries %v, broken %v", c.Entries, c.Broken)
+	}
+}
+
+// A folder of the operator's own holds prepatches in three forms, which come before
+// pie's own; what cannot be read is named.
+func TestWith(t *testing.T) {
+	dir := t.TempDir()
+	good := func(id string) string {
+		return "// Package prepatch is " + id + ". More.\npackage prepatch\n\nimport \"github.com/patch-integration-engine/pie/libpie\"\n\n//pie:id " + id +
+			"\n\n//pie:guard exe=x func=f onfault=pass onfuel=pass\nfunc F(_ *libpie.Call, n int32) libpie.Verdict { return libpie.Pass() }\n"
+	}
+	for name, text := range map[string]string{
+		"OWN-1.go": good("OWN-1"), "OWN-2/a.go": good("OWN-2"), "OWN-2/a_test.go": "not Go", "product/cve/guard.go": good("CVE-2024-53580"),
+		"README.md": "nothing", "BAD-1.go": "package prepatch\nfunc (", "BAD-2/guard.go": "//pie:id", "product/bad/guard.go": "", "OWN-1-again.go": good("own-1"),
+		"NO-PF.go": strings.Replace(good("NO-PF"), "func=f", "func=f fingerprint=absent.pf", 1),
+	} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "FOLDER-1.go"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := With(dir)
+	if e, ok := c.Lookup("CVE-2024-53580"); !ok || e.Product != "product" {
+		t.Errorf("the operator's own does not come first: %+v", e)
+	}
+	for _, id := range []string{"OWN-1", "OWN-2", "CVE-2024-31228"} {
+		if e, ok := c.Lookup(id); !ok {
+			t.Errorf("no %s", id)
+		} else if _, err := pie.Load(e.Files); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	var broken []string
+	for _, b := range c.Broken {
+		rel, _ := filepath.Rel(dir, b.Path)
+		if broken = append(broken, rel); b.Err == nil {
+			t.Errorf("%s: no reason", rel)
+		}
+	}
+	slices.Sort(broken)
+	if want := []string{"BAD-1.go", "BAD-2", "FOLDER-1.go", "NO-PF.go", "OWN-1.go", "product/bad"}; !slices.Equal(broken, want) {
+		t.Errorf("broken: %q, want %q", broken, want)
+	}
+	if c := With(filepath.Join(dir, "none")); len(c.Broken) > 0 || len(c.Entries) != len(All()) {
+		t.Errorf("a folder that is not there: %v", c.Broken)
+	}
+	if c := With(filepath.Join(dir, "README.md")); len(c.Broken) != 1 {
+		t.Errorf("a file instead of a folder: %v", c.Broken)
 	}
 }

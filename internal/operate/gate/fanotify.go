@@ -56,6 +56,19 @@ type opening struct {
 
 const eventSize = 24 // of struct fanotify_event_metadata
 
+// await returns when there are execs to be read.
+func (g *group) await() error {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(g.fd), Events: unix.POLLIN}}, -1)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("waiting for events: %w", err)
+		}
+	}
+}
+
 // read waits for execs. It returns those that have a file, which is all but a
 // notice of a queue that overflowed.
 func (g *group) read(buf []byte) ([]opening, error) {

@@ -1,27 +1,32 @@
 // Package gate holds new processes until they are guarded, so that a guard is in
 // before the first instruction of the program runs.
 //
-// Three processes take part, so that none can hold a program for long:
+// Four kinds of process take part, so that none can hold a program for long:
 //
 //	agent    says which executables and which prepatches, and listens
 //	gate     has the fanotify group; answers "allow", always and in time
-//	worker   seizes the thread, inserts, lets go
+//	second   ends a gate that does not answer
+//	workers  seize the thread, insert, let go; one process each at a time
 //
 // The kernel keeps a thread that executes a marked file inside execve(2)
-// (FAN_OPEN_EXEC_PERM) until the gate answers. The gate first has the worker
+// (FAN_OPEN_EXEC_PERM) until the gate answers; programs whose files are not marked
+// wait for nobody. The gate first has a worker
 // seize the thread, which stops nobody, and answers as soon as that is done. The
 // gap between this open of the file and the mapping of it is so closed: a seized
 // thread reports its exec before it runs anything of the new program, and
 // stands still there until the worker has put the guards in (tracee.Held).
 //
+// An exec that the workers are not likely to come to in time, as more start at once than
+// they can guard, is let go of at once, and told: the agent guards it as it runs.
 // A worker that is not done in time lets the process go and guards it as it runs;
 // how long that took is reported. Limit after the event, the gate answers whatever
 // has become of it, and kills a worker that still holds: the death of a tracer
 // lets go of what it holds, guarded or as it was. A process that was let go of so
-// is reported as late, and the agent guards it. The agent is not needed for any of this; it may
-// be stopped. If it ends, gate and worker end. If the gate dies, the kernel
-// allows all that wait. What nobody can answer for is a gate that is itself
-// stopped: it runs in a session of its own, locked in memory.
+// is reported as late, and the agent guards it.
+//
+// The agent is not needed for any of this; it may
+// be stopped. If it ends, gate, second and workers end. If the gate dies, the kernel
+// allows all that wait. If it is stopped, its second ends it (second.go).
 //
 // A gate is made for one configuration. Another one is a new gate, started
 // before the old one is closed.
@@ -36,7 +41,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,6 +60,14 @@ type Config struct {
 	Limit      time.Duration // how long a process is held at most; at most MaxLimit
 	Files      []File
 	Prepatches []Prepatch
+	Workers    int // 0: as many as there are processors, at most maxWorkers
+}
+
+func (c Config) workers() int {
+	if c.Workers > 0 {
+		return min(c.Workers, maxWorkers)
+	}
+	return min(runtime.NumCPU(), maxWorkers)
 }
 
 // File is an executable to be held.
@@ -81,6 +96,7 @@ const (
 	Refused     = "refused"     // a process could not be guarded
 	Late        = "late"        // a process was let go of before it was guarded
 	Broken      = "broken"      // something is wrong with gate or worker
+	Lost        = "lost"        // reports could not be told: look at all processes
 )
 
 // Report is what a gate tells the agent.
@@ -103,6 +119,7 @@ var ErrUnavailable = errors.New("new processes cannot be held")
 // Gate is a running gate and its worker.
 type Gate struct {
 	reports chan Report
+	dropped atomic.Bool // a report was
 	control *os.File
 	process *exec.Cmd
 	Marked  int // executables
@@ -208,6 +225,7 @@ func (g *Gate) listen(out io.Reader, first chan<- Report) {
 		select {
 		case g.reports <- r:
 		default:
+			g.dropped.Store(true)
 		}
 	}
 	if first != nil {
@@ -219,6 +237,10 @@ func (g *Gate) listen(out io.Reader, first chan<- Report) {
 // Reports tells what becomes of held processes. It is closed when the gate ends.
 func (g *Gate) Reports() <-chan Report { return g.reports }
 
+// Lost tells whether reports were dropped since it was asked last, as the reader
+// did not keep up.
+func (g *Gate) Lost() bool { return g.dropped.Swap(false) }
+
 // Pid returns the gate's process.
 func (g *Gate) Pid() int { return g.process.Process.Pid }
 
@@ -227,9 +249,13 @@ func (g *Gate) Close() { g.control.Close() }
 
 // outbox writes reports without ever waiting for the reader.
 type outbox struct {
-	mu sync.Mutex
-	fd int
+	mu      sync.Mutex
+	fd      int
+	dropped bool
 }
+
+// lostInterval is how often a reader that does not keep up is told so.
+const lostInterval = 100 * time.Millisecond
 
 func newOutbox(fd int) *outbox {
 	_ = unix.SetNonblock(fd, true)
@@ -241,16 +267,31 @@ func newOutbox(fd int) *outbox {
 func (o *outbox) send(r Report) {
 	const pipeBuf = 4096
 	b, err := json.Marshal(r)
-	if err != nil {
-		return
-	}
-	if len(b) >= pipeBuf {
+	if err == nil && len(b) >= pipeBuf {
 		r.Notes, r.Error = nil, r.Error[:min(len(r.Error), 512)]
-		if b, err = json.Marshal(r); err != nil || len(b) >= pipeBuf {
-			return
-		}
+		b, err = json.Marshal(r)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, _ = unix.Write(o.fd, append(b, '\n'))
+	if err == nil && len(b) < pipeBuf {
+		_, err = unix.Write(o.fd, append(b, '\n'))
+	}
+	o.dropped = o.dropped || err != nil
+}
+
+// lost tells whether a report was dropped and the reader has not been told yet.
+func (o *outbox) lost() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.dropped
+}
+
+// tellLost tells the reader that reports were dropped.
+func (o *outbox) tellLost() {
+	if o.lost() {
+		o.mu.Lock()
+		o.dropped = false
+		o.mu.Unlock()
+		o.send(Report{Kind: Lost})
+	}
 }

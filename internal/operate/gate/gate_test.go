@@ -33,6 +33,9 @@ func Lookup(_ *libpie.Call, n int32) libpie.Verdict {
 }
 `
 
+// registerSource rejects the same, and has to do with nothing but the executable.
+var registerSource = strings.Replace(guardSource, "RejectErrno(libpie.EINVAL, int32(-1))", "Reject(int32(-1))", 1)
+
 func victim(t testing.TB, flags ...string) File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "victim")
@@ -48,7 +51,12 @@ func victim(t testing.TB, flags ...string) File {
 
 func start(t testing.TB, files ...File) *Gate {
 	t.Helper()
-	g, err := Start(Config{Limit: MaxLimit, Files: files, Prepatches: []Prepatch{{ID: "TEST-GATE", Sources: map[string][]byte{"guard.go": []byte(guardSource)}}}})
+	return startWith(t, guardSource, files...)
+}
+
+func startWith(t testing.TB, source string, files ...File) *Gate {
+	t.Helper()
+	g, err := Start(Config{Limit: MaxLimit, Files: files, Prepatches: []Prepatch{{ID: "TEST-GATE", Sources: map[string][]byte{"guard.go": []byte(source)}}}})
 	if err != nil {
 		t.Fatalf("%v (the tests run as root, where fanotify is to be had)", err)
 	}
@@ -95,24 +103,27 @@ func run(t *testing.T, g *Gate, path, arg string) (int, Report, time.Duration) {
 // instruction. On a busy machine some come late, and say so.
 func TestGuardedBeforeItRuns(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		flags []string
+		name   string
+		flags  []string
+		source string
+		want   int // status of a victim whose guard was in time
 	}{
-		{"dynamic", nil},
-		{"static", []string{"-static"}},
-		{"fixed address", []string{"-no-pie"}},
-		{"lazy binding", []string{"-Wl,-z,lazy"}},
+		{"dynamic", nil, guardSource, 7},
+		{"static", []string{"-static"}, guardSource, 7},
+		{"fixed address", []string{"-no-pie"}, guardSource, 7},
+		{"lazy binding", []string{"-Wl,-z,lazy"}, guardSource, 7},
+		{"a guard that needs no library", nil, registerSource, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := victim(t, tt.flags...)
-			g := start(t, f)
+			g := startWith(t, tt.source, f)
 			guarded := 0
 			for range 15 {
 				status, r, _ := run(t, g, f.Path, "101")
 				switch {
 				case r.Kind == Guarded && r.Window > 0, r.Kind == Late: // told as such
 					time.Sleep(300 * time.Millisecond)
-				case r.Kind == Guarded && status == 7:
+				case r.Kind == Guarded && status == tt.want:
 					guarded++
 				default:
 					t.Fatalf("status %d, %+v", status, r)
@@ -128,39 +139,44 @@ func TestGuardedBeforeItRuns(t *testing.T) {
 	}
 }
 
-// workerOf finds the gate's worker.
-func workerOf(t *testing.T, g *Gate) int {
+// helpersOf finds the processes of a gate that have a name.
+func helpersOf(t *testing.T, g *Gate, name string) []int {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", g.Pid(), g.Pid()))
-	for _, s := range strings.Fields(string(b)) {
-		pid, _ := strconv.Atoi(s)
-		if line, _ := os.ReadFile("/proc/" + s + "/cmdline"); strings.HasPrefix(string(line), workerName) {
-			return pid
-		}
-	}
+	var out []int
 	all, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", g.Pid()))
 	for _, f := range all {
-		b, _ = os.ReadFile(f)
+		b, _ := os.ReadFile(f)
 		for _, s := range strings.Fields(string(b)) {
 			pid, _ := strconv.Atoi(s)
-			if line, _ := os.ReadFile("/proc/" + s + "/cmdline"); strings.HasPrefix(string(line), workerName) {
-				return pid
+			if line, _ := os.ReadFile("/proc/" + s + "/cmdline"); strings.HasPrefix(string(line), name) {
+				out = append(out, pid)
 			}
 		}
 	}
-	t.Fatalf("no worker: %v", err)
-	return 0
+	if len(out) == 0 {
+		t.Fatalf("the gate has no %s", name)
+	}
+	return out
 }
 
-// A worker that is stopped holds nobody for long (the limit, and what a busy
-// machine adds), and is replaced. What is held by one that is killed goes on.
+// sendTo sends a signal to one process, never to a group or to all.
+func sendTo(pid int, sig unix.Signal) error {
+	if pid <= 1 {
+		return fmt.Errorf("pid %d", pid)
+	}
+	return unix.Kill(pid, sig)
+}
+
+// Workers that are stopped hold nobody for long (the limit, and what a busy
+// machine adds), and are replaced. What is held by one that is killed goes on.
 func TestStoppedWorker(t *testing.T) {
 	f := victim(t)
 	g := start(t, f)
 	for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGKILL} {
-		w := workerOf(t, g)
-		if err := unix.Kill(w, sig); err != nil {
-			t.Fatal(err)
+		for _, w := range helpersOf(t, g, workerName) {
+			if err := sendTo(w, sig); err != nil {
+				t.Fatal(err)
+			}
 		}
 		status, r, took := run(t, g, f.Path, "4")
 		if status != 4 || r.Kind != Late && sig == unix.SIGSTOP || r.Held > 10*MaxLimit || took > time.Second {
@@ -173,16 +189,91 @@ func TestStoppedWorker(t *testing.T) {
 	}
 }
 
-// Without the gate nobody waits, and no worker stays behind, stopped or not.
+// A gate that is stopped is ended, with its workers, and nobody waits for it: when
+// it is stopped before an exec, and while it holds one that its workers, stopped
+// too, do not come to.
+func TestStoppedGate(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		holding bool
+	}{{"idle", false}, {"holding", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := victim(t)
+			g := start(t, f)
+			workers, pid := helpersOf(t, g, workerName), g.Pid()
+			cmd := exec.Command(f.Path, "4")
+			if tt.holding {
+				for _, w := range workers {
+					_ = sendTo(w, unix.SIGSTOP)
+				}
+				time.AfterFunc(8*time.Millisecond, func() { _ = sendTo(pid, unix.SIGSTOP) })
+			} else if err := sendTo(pid, unix.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_ = cmd.Run()
+			took := time.Since(began)
+			if t.Logf("the exec took %v", took); cmd.ProcessState.ExitCode() != 4 || took > 10*MaxLimit {
+				t.Errorf("status %d after %v", cmd.ProcessState.ExitCode(), took)
+			}
+			for end := time.After(5 * time.Second); ; {
+				select {
+				case _, ok := <-g.Reports():
+					if ok {
+						continue
+					}
+				case <-end:
+					t.Error("the stopped gate was not ended")
+				}
+				break
+			}
+			for _, w := range workers {
+				ended(t, w)
+			}
+		})
+	}
+}
+
+// A second that is stopped or killed is replaced, and the next does its duty; the gate's
+// death is that of its second, stopped or not.
+func TestStoppedSecond(t *testing.T) {
+	f := victim(t)
+	g := start(t, f)
+	for _, sig := range []unix.Signal{unix.SIGSTOP, unix.SIGKILL} {
+		time.Sleep(restartPause)
+		old := helpersOf(t, g, secondName)[0]
+		if err := sendTo(old, sig); err != nil {
+			t.Fatal(err)
+		}
+		ended(t, old)
+		if status, r, _ := run(t, g, f.Path, "4"); status != 4 || r.Kind == Broken {
+			t.Errorf("%v: status %d, %+v", sig, status, r)
+		}
+	}
+	time.Sleep(2 * restartPause)
+	second := helpersOf(t, g, secondName)[0]
+	if err := sendTo(g.Pid(), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := exec.Command(f.Path, "4").Run(); time.Since(began) > 10*MaxLimit {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+	ended(t, second)
+}
+
+// Without the gate nobody waits, and no helper stays behind, stopped or not.
 func TestKilledGate(t *testing.T) {
 	f := victim(t)
 	g := start(t, f)
-	worker := workerOf(t, g)
-	if err := unix.Kill(worker, unix.SIGSTOP); err != nil {
-		t.Fatal(err)
+	helpers := append(helpersOf(t, g, workerName), helpersOf(t, g, secondName)...)
+	for _, h := range helpers {
+		if err := sendTo(h, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.Command(f.Path, "4")
-	if err := unix.Kill(g.Pid(), unix.SIGKILL); err != nil {
+	if err := sendTo(g.Pid(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -191,10 +282,19 @@ func TestKilledGate(t *testing.T) {
 	}
 	for range g.Reports() {
 	}
-	for end := time.Now().Add(5 * time.Second); runs(worker); time.Sleep(10 * time.Millisecond) {
+	for _, h := range helpers {
+		ended(t, h)
+	}
+}
+
+// ended waits until a process has ended; it ends one that outlives its time.
+func ended(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); runs(pid); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			_ = unix.Kill(worker, unix.SIGKILL)
-			t.Fatal("the stopped worker outlived its gate")
+			_ = sendTo(pid, unix.SIGKILL)
+			t.Errorf("pid %d outlived its gate", pid)
+			return
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 const (
 	gateName   = "pie-gate"
 	workerName = "pie-hold"
+	secondName = "pie-second"
 )
 
 // Descriptors of gate and worker.
@@ -32,6 +33,8 @@ func init() {
 		os.Exit(keepGate())
 	case workerName:
 		os.Exit(work())
+	case secondName:
+		os.Exit(watchGate())
 	case practiceName:
 		os.Exit(beGuarded())
 	}
@@ -43,13 +46,13 @@ type keeper struct {
 	use    map[[2]uint64][]int // by device and inode
 	group  *group
 	out    *outbox
+	duty   *duty // what the second sees
 
-	openings chan opening
-	worker   *worker
-	waiting  []*hold // in the order of their events
+	openings chan []opening // of one read each
+	pool     *pool
+	waiting  []*hold // that no worker has begun with, in the order of their events
 	seq      int
-	seizing  time.Duration    // seizeTime
-	restart  <-chan time.Time // when to start a worker again; nil while there is one
+	seizing  time.Duration // seizeTime
 }
 
 // hold is one exec from its event to the end.
@@ -59,17 +62,16 @@ type hold struct {
 	use     []int
 	began   time.Time
 	allowed bool
-	given   time.Time // to the worker; zero before
+	given   time.Time // to a worker; zero before
 	letGo   bool      // by the worker, which guards it as it runs
 }
 
 // keepGate is the gate process's main function.
 func keepGate() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
-	const onFault = 4                                               // MCL_ONFAULT: what is in memory stays there
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | onFault) // without the right to, it may wait for a page
+	lockMemory()
 	hurry(-15)
-	k := &keeper{out: newOutbox(1), openings: make(chan opening, 4096), use: map[[2]uint64][]int{}, seizing: seizeTime()}
+	k := &keeper{out: newOutbox(1), openings: make(chan []opening, 1), use: map[[2]uint64][]int{}, seizing: seizeTime()}
 	if err := k.prepare(); err != nil {
 		k.out.send(Report{Kind: Unavailable, Error: err.Error()})
 		return 1
@@ -102,6 +104,8 @@ func hurry(nice int) {
 	_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
 }
 
+// prepare marks the executables last: when the first exec is held, everybody who
+// is to answer for it is there.
 func (k *keeper) prepare() (err error) {
 	if k.config, err = readConfig(); err != nil {
 		return err
@@ -109,14 +113,23 @@ func (k *keeper) prepare() (err error) {
 	if k.group, err = openGroup(); err != nil {
 		return err
 	}
-	k.startWorker()
+	var s *second
+	if s, k.duty, err = newSecond(k.group); err != nil {
+		return err
+	}
+	if err := s.keep(k.end); err != nil {
+		return err
+	}
+	if k.pool, err = startPool(k.config.workers()); err != nil {
+		return err
+	}
 	var notes []string
 	for _, f := range k.config.Files {
-		if err := k.group.mark(f); err != nil {
-			notes = append(notes, err.Error())
-			continue
-		}
 		k.use[[2]uint64{f.Dev, f.Inode}] = f.Use
+		if err := k.group.mark(f); err != nil {
+			delete(k.use, [2]uint64{f.Dev, f.Inode})
+			notes = append(notes, err.Error())
+		}
 	}
 	k.out.send(Report{Kind: Ready, Marked: len(k.use), Notes: notes})
 	return nil
@@ -141,19 +154,27 @@ func readConfig() (c Config, err error) {
 	return c, nil
 }
 
+// end ends the gate because it cannot do what it is for: the kernel allows all that
+// wait, and the agent starts another gate.
+func (k *keeper) end(why error) {
+	k.out.send(Report{Kind: Broken, Error: why.Error()})
+	os.Exit(1)
+}
+
 // listen reads events. It does nothing else, so that the time of an event is
 // known.
 func (k *keeper) listen() {
 	buf := make([]byte, 64<<10)
 	for {
+		if err := k.group.await(); err != nil {
+			k.end(err)
+		}
+		k.duty.reading(k.config.Limit)
 		all, err := k.group.read(buf)
 		if err != nil {
-			k.out.send(Report{Kind: Broken, Error: err.Error()})
-			os.Exit(1) // the kernel allows all that wait
+			k.end(err)
 		}
-		for _, o := range all {
-			k.openings <- o
-		}
+		k.openings <- all
 	}
 }
 
@@ -161,26 +182,26 @@ func (k *keeper) listen() {
 func (k *keeper) run(ended <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	for {
-		timer.Reset(k.nextDeadline())
+		left := k.nextDeadline()
+		k.duty.until(k.firstLimit())
+		if k.out.lost() {
+			left = min(left, lostInterval)
+		}
+		timer.Reset(left)
 		select {
 		case <-ended:
-			if k.worker != nil {
-				_ = k.worker.process.Process.Kill()
-			}
+			k.pool.kill()
 			return
-		case o := <-k.openings:
-			k.hold(o)
-		case m, ok := <-k.worker.answers():
-			if !ok {
-				k.workerEnded()
-				continue
+		case all := <-k.openings:
+			for _, o := range all {
+				k.hold(o)
 			}
-			k.answer(m)
-		case <-k.restart:
-			k.restart = nil
-			k.startWorker()
+			k.duty.took()
+		case s := <-k.pool.answers:
+			k.answer(s)
 		case <-timer.C:
 			k.expire()
+			k.out.tellLost()
 		}
 	}
 }
@@ -195,26 +216,35 @@ func (k *keeper) hold(o opening) {
 		k.allow(h)
 		return
 	}
+	if !k.pool.inTime(len(k.waiting), k.left(h)-spare) {
+		k.tooLate(h) // at once: to wait would be in vain
+		return
+	}
 	k.waiting = append(k.waiting, h)
 	k.give()
 }
 
-// give has the worker begin with the first exec that waits.
+// give has workers begin with the first execs that wait.
 func (k *keeper) give() {
-	if k.worker == nil || !k.worker.ready || len(k.waiting) == 0 || k.waiting[0].isGiven() {
-		return
-	}
-	h := k.waiting[0]
-	if k.worker.send(job{Seq: h.seq, Tid: h.opening.tid, Use: h.use, Within: k.left(h)}) == nil {
-		h.given = time.Now()
+	for len(k.waiting) > 0 {
+		h := k.waiting[0]
+		if !k.pool.give(h, k.left(h)) {
+			return
+		}
+		k.waiting = k.waiting[1:]
 	}
 }
 
-func (h *hold) isGiven() bool { return !h.given.IsZero() }
+// tooLate lets go of an exec that nobody came to in time. The agent guards it as
+// it runs.
+func (k *keeper) tooLate(h *hold) {
+	k.allow(h)
+	k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: time.Since(h.began)})
+}
 
 // reserve is how long before the limit the gate answers, so that what it does
 // then still lies within the limit.
-const reserve = 3 * time.Millisecond
+const reserve = 4 * time.Millisecond
 
 // left is how long an exec may still wait; one that runs waits for nothing, but
 // its worker has to be done some time.
@@ -226,15 +256,27 @@ func (k *keeper) left(h *hold) time.Duration {
 	return limit - time.Since(h.began)
 }
 
+// nextDeadline says when something is to be done if nothing happens before.
 func (k *keeper) nextDeadline() time.Duration {
 	next := time.Hour
-	for _, h := range k.waiting {
+	for _, h := range append(k.pool.holds(), k.waiting...) {
 		next = min(next, k.left(h))
-		if h.isGiven() && !h.allowed {
+		if !h.given.IsZero() && !h.allowed {
 			next = min(next, k.seizing-time.Since(h.given))
 		}
 	}
 	return max(0, next)
+}
+
+// firstLimit says when the first of those that are held may be held no more; held
+// is false when none is.
+func (k *keeper) firstLimit() (left time.Duration, held bool) {
+	for _, h := range append(k.pool.holds(), k.waiting...) {
+		if own := k.left(h) + reserve; !h.letGo && (!held || own < left) {
+			left, held = own, true
+		}
+	}
+	return left, held
 }
 
 // seizeTime is how long the worker may take to seize a thread before the exec is
@@ -260,80 +302,60 @@ func (k *keeper) allow(h *hold) {
 	}
 }
 
-// answer takes what the worker says.
-func (k *keeper) answer(m answer) {
-	if m.Ready {
-		k.worker.ready = true
-		k.give()
-		return
+// answer takes what a worker says.
+func (k *keeper) answer(s said) {
+	switch {
+	case s.ended:
+		if h := k.pool.ended(s.worker); h != nil {
+			k.tooLate(h) // it was held by the one that ended, and goes on
+		}
+	case s.Ready:
+		s.worker.ready = true
+	case s.restart:
+		if err := k.pool.restart(s.worker); err != nil {
+			k.end(err)
+		}
+	case s.worker.at != nil && s.worker.at.seq == s.Seq:
+		k.done(s)
 	}
-	if len(k.waiting) == 0 || k.waiting[0].seq != m.Seq {
-		return
-	}
-	h := k.waiting[0]
+	k.give()
+}
+
+// done takes a worker's word on the exec it is at.
+func (k *keeper) done(s said) {
+	h := s.worker.at
 	k.allow(h)
-	h.letGo = h.letGo || m.LetGo
-	if !m.Done {
+	h.letGo = h.letGo || s.LetGo
+	if !s.Done {
 		return
 	}
-	for _, r := range m.Reports {
+	for _, r := range s.Reports {
 		r.Held = time.Since(h.began)
 		k.out.send(r)
 	}
-	k.waiting = k.waiting[1:]
-	k.give()
+	k.pool.done(s.worker)
 }
 
 // expire lets go of execs whose time is over. A worker that is at one is killed,
 // which lets go of the process it holds.
 func (k *keeper) expire() {
-	var still []*hold
-	for _, h := range k.waiting {
-		if h.isGiven() && time.Since(h.given) >= k.seizing {
+	for _, h := range k.pool.holds() {
+		if time.Since(h.given) >= k.seizing {
 			k.allow(h)
 		}
+		if k.left(h) <= 0 {
+			k.pool.giveUp(h)
+			k.tooLate(h)
+		}
+	}
+	var still []*hold
+	for _, h := range k.waiting {
 		if k.left(h) > 0 {
 			still = append(still, h)
 			continue
 		}
-		k.allow(h)
-		if h.isGiven() {
-			_ = k.worker.process.Process.Kill()
-			k.worker.ready = false
-		}
-		k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: time.Since(h.began)})
+		k.tooLate(h)
 	}
 	k.waiting = still
 	k.give()
-}
-
-// restartPause is how long the gate waits before it replaces a worker that did
-// not live for as long.
-const restartPause = 500 * time.Millisecond
-
-// workerEnded starts another worker. The process that it held goes on.
-func (k *keeper) workerEnded() {
-	if len(k.waiting) > 0 && k.waiting[0].isGiven() {
-		h := k.waiting[0]
-		k.waiting = k.waiting[1:]
-		k.allow(h)
-		k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: time.Since(h.began)})
-	}
-	lived := time.Since(k.worker.began)
-	k.worker = nil
-	if lived < restartPause {
-		k.restart = time.After(restartPause)
-		return
-	}
-	k.startWorker()
-}
-
-// startWorker starts the worker. A gate that cannot ends: the agent starts
-// another.
-func (k *keeper) startWorker() {
-	var err error
-	if k.worker, err = startWorker(); err != nil {
-		k.out.send(Report{Kind: Broken, Error: err.Error()})
-		os.Exit(1)
-	}
 }

@@ -39,41 +39,42 @@ type answer struct {
 // maxMessage bounds a job or an answer, in bytes.
 const maxMessage = 64 << 10
 
-// worker is the gate's side of a worker process.
+// worker is the gate's side of a worker process. The gate's own goroutine alone
+// uses it.
 type worker struct {
 	process *exec.Cmd
 	socket  int
-	inbox   chan answer // closed when it has ended
 	ready   bool
 	began   time.Time
+	at      *hold // what it is at; nil while it waits
 }
 
-func startWorker() (*worker, error) {
+// start starts the process; what it says goes to answers.
+func (w *worker) start(answers chan<- said) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("socket of the worker: %w", err)
+		return fmt.Errorf("socket of the worker: %w", err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "jobs")
 	defer theirs.Close()
-	w := &worker{socket: pair[0], inbox: make(chan answer, 16), began: time.Now()}
+	w.socket, w.ready, w.began = pair[0], false, time.Now()
 	w.process = command(workerName, os.NewFile(configFD, "config"), theirs)
 	// The socket's end tells a worker that its gate is gone, but not one that is
 	// stopped, which would hold for ever what it has stopped itself. The signal
-	// comes with the end of the thread that started it (prctl(2)); the runtime ends
-	// no thread of a gate, which locks none.
+	// comes with the end of the thread that started it (prctl(2)).
 	w.process.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := w.process.Start(); err != nil {
 		unix.Close(pair[0])
-		return nil, fmt.Errorf("starting the worker: %w", err)
+		return fmt.Errorf("starting the worker: %w", err)
 	}
-	go w.listen()
-	return w, nil
+	go w.listen(w.process, w.socket, answers)
+	return nil
 }
 
-func (w *worker) listen() {
+func (w *worker) listen(process *exec.Cmd, socket int, answers chan<- said) {
 	buf := make([]byte, maxMessage)
 	for {
-		n, err := unix.Read(w.socket, buf)
+		n, err := unix.Read(socket, buf)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -81,19 +82,18 @@ func (w *worker) listen() {
 		if err != nil || n == 0 || json.Unmarshal(buf[:n], &m) != nil {
 			break
 		}
-		w.inbox <- m
+		answers <- said{answer: m, worker: w}
 	}
-	_ = w.process.Process.Kill()
-	_ = w.process.Wait()
-	unix.Close(w.socket)
-	close(w.inbox)
+	_ = process.Process.Kill()
+	_ = process.Wait()
+	unix.Close(socket)
+	answers <- said{worker: w, ended: true}
 }
 
-func (w *worker) answers() <-chan answer {
-	if w == nil {
-		return nil
-	}
-	return w.inbox
+// kill ends the process, which lets go of what it holds.
+func (w *worker) kill() {
+	w.ready = false
+	_ = w.process.Process.Kill()
 }
 
 func (w *worker) send(j job) error {

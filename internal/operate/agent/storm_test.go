@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// started is one process of a storm, as it saw itself.
+type started struct {
+	took        time.Duration // from before its execve to its main
+	first, last bool          // whether its first call was turned away, and its last
+}
+
+// layOutStorm makes a world whose victim is started by a copy of itself, which no
+// rule is about.
+func layOutStorm(t testing.TB) *world {
+	t.Helper()
+	w := layOut(t, "testdata/storm.c")
+	if out, err := exec.Command("cp", w.victim, filepath.Join(w.dir, "storm")).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	return w
+}
+
+// storm starts count processes, rate a second, which live until linger returns. It
+// returns how long the starting took.
+func (w *world) storm(rate, count int, linger func()) ([]started, time.Duration) {
+	w.t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command(filepath.Join(w.dir, "storm"), strconv.Itoa(rate), strconv.Itoa(count), w.victim)
+	cmd.Stdout = &out
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	summary, err := cmd.StderrPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	var us, failed int64
+	if _, err := fmt.Fscan(summary, &us, &failed); err != nil || failed > 0 {
+		w.t.Errorf("storm: %v, %d forks had no success", err, failed)
+	}
+	linger()
+	stdin.Close()
+	if err := cmd.Wait(); err != nil {
+		w.t.Errorf("storm: %v", err)
+	}
+	var all []started
+	for lines := bufio.NewScanner(&out); lines.Scan(); {
+		var us int64
+		var first, last int
+		if _, err := fmt.Sscan(lines.Text(), &us, &first, &last); err != nil {
+			w.t.Fatalf("storm says %q: %v", lines.Text(), err)
+		}
+		all = append(all, started{time.Duration(us) * time.Microsecond, first == 1, last == 1})
+	}
+	if len(all) != count {
+		w.t.Errorf("%d of %d processes came to their end", len(all), count)
+	}
+	return all, time.Duration(us) * time.Microsecond
+}
+
+// guarded counts the processes in which the agent says a guard is.
+func (w *world) guarded() int {
+	s, err := w.client.Status(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	n := 0
+	for _, p := range s.Processes {
+		if p.State == Guarded {
+			n++
+		}
+	}
+	return n
+}
+
+// quantile of sorted or unsorted durations, 0 to 1.
+func quantile(all []started, q float64) time.Duration {
+	var d []time.Duration
+	for _, s := range all {
+		d = append(d, s.took)
+	}
+	slices.Sort(d)
+	return d[min(len(d)-1, int(q*float64(len(d))))]
+}
+
+// share of the processes for which is holds, in percent.
+func share(all []started, is func(started) bool) float64 {
+	n := 0
+	for _, s := range all {
+		if is(s) {
+			n++
+		}
+	}
+	return 100 * float64(n) / float64(len(all))
+}
+
+// However many start at once, none is lost: each that lives on has its guard soon,
+// and none is held for long.
+func TestStorm(t *testing.T) {
+	count := 150
+	if os.Getenv("PIE_TEST_LONG") != "" {
+		count = 2000
+	}
+	w := layOutStorm(t)
+	w.policy(theRule)
+	w.begin(false)
+	time.Sleep(time.Second) // the gate's workers compile
+	began := time.Now()
+	var later time.Duration
+	all, took := w.storm(1000, count, func() {
+		for end := time.Now().Add(2 * time.Minute); w.guarded() < count && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		}
+		later = time.Since(began)
+	})
+	t.Logf("%d processes started in %v: %.0f %% guarded before they ran, exec to main p50 %v, p99 %v; all guarded after %v", len(all), took,
+		share(all, func(s started) bool { return s.first }), quantile(all, .5), quantile(all, .99), later)
+	if n := share(all, func(s started) bool { return s.last }); n < 100 {
+		t.Errorf("only %.1f %% have a guard, %v later", n, later)
+	}
+	if most := quantile(all, 1); most > 10*time.Second {
+		t.Errorf("an exec took %v", most)
+	}
+}
+
+// BenchmarkStorm starts a program 1,000 times a second, or as often as the machine
+// can: without an agent, with one whose rule is about another program, and with one
+// that holds it.
+func BenchmarkStorm(b *testing.B) {
+	const count = 2000
+	for _, tt := range []struct{ name, rule string }{
+		{"no agent", ""},
+		{"not named", "TEST-AGENT exe=/bin/true enforce"},
+		{"named", theRule},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			w := layOutStorm(b)
+			if tt.rule != "" {
+				w.policy(tt.rule)
+				w.begin(false)
+				time.Sleep(time.Second)
+			}
+			for b.Loop() {
+				all, took := w.storm(1000, count, func() { time.Sleep(2 * time.Second) })
+				b.ReportMetric(count/took.Seconds(), "starts/s")
+				b.ReportMetric(float64(quantile(all, .5))/1e6, "p50-ms")
+				b.ReportMetric(float64(quantile(all, .99))/1e6, "p99-ms")
+				b.ReportMetric(share(all, func(s started) bool { return s.first }), "%first")
+				b.ReportMetric(share(all, func(s started) bool { return s.last }), "%guarded")
+			}
+		})
+	}
+}

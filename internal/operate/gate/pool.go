@@ -1,0 +1,123 @@
+package gate
+
+import (
+	"time"
+)
+
+// pool is the workers of a gate. A worker guards one process at a time.
+type pool struct {
+	workers []*worker
+	answers chan said
+	// usual is what a worker takes for a process, a moving average.
+	usual time.Duration
+}
+
+// said is an answer and whose it is.
+type said struct {
+	answer
+	worker  *worker
+	ended   bool // the process has ended
+	restart bool // another one is to be started
+}
+
+// maxWorkers bounds a pool: each has its own copy of what was read of the files.
+const maxWorkers = 4
+
+// restartPause is how long the gate waits before it replaces a process of its own
+// that did not live for as long.
+const restartPause = 500 * time.Millisecond
+
+// firstUsual is what usual begins with.
+const firstUsual = 10 * time.Millisecond
+
+func startPool(n int) (*pool, error) {
+	p := &pool{answers: make(chan said, 16), usual: firstUsual}
+	for range n {
+		w := &worker{}
+		if err := w.start(p.answers); err != nil {
+			p.kill()
+			return nil, err
+		}
+		p.workers = append(p.workers, w)
+	}
+	return p, nil
+}
+
+// kill ends all workers, which lets go of what they hold.
+func (p *pool) kill() {
+	for _, w := range p.workers {
+		w.kill()
+	}
+}
+
+// holds are the execs that workers are at.
+func (p *pool) holds() []*hold {
+	var out []*hold
+	for _, w := range p.workers {
+		if w.at != nil {
+			out = append(out, w.at)
+		}
+	}
+	return out
+}
+
+// inTime tells whether an exec with so many ahead of it is likely to be guarded
+// within so long. One that need not wait always gets its try: usual learns from it.
+func (p *pool) inTime(ahead int, within time.Duration) bool {
+	ready, free := 0, 0
+	for _, w := range p.workers {
+		if w.ready {
+			ready++
+			if w.at == nil {
+				free++
+			}
+		}
+	}
+	if ready == 0 || free > ahead {
+		return ready > 0
+	}
+	turns := 2 + (ahead-free)/ready // those before it, and its own
+	return time.Duration(turns)*p.usual <= within
+}
+
+// give has a free worker begin with an exec; false when there is none.
+func (p *pool) give(h *hold, within time.Duration) bool {
+	for _, w := range p.workers {
+		if w.ready && w.at == nil && w.send(job{Seq: h.seq, Tid: h.opening.tid, Use: h.use, Within: within}) == nil {
+			h.given, w.at = time.Now(), h
+			return true
+		}
+	}
+	return false
+}
+
+// done takes a worker from what it was at.
+func (p *pool) done(w *worker) {
+	p.usual += (time.Since(w.at.given) - p.usual) / 8
+	w.at = nil
+}
+
+// giveUp kills the worker that is at h.
+func (p *pool) giveUp(h *hold) {
+	for _, w := range p.workers {
+		if w.at == h {
+			w.at = nil
+			w.kill()
+		}
+	}
+}
+
+// ended returns what the worker was at, and sees to another one.
+func (p *pool) ended(w *worker) *hold {
+	h := w.at
+	w.at, w.ready = nil, false
+	pause := time.Duration(0)
+	if time.Since(w.began) < restartPause {
+		pause = restartPause
+	}
+	time.AfterFunc(pause, func() { p.answers <- said{worker: w, restart: true} })
+	return h
+}
+
+// restart starts a worker anew.
+func (p *pool) restart(w *worker) error { return w.start(p.answers) }
