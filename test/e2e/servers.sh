@@ -293,6 +293,24 @@ build_sshd() { go_server "$1" sshd; }
 build_codec() { go_server "$1" codec -ldflags='-s -w'; }
 build_dtls() { go_server "$1" dtls; }
 
+# Sources of the programs that test/detours builds in many ways.
+build_sources() {
+	local source
+	for source in bzip2=1.0.8-5 lua5.4=5.4.4-3+deb12u1 tcc=0.9.27+git20200814.62c30a4a-1 duktape=2.7.0-2 libjsoncpp=1.9.5-4; do
+		source_without "$source"
+		cp -r "$work/${source%%=*}" "$1/"
+	done
+	echo '#define TCC_VERSION "0.9.27"' >"$1/tcc/config.h"
+	echo '#define DEB_HOST_MULTIARCH "x86_64-linux-gnu"' >"$1/lua5.4/src/lua5.4-deb-multiarch.h"
+	packages libssl-dev zlib1g-dev
+	(
+		cd "$1"
+		GOWORK=off quietly go mod download -json github.com/mattn/go-sqlite3@v1.14.28
+		mkdir sqlite
+		cp "$(go env GOMODCACHE)"/github.com/mattn/go-sqlite3@v1.14.28/sqlite3-binding.[ch] sqlite/
+	)
+}
+
 # stamp SERVER: of the sources of ours that it is built from, if any.
 stamp() { [ ! -d "$ours/$1" ] || cat "$ours/$1"/* | sha256sum; }
 
@@ -300,7 +318,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat arm64 nats debuginfod postgres evhttp sshd codec dtls
+[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat arm64 nats debuginfod postgres evhttp sshd codec dtls sources
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue

@@ -1,6 +1,8 @@
 package hosts
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,50 +16,90 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
-// Crashes, ours and theirs, and what an autopsy of their cores says.
+// injected is a way to crash, and whose it is.
+type injected struct {
+	name    string
+	how     func(*host)
+	verdict string
+	bare    bool // nothing of PIE is in the process
+}
+
+// tell has the program crash in one of its own ways.
+func tell(how string) func(*host) { return func(h *host) { h.say(how) } }
+
+var crashes = []injected{
+	{name: "its own", how: tell("o"), verdict: "theirs"},
+	{name: "its own, without a guard", how: tell("o"), verdict: "without", bare: true},
+	{name: "its own, after a removal", how: func(h *host) { h.remove("HOST-1"); h.say("o") }, verdict: "theirs"},
+	{name: "abort", how: tell("a"), verdict: "theirs"},
+	{name: "an undefined instruction", how: tell("i"), verdict: "theirs"},
+	{name: "a division by zero", how: tell("d"), verdict: "theirs"},
+	{name: "no stack left", how: tell("r"), verdict: "theirs"},
+	{name: "a call of nothing", how: tell("w"), verdict: "theirs"},
+	{name: "a call of data", how: tell("x"), verdict: "theirs"},
+	{name: "a return to nowhere", how: tell("u"), verdict: "theirs"},
+	{name: "in libc", how: tell("l"), verdict: "theirs"},
+	{name: "aborted by libc", how: tell("h"), verdict: "theirs"},
+	{name: "a signal that was sent", how: tell("s"), verdict: "theirs"},
+	{name: "in another thread", how: tell("t"), verdict: "theirs"},
+	{name: "in the guarded function", how: tell("b"), verdict: "theirs"},
+	{name: "in a moved instruction", how: tell("m"), verdict: "moved"},
+	{name: "in a moved instruction, after the guard's fault", how: tell("f"), verdict: "moved"},
+	{name: "breakpoints over the guard", how: spoil("\xcc"), verdict: "ours"},
+	{name: "undefined instructions over the guard", how: spoil("\x0f\x0b"), verdict: "ours"},
+	{name: "a read of nothing in the guard", how: spoil("\x8b\x04\x25\x08\x00\x00\x00\x90"), verdict: "ours"},
+	{name: "a privileged instruction in the guard", how: spoil("\xf4"), verdict: "ours"},
+	{name: "a jump to nowhere", how: misdirect(0x3fffff00), verdict: "ours"},
+	{name: "a jump to its own middle", how: misdirect(-3), verdict: "ours"},
+	{name: "a jump beside the guard", how: misdirect(0), verdict: "ours"},
+	{name: "PIE's handler spoilt", how: spoilHandler, verdict: "ours"},
+}
+
+// Crashes, ours and theirs, and what an autopsy of their cores says: 1,000 of them in
+// the long form, each of a process of its own.
 func TestAutopsyOfInjectedCrashes(t *testing.T) {
 	rounds := 1
 	if os.Getenv("PIE_TEST_LONG") != "" {
-		rounds = 200
+		rounds = (1000 + len(crashes) - 1) / len(crashes)
 	}
-	path := build(t, "crasher", "gcc", "crasher.c")
+	path := build(t, "crasher", "gcc", "-pthread", "crasher.c")
 	p := guard(t, "HOST-1", exeOf(path))
+	right := map[string]int{}
 	for range rounds {
-		for _, c := range []struct {
-			name    string
-			guarded bool
-			crash   func(*host)
-			verdict string
-		}{
-			{"its own", true, func(h *host) { h.say("o\n") }, "theirs"},
-			{"its own, without a guard", false, func(h *host) { h.say("o\n") }, "without"},
-			{"its own, in a moved instruction", true, func(h *host) { h.say("m\n") }, "moved"},
-			{"ours", true, spoilCode, "ours"},
-			{"its own, after a removal", true, func(h *host) { h.remove(p.ID); h.say("o\n") }, "theirs"},
-		} {
+		for _, c := range crashes {
 			t.Run(c.name, func(t *testing.T) {
-				h := start(t, nil, path)
-				if c.guarded {
-					h.insert(p)
-					h.guarded()
-				}
-				report, err := pie.AutopsyCore(h.coreOf(func() { c.crash(h) }))
-				if err != nil {
-					t.Fatal(err)
-				}
-				if report.Verdict != c.verdict || report.Pid != h.pid() || report.Name != "crasher" {
-					t.Errorf("pid %d (%s): %s instead of %s: %+v", report.Pid, report.Name, report.Verdict, c.verdict, report.Threads)
-				}
-				if wants := c.guarded && c.name != "its own, after a removal"; wants && (len(report.Prepatches) != 1 || report.Prepatches[0].ID != p.ID) {
-					t.Errorf("in it were %+v", report.Prepatches)
-				}
-				if c.guarded && len(report.Events) == 0 {
-					t.Error("no events")
+				if c.check(t, path, p); !t.Failed() {
+					right[c.verdict]++
 				}
 			})
 		}
+	}
+	t.Logf("of %d crashes right: %v", rounds*len(crashes), right)
+}
+
+func (c injected) check(t *testing.T, path string, p *pie.Prepatch) {
+	h := start(t, nil, path)
+	if !c.bare {
+		h.insert(p)
+		h.guarded()
+	}
+	core := h.coreOf(func() { c.how(h) })
+	defer os.Remove(core) // a thousand of them take room
+	report, err := pie.AutopsyCore(core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Verdict != c.verdict || report.Pid != h.pid() || report.Name != "crasher" {
+		t.Errorf("pid %d (%s): %s instead of %s: %+v", report.Pid, report.Name, report.Verdict, c.verdict, report.Threads)
+	}
+	if removed := c.name == "its own, after a removal"; !c.bare && !removed && (len(report.Prepatches) != 1 || report.Prepatches[0].ID != p.ID) {
+		t.Errorf("in it were %+v", report.Prepatches)
+	}
+	if !c.bare && len(report.Events) == 0 {
+		t.Error("no events")
 	}
 }
 
@@ -68,20 +110,83 @@ func (h *host) say(line string) {
 	}
 }
 
-// spoilCode puts breakpoints over the guard, as a mistake of PIE's would.
-func spoilCode(h *host) {
+// codeSize is how much code an arena has, right before its state.
+const codeSize = 64 << 10
+
+// spoil writes an instruction over the guard, again and again, as a mistake of PIE's
+// could. The guard is the first of the arena's code.
+func spoil(instruction string) func(*host) {
+	return func(h *host) {
+		h.t.Helper()
+		h.poke(h.code(), strings.Repeat(instruction, guardRoom/len(instruction)))
+	}
+}
+
+// guardRoom is within the guard's slot, in bytes.
+const guardRoom = 192
+
+// spoilHandler writes over PIE's signal handler, and has the guard read what it cannot.
+func spoilHandler(h *host) {
+	h.t.Helper()
+	code := make([]byte, codeSize)
+	if _, err := h.mem.ReadAt(code, h.code()); err != nil {
+		h.t.Fatal(err)
+	}
+	at := bytes.Index(code, restorer)
+	if at < 0 {
+		h.t.Fatal("no handler: the guard does not read by way of a table")
+	}
+	h.poke(h.code()+int64(at)+jit.HandlerEntry, strings.Repeat("\xcc", 64))
+	h.say("f")
+}
+
+// restorer is what a handler begins with: mov $15, %rax; syscall.
+var restorer = []byte{0x48, 0xc7, 0xc0, 15, 0, 0, 0, 0x0f, 0x05}
+
+// misdirect changes where the jump at the site leads: off bytes from behind it; 0
+// for a line beside the guard.
+func misdirect(off int32) func(*host) {
+	return func(h *host) {
+		h.t.Helper()
+		site := h.site()
+		if off == 0 {
+			off = int32(h.code() + codeSize - 64 - site - 5)
+		}
+		h.poke(site+1, string(binary.LittleEndian.AppendUint32(nil, uint32(off))))
+	}
+}
+
+// code is where the arena's code begins, site where the jump to the guard stands.
+func (h *host) code() int64 {
 	h.t.Helper()
 	a, ok := findArena(h.t, h.pid())
 	if !ok {
 		h.t.Fatal("no arena")
 	}
-	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", h.pid()), os.O_RDWR, 0)
+	return a.state[0] - codeSize
+}
+
+func (h *host) site() int64 {
+	h.t.Helper()
+	all, err := pie.Status(h.context(), pie.Pids(h.pid()))
+	if err != nil || len(all) != 1 {
+		h.t.Fatalf("%+v, %v", all, err)
+	}
+	at, err := strconv.ParseInt(strings.TrimPrefix(all[0].Prepatches[0].Guards[0].Site, "0x"), 16, 64)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return at
+}
+
+func (h *host) poke(at int64, text string) {
+	h.t.Helper()
+	mem, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", h.pid()), os.O_WRONLY, 0)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	defer mem.Close()
-	const codeSize = 64 << 10
-	if _, err := mem.WriteAt([]byte(strings.Repeat("\xcc", 1024)), a.state[0]-codeSize); err != nil {
+	if _, err := mem.WriteAt([]byte(text), at); err != nil {
 		h.t.Fatal(err)
 	}
 }

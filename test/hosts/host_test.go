@@ -45,12 +45,23 @@ func build(t testing.TB, name, compiler string, args ...string) string {
 	if _, err := os.Stat(out); err == nil {
 		return out
 	}
-	cmd := exec.Command(compiler, append([]string{"-O2", "-o", out}, args...)...)
+	cmd := exec.Command(compiler, append(toOutput(compiler, out), args...)...)
 	cmd.Dir = "testdata"
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v: scripts/setup installs what is missing\n%s", cmd.Args, err, text)
 	}
 	return out
+}
+
+// toOutput are a compiler's options for an optimised out.
+func toOutput(compiler, out string) []string {
+	switch compiler {
+	case "javac":
+		return []string{"-d", out}
+	case "rustc":
+		return []string{"-O", "-o", out}
+	}
+	return []string{"-O2", "-o", out}
 }
 
 // host is a running program that counts.

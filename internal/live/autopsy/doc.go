@@ -10,6 +10,8 @@
 //	behind a guard's link                   the function's own instruction, which was
 //	                                        moved there: it would have crashed as well
 //	inside a site                           a thread ran into the middle of a jump: PIE
+//	where no code is, while a site          a damaged jump may have led it there: PIE
+//	holds neither jump nor original
 //	anywhere else, PIE's code on the stack  PIE's handler was below: look closer
 //	anywhere else                           not PIE's code; but a call may have been
 //	                                        rejected just before: the events tell

@@ -2,12 +2,14 @@ package autopsy
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // Verdict says whose a crash is.
@@ -15,7 +17,7 @@ type Verdict uint8
 
 // Verdicts, the gravest first.
 const (
-	Ours    Verdict = iota // the thread was in PIE's code, or in the middle of a jump that PIE wrote
+	Ours    Verdict = iota // the thread was in PIE's code, in the middle of a jump that PIE wrote, or led astray by one
 	Near                   // PIE's code is on the thread's stack
 	Moved                  // an instruction of the program, which PIE had moved
 	Theirs                 // nothing of PIE has to do with where the thread was
@@ -40,10 +42,14 @@ const stackDepth = 16 << 10
 // Judge says of each thread where it was. Arenas that cannot be read are in the
 // error, beside what could be judged.
 func Judge(p observe.Process, threads []Thread) ([]Finding, error) {
-	arenas, err := observe.Arenas(p)
+	maps, err := p.Maps()
+	if err != nil {
+		return nil, err
+	}
+	arenas, err := observe.ArenasIn(p, maps)
 	out := make([]Finding, len(threads))
 	for i, t := range threads {
-		out[i] = judge(p, arenas, t)
+		out[i] = judge(p, arenas, maps, t)
 		if len(arenas) == 0 && err == nil {
 			out[i].Verdict = Without
 		}
@@ -51,7 +57,7 @@ func Judge(p observe.Process, threads []Thread) ([]Finding, error) {
 	return out, err
 }
 
-func judge(p observe.Process, arenas []*arena.Arena, t Thread) Finding {
+func judge(p observe.Process, arenas []*arena.Arena, maps []proc.Mapping, t Thread) Finding {
 	for _, a := range arenas {
 		if a.Code().Contains(t.PC) {
 			f := inCode(p, a, t.PC)
@@ -68,10 +74,39 @@ func judge(p observe.Process, arenas []*arena.Arena, t Thread) Finding {
 			}
 		}
 	}
+	if !executable(maps, t.PC) {
+		if f, ok := altered(p, arenas); ok {
+			f.Thread = t
+			return f
+		}
+	}
 	if at, f, ok := onStack(p, arenas, t); ok {
 		return Finding{t, Near, fmt.Sprintf("the stack holds at %v an address in %s", at, f.Where), f.ID}
 	}
 	return Finding{Thread: t, Verdict: Theirs}
+}
+
+// executable tells whether there is code at pc.
+func executable(maps []proc.Mapping, pc address.Addr) bool {
+	i := slices.IndexFunc(maps, func(m proc.Mapping) bool { return m.Contains(pc) })
+	return i >= 0 && maps[i].Perms&proc.Exec != 0
+}
+
+// altered finds a site that holds neither what the function had nor the jump to its
+// guard. A thread that came by may have gone anywhere from there.
+func altered(p observe.Process, arenas []*arena.Arena) (Finding, bool) {
+	for _, a := range arenas {
+		for i, g := range a.Guards {
+			if g.State == arena.Free {
+				continue
+			}
+			if s, found := observe.Site(p, a, i); s == observe.SiteAltered {
+				where := fmt.Sprintf("where there is no code; the bytes at %v in %s, % x, are neither the function's own nor the jump to its guard", g.Site, g.Function, found)
+				return Finding{Verdict: Ours, Where: where, ID: idOf(a, i)}, true
+			}
+		}
+	}
+	return Finding{}, false
 }
 
 // inCode says what stands at pc in an arena's code.

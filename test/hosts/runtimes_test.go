@@ -1,0 +1,96 @@
+package hosts
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/patch-integration-engine/pie"
+)
+
+// Runtimes of other languages as hosts of a guarded native library: the Java
+// virtual machine, compiling and in its simple compiler alone, Node and Rust. Each
+// has threads, signal handlers and stacks of its own, and uses SIGSEGV itself.
+func TestRuntimes(t *testing.T) {
+	library := build(t, "libnative.so", "gcc", "-shared", "-fPIC", "native.c", "guarded.c")
+	data, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []struct {
+		name string
+		argv func(t *testing.T) []string
+	}{
+		{"java", func(t *testing.T) []string { return java(t, library) }},
+		{"java c1", func(t *testing.T) []string { return java(t, library, "-XX:TieredStopAtLevel=1") }},
+		{"java interpreter, checking", func(t *testing.T) []string { return java(t, library, "-Xint", "-Xss256k") }},
+		{"node", func(*testing.T) []string { return []string{"node", filepath.Join(data, "host.js"), library} }},
+		{"rust", func(t *testing.T) []string {
+			return []string{build(t, "rusthost", "rustc", "host.rs", "-C", "link-arg="+library, "-C", "link-arg=-Wl,-rpath,"+programs)}
+		}},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			argv := r.argv(t)
+			h := start(t, nil, argv[0], argv[1:]...)
+			h.cycles(guard(t, "HOST-1", "lib=libnative.so"), 2)
+			h.faults(careful(t))
+		})
+	}
+}
+
+// java is the command that runs Host.
+func java(t *testing.T, library string, options ...string) []string {
+	t.Helper()
+	classes := build(t, "classes", "javac", "Host.java")
+	return append(append([]string{"java", "-Xmx128m", "-cp", classes}, options...), "Host", library)
+}
+
+// faults has a guard read, again and again, what cannot be read: each time it ends
+// with onfault, the runtime sees no signal, and its own still reach it.
+func (h *host) faults(p *pie.Prepatch) {
+	h.t.Helper()
+	h.insert(p)
+	h.calls(10 * perHalf)
+	g := h.status(p.ID)
+	if g.Errors == 0 || g.Rejects != 0 {
+		h.t.Errorf("%v: %+v", h.cmd.Args, g)
+	}
+	h.t.Logf("faults by %s: %d of %d calls", g.Faults, g.Errors, g.Calls)
+	h.calls(10 * perHalf)
+	h.remove(p.ID)
+	h.calls(perHalf)
+	h.asItsFiles()
+}
+
+func (h *host) status(id string) pie.GuardStatus {
+	h.t.Helper()
+	all, err := pie.Status(h.context(), pie.Pids(h.pid()))
+	if err != nil || len(all) != 1 || len(all[0].Prepatches) != 1 || all[0].Prepatches[0].ID != id {
+		h.t.Fatalf("%v: %+v, %v", h.cmd.Args, all, err)
+	}
+	return all[0].Prepatches[0].Guards[0]
+}
+
+// careful is a prepatch that reads what its function only takes.
+func careful(t testing.TB) *pie.Prepatch {
+	t.Helper()
+	p, err := pie.Load(map[string][]byte{"guard.go": []byte(`package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id HOST-CAREFUL
+
+// Guard rejects texts that begin with "!".
+//
+//pie:guard lib=libnative.so func=careful onfault=pass onfuel=pass
+func Guard(c *libpie.Call, n int32, text libpie.Addr) libpie.Verdict {
+	if c.Bytes(text, 1).At(0) == '!' {
+		return libpie.Reject(int32(-7777))
+	}
+	return libpie.Pass()
+}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
