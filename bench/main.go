@@ -2,7 +2,7 @@
 // the peers that can be had anywhere: gdb, the kernel's uprobes, and a bare C
 // program that stops every thread and does nothing.
 //
-//	go run ./bench [-repeat N] [cost] [pause] [insert]
+//	go run ./bench [-repeat N] [cost] [pause] [insert] [latency]
 //
 // Every figure is a median over repeats, and every comparison comes from one run:
 // a guarded function beside its twin in the same process, a peer beside PIE on
@@ -22,28 +22,30 @@ import (
 
 func main() {
 	repeat := flag.Int("repeat", 5, "how often each measurement is repeated")
+	server := flag.String("server", "", "measure the latency of this server alone: nginx, redis or postgres")
 	flag.Parse()
 	what := flag.Args()
 	if len(what) == 0 {
 		what = []string{"cost", "pause", "insert"}
 	}
-	if err := run(what, *repeat); err != nil {
+	if err := run(what, *repeat, *server); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(what []string, repeat int) error {
+func run(what []string, repeat int, server string) error {
 	b, err := newBench(repeat)
 	if err != nil {
 		return err
 	}
 	defer b.close()
+	b.server = server
 	fmt.Printf("%d cores, %s, %s\n", runtime.NumCPU(), runtime.Version(), kernel())
 	for _, w := range what {
-		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert}[w]
+		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert, "latency": b.latency}[w]
 		if !ok {
-			return fmt.Errorf("no measurement %q: there are cost, pause and insert", w)
+			return fmt.Errorf("no measurement %q: there are cost, pause, insert and latency", w)
 		}
 		if err := measure(); err != nil {
 			return fmt.Errorf("%s: %w", w, err)
@@ -56,6 +58,7 @@ func run(what []string, repeat int) error {
 type bench struct {
 	dir     string
 	repeat  int
+	server  string // the one to measure; empty for all
 	endings []func()
 }
 

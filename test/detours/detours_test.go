@@ -2,8 +2,9 @@ package detours
 
 import (
 	"fmt"
+	"maps"
 	"os"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,78 +43,102 @@ func TestEveryFunctionExecuted(t *testing.T) {
 	})
 	t.Logf("altogether %v", &sum)
 	const want = 0.995
-	if p, e := sum.shares(); p < want || e < want {
-		t.Errorf("%.2f %% of the functions are planned, %.2f %% of those that ran; want %.1f %%", 100*p, 100*e, 100*want)
+	long, _ := sum.count()
+	if p, r := share(long.planned, long.all), share(long.ranPlanned, long.ran); p < want || r < want {
+		t.Errorf("%.2f %% of the functions are planned, %.2f %% of those that ran; want %.1f %%", 100*p, 100*r, 100*want)
 	}
 }
 
-// tally counts functions. Those shorter than a jump are counted apart.
+// tally holds what became of functions. Those of libc are in every program: one of
+// the same name and size counts once.
 type tally struct {
-	mu                      sync.Mutex
-	functions, planned      int
-	ran, ranPlanned         int // of these, what the work called
-	tiny, tinyDone, tinyRan int
-	calls                   uint64
-	atEntry, overlaps       int
-	refused                 map[plan.Code]int
-	ranRefused              []string
+	mu    sync.Mutex
+	fates map[function]fate
+	calls uint64
+	runs  int
+	// detoured is how many guards stood in a program at once, altogether.
+	detoured, atEntry, overlaps int
+}
+
+type function struct {
+	name string
+	size uint64
+}
+
+type fate struct {
+	refused plan.Code // empty for planned
+	ran     bool
 }
 
 const jumpLen = 5
 
+// add takes another tally in.
 func (s *tally) add(o *tally) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.functions += o.functions
-	s.planned += o.planned
-	s.ran += o.ran
-	s.ranPlanned += o.ranPlanned
-	s.tiny += o.tiny
-	s.tinyDone += o.tinyDone
-	s.tinyRan += o.tinyRan
+	for f, n := range o.fates {
+		s.note(f, n)
+	}
 	s.calls += o.calls
+	s.runs += o.runs
+	s.detoured += o.detoured
 	s.atEntry += o.atEntry
 	s.overlaps += o.overlaps
-	if s.refused == nil {
-		s.refused = map[plan.Code]int{}
-	}
-	for c, n := range o.refused {
-		s.refused[c] += n
-	}
-	for _, name := range o.ranRefused {
-		s.ranRefused = append(s.ranRefused, name)
-	}
 }
 
-func (s *tally) shares() (planned, ran float64) {
-	return float64(s.planned) / float64(s.functions), float64(s.ranPlanned) / float64(s.ran)
+func (s *tally) note(f function, n fate) {
+	if s.fates == nil {
+		s.fates = map[function]fate{}
+	}
+	if before, ok := s.fates[f]; ok {
+		n.ran = n.ran || before.ran
+		n.refused = max(n.refused, before.refused) // refused once is refused
+	}
+	s.fates[f] = n
 }
+
+// counts are how many of the functions that satisfy which were planned, and how many
+// there are; of those that ran, too.
+type counts struct{ all, planned, ran, ranPlanned int }
+
+func (c *counts) add(n fate) {
+	c.all++
+	c.planned += one(n.refused == "")
+	c.ran += one(n.ran)
+	c.ranPlanned += one(n.ran && n.refused == "")
+}
+
+// count counts functions no shorter than a jump, and shorter ones.
+func (s *tally) count() (long, short counts) {
+	for f, n := range s.fates {
+		if f.size >= jumpLen {
+			long.add(n)
+		} else {
+			short.add(n)
+		}
+	}
+	return long, short
+}
+
+func share(part, all int) float64 { return float64(part) / float64(max(all, 1)) }
 
 func (s *tally) String() string {
-	planned, ran := s.shares()
+	long, short := s.count()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d functions planned (%.2f %%), %d at their first instruction; %d of %d that ran (%.2f %%), %d calls; of %d shorter ones %d, %d ran; %d overlap another's jump;",
-		s.planned, s.functions, 100*planned, s.atEntry, s.ranPlanned, s.ran, 100*ran, s.calls, s.tiny, s.tinyDone, s.tinyRan, s.overlaps)
-	codes := make([]string, 0, len(s.refused))
-	for c, n := range s.refused {
-		codes = append(codes, fmt.Sprintf(" %d %s", n, c))
+	fmt.Fprintf(&b, "%d programs, %d functions detoured, %d of them at their first instruction, %d calls; ", s.runs, s.detoured, s.atEntry, s.calls)
+	fmt.Fprintf(&b, "of %d functions %d planned (%.2f %%), of %d that ran %d (%.2f %%); of %d shorter than a jump %d, %d ran; %d left out for another's jump in them; refused:",
+		long.all, long.planned, 100*share(long.planned, long.all), long.ran, long.ranPlanned, 100*share(long.ranPlanned, long.ran), short.all, short.planned, short.ran, s.overlaps)
+	by := map[plan.Code][]string{}
+	for f, n := range s.fates {
+		if n.refused != "" && f.size >= jumpLen {
+			by[n.refused] = append(by[n.refused], f.name+map[bool]string{true: " (ran)"}[n.ran])
+		}
 	}
-	sort.Strings(codes)
-	fmt.Fprintf(&b, " refused:%s; ran and was refused: %v", strings.Join(codes, ","), unique(s.ranRefused))
+	for _, code := range slices.Sorted(maps.Keys(by)) {
+		slices.Sort(by[code])
+		fmt.Fprintf(&b, "\n  %d %s: %s", len(by[code]), code, strings.Join(slices.Compact(by[code]), ", "))
+	}
 	return b.String()
-}
-
-func unique(names []string) []string {
-	times := map[string]int{}
-	for _, n := range names {
-		times[n]++
-	}
-	out := make([]string, 0, len(times))
-	for n, k := range times {
-		out = append(out, fmt.Sprintf("%s×%d", n, k))
-	}
-	sort.Strings(out)
-	return out
 }
 
 // detourEvery builds p in one way, has it do its work bare and with every function
@@ -123,12 +148,6 @@ func detourEvery(t *testing.T, p program, w way) *tally {
 	exe := p.build(t, w)
 	m := readModule(t, exe)
 	all := planAll(t, m, biasOf(t, exe, m))
-	if os.Getenv("PIE_TEST_REFUSALS") != "" {
-		for _, r := range all.refused {
-			t.Log(r.size, r.msg)
-		}
-	}
-
 	watch := make([]address.Addr, 0, len(all.refused))
 	for _, r := range all.refused {
 		watch = append(watch, r.entry)
@@ -145,7 +164,7 @@ func detourEvery(t *testing.T, p program, w way) *tally {
 		t.Errorf("with %d functions detoured the output is another: %s", len(all.detours), d)
 		p.blame(t, exe, all, plain)
 	}
-	return count(m, all, called, ran)
+	return count(all, called, ran)
 }
 
 // doDetoured does p's work with some of the detours, and counts the calls of each.
@@ -201,36 +220,17 @@ func (p program) blame(t testing.TB, exe string, all *planned, plain result) {
 	}
 }
 
-func count(m *module, all *planned, called map[address.Addr]uint64, ran map[address.Addr]bool) *tally {
-	s := &tally{refused: map[plan.Code]int{}, atEntry: all.atEntry, overlaps: all.overlaps}
+func count(all *planned, called map[address.Addr]uint64, ran map[address.Addr]bool) *tally {
+	s := &tally{runs: 1, detoured: len(all.detours), atEntry: all.atEntry, overlaps: all.overlaps}
 	for _, d := range all.detours {
 		n := called[d.Where.Entry]
 		s.calls += n
-		s.function(d.size, true, n > 0)
+		s.note(function{d.Function, d.size}, fate{ran: n > 0})
 	}
 	for _, r := range all.refused {
-		s.function(r.size, false, ran[r.entry])
-		if r.size >= jumpLen {
-			s.refused[r.code]++
-			if ran[r.entry] {
-				s.ranRefused = append(s.ranRefused, r.name+" "+string(r.code))
-			}
-		}
+		s.note(function{r.name, r.size}, fate{refused: r.code, ran: ran[r.entry]})
 	}
 	return s
-}
-
-func (s *tally) function(size uint64, planned, ran bool) {
-	if size < jumpLen {
-		s.tiny += 1
-		s.tinyDone += one(planned)
-		s.tinyRan += one(planned && ran)
-		return
-	}
-	s.functions++
-	s.planned += one(planned)
-	s.ran += one(ran)
-	s.ranPlanned += one(ran && planned)
 }
 
 func one(b bool) int {

@@ -176,8 +176,10 @@ func idOf(a *arena.Arena, guard int) string {
 	return ""
 }
 
-// onStack looks for an address in PIE's code on a thread's stack, above its stack
-// pointer: what lies there may be old, so that it is a hint.
+// onStack looks on a thread's stack, above its stack pointer, for what tells that
+// PIE's code is below: a signal frame that interrupted it, or where a call that left
+// it returns to. Guards call parts of themselves, too; of those the stack may hold
+// return addresses long after. What lies there may still be old, so that it is a hint.
 func onStack(p observe.Process, arenas []*arena.Arena, t Thread) (at address.Addr, f Finding, ok bool) {
 	b := make([]byte, stackDepth)
 	sp := (t.SP + 7) &^ 7
@@ -185,10 +187,54 @@ func onStack(p observe.Process, arenas []*arena.Arena, t Thread) (at address.Add
 	for off := 0; off+8 <= n; off += 8 {
 		word := address.Addr(order.Uint64(b[off:]))
 		for _, a := range arenas {
-			if a.Code().Contains(word) {
+			if a.Code().Contains(word) && (interrupted(b[off:n]) || inHandler(a, word) || calledOut(p, a, word)) {
 				return sp.Add(int64(off)), inCode(p, a, word), true
 			}
 		}
 	}
 	return 0, f, false
+}
+
+// interrupted tells whether a program counter stands where a signal frame has it:
+// ahead of flags and the code segment of 64-bit programs (struct sigcontext).
+func interrupted(frame []byte) bool {
+	const (
+		flagsAlways = 1 << 1  // reads as one
+		flagsEnd    = 1 << 22 // the rest reads as zero
+		userCode    = 0x33
+	)
+	if len(frame) < 24 {
+		return false
+	}
+	flags := order.Uint64(frame[8:])
+	return flags&flagsAlways != 0 && flags < flagsEnd && order.Uint16(frame[16:]) == userCode
+}
+
+// inHandler tells whether a lies in PIE's signal handler: frames of it hold its
+// restorer.
+func inHandler(a *arena.Arena, at address.Addr) bool {
+	for i, s := range a.Slots {
+		if s.Size != 0 && s.Kind == arena.SlotHandler && a.SlotRange(i).Contains(at) {
+			return true
+		}
+	}
+	return false
+}
+
+// calledOut tells whether at follows a call that leaves the arena's code.
+func calledOut(p observe.Process, a *arena.Arena, at address.Addr) bool {
+	for length := 2; length <= 7; length++ { // from call %rax to call *disp32(%rip)
+		code := make([]byte, length)
+		if n, _ := p.ReadAt(code, at.Add(int64(-length))); n < length {
+			continue
+		}
+		inst, err := amd64.Decode(code, at.Add(int64(-length)))
+		if err != nil || inst.Len != length {
+			continue
+		}
+		if inst.Flow == amd64.FlowIndirectCall || inst.Flow == amd64.FlowCall && !a.Code().Contains(inst.Target) {
+			return true
+		}
+	}
+	return false
 }
