@@ -11,7 +11,7 @@ import (
 // virtual machine, compiling and in its simple compiler alone, Node and Rust. Each
 // has threads, signal handlers and stacks of its own, and uses SIGSEGV itself.
 func TestRuntimes(t *testing.T) {
-	library := build(t, "libnative.so", "gcc", "-shared", "-fPIC", "native.c", "guarded.c")
+	library := build(t, "libnative.so", "gcc", "-shared", "-fPIC", "-Wl,-soname,libnative.so", "native.c", "guarded.c")
 	data, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)

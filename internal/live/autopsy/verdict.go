@@ -117,6 +117,9 @@ func inCode(p observe.Process, a *arena.Arena, pc address.Addr) Finding {
 		}
 		switch s.Kind {
 		case arena.SlotHandler:
+			if passesOn(p, pc) {
+				return Finding{Verdict: Theirs, Where: "where PIE's handler passes on a signal that somebody had sent, and the program does not handle"}
+			}
 			return Finding{Verdict: Ours, Where: "PIE's signal handler"}
 		case arena.SlotTable:
 			return Finding{Verdict: Ours, Where: "PIE's fault table, which is no code"}
@@ -132,6 +135,14 @@ func inCode(p observe.Process, a *arena.Arena, pc address.Addr) Finding {
 		}
 	}
 	return Finding{Verdict: Ours, Where: "PIE's code memory, where no guard is"}
+}
+
+// passesOn tells whether a thread in PIE's handler stands behind the system call by
+// which a signal that was sent, and is for nobody, happens again: syscall; ret.
+func passesOn(p observe.Process, pc address.Addr) bool {
+	code := make([]byte, 3)
+	n, _ := p.ReadAt(code, pc.Add(-2))
+	return n == len(code) && [3]byte(code) == [3]byte{0x0f, 0x05, 0xc3}
 }
 
 // displaced tells whether at pc stands what the site's jump displaced: ahead of the

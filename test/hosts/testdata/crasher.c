@@ -35,7 +35,7 @@ static void crash(char how)
 	case 'o': own((int *)8); break;                             /* reads address 8 */
 	case 'a': abort();
 	case 'i': __builtin_trap();                                 /* an undefined instruction */
-	case 'd': zero = 1 / zero; break;
+	case 'd': zero = 7 / zero; break;
 	case 'r': deeper((char *)&zero); break;                     /* no stack is left */
 	case 'w': ((void (*)(void))0x4141414141)(); break;          /* calls where nothing is */
 	case 'x': ((void (*)(void))&stats)(); break;                /* runs data */
