@@ -162,9 +162,10 @@ func (p *Prepatch) MarshalJSON() ([]byte, error) {
 		Expires string      `json:"expires,omitempty"`
 		Refs    []string    `json:"refs,omitempty"`
 		Caps    []string    `json:"capabilities,omitempty"`
+		Records Evidence    `json:"evidence"`
 		State   int         `json:"state_bytes,omitempty"`
 		Guards  []GuardInfo `json:"guards"`
-	}{p.ID, hex.EncodeToString(h[:]), p.Fixed, expires, p.Refs, p.Caps, p.State, p.Guards})
+	}{p.ID, hex.EncodeToString(h[:]), p.Fixed, expires, p.Refs, p.Caps, p.Evidence(), p.State, p.Guards})
 }
 
 // describe tells what a guard costs and where it fails open. caps are those of its

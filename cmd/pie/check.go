@@ -80,6 +80,7 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 	if p.State > 0 {
 		fmt.Fprintf(a.out, "  keeps up to %.1f KiB of state in each process\n", float64(p.State)/1024)
 	}
+	fmt.Fprintf(a.out, "  %s\n", evidenceWords(p.Evidence()))
 	for _, g := range p.Guards {
 		fmt.Fprintf(a.out, "  %s guards %s\n", term.Escape(g.Name), term.Escape(g.Where))
 		a.printCost(g)
@@ -90,6 +91,17 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 			fmt.Fprintf(a.out, "    never fails open\n")
 		}
 	}
+}
+
+// evidenceWords says what may leave a process in a recording.
+func evidenceWords(e pie.Evidence) string {
+	switch e {
+	case pie.EvidenceNone:
+		return "its calls may not be recorded"
+	case pie.EvidenceMemory:
+		return "a recording of its calls may hold argument words and the memory it reads"
+	}
+	return "a recording of its calls may hold argument words"
 }
 
 // printCapabilities says what a prepatch may do beyond looking, rejecting and noting.

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"errors"
+	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -45,6 +48,51 @@ func TestRecord(t *testing.T) {
 	if end := l.finish(); len(end.failures) > 0 {
 		t.Errorf("%d of %d requests were not answered as they should be: %v", len(end.failures), end.requests, end.failures[0])
 	}
+}
+
+// TestRecordKilled kills pie record at any moment. The server answers on, its file
+// can be read up to there, and the next recording clears what was left.
+func TestRecordKilled(t *testing.T) {
+	const id = "CVE-2024-31228"
+	s := startRedis(t)
+	l := startLoad(t, clients, func(int) string { return s.addr }, dialRedis)
+	l.waitRequests(t, 2*clients)
+	dir, pid := t.TempDir(), strconv.Itoa(s.pid())
+	for round := range killRounds() {
+		file := filepath.Join(dir, strconv.Itoa(round)+".rec")
+		cmd := exec.Command(piePath, "record", id, "--pid", pid, "-o", file)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+		if !s.alive() {
+			t.Fatalf("round %d: the server has ended\n%s", round, s.out.String())
+		}
+		out, err := exec.Command(piePath, "test", id, "--replay", file).CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 3) || err == nil && !strings.Contains(string(out), "ends abruptly") {
+			t.Errorf("round %d: %v\n%s", round, err, out)
+		}
+	}
+	var recorded pie.RecordReport
+	pieRun(t, piePath, &recorded, "record", id, "--pid", pid, "--max-calls", "100", "-o", filepath.Join(dir, "last.rec"))
+	if recorded.Recorded != 100 || len(recorded.Left) > 0 {
+		t.Errorf("the last recording: %+v", recorded)
+	}
+	checkTextEqualsFiles(t, s.pid())
+	if end := l.finish(); len(end.failures) > 0 {
+		t.Errorf("%d of %d requests were not answered as they should be: %v", len(end.failures), end.requests, end.failures[0])
+	}
+}
+
+// killRounds is how often a recording is killed.
+func killRounds() int {
+	if os.Getenv("PIE_TEST_LONG") != "" {
+		return 500
+	}
+	return 8
 }
 
 // keepAsking sends patterns of more stars than the guard allows, which this key does
