@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -166,7 +167,8 @@ func guard(t testing.TB, id, where string) *pie.Prepatch {
 
 import "github.com/patch-integration-engine/pie/libpie"
 
-//pie:id %s
+//pie:id       %s
+//pie:evidence memory
 
 // Guard rejects negative numbers and texts that begin with "!".
 //
@@ -189,10 +191,11 @@ func exeOf(path string) string { return "exe=" + filepath.Base(path) }
 // perHalf is how many calls are watched in each state; some hosts make few.
 const perHalf = 300
 
-// cycles inserts the guard and removes it again, n times.
+// cycles records calls, then inserts the guard and removes it again, n times.
 func (h *host) cycles(p *pie.Prepatch, n int) {
 	h.t.Helper()
 	h.calls(perHalf)
+	h.records(p)
 	for range n {
 		h.insert(p)
 		h.guarded()
@@ -200,6 +203,27 @@ func (h *host) cycles(p *pie.Prepatch, n int) {
 		h.unguarded()
 		h.asItsFiles()
 	}
+}
+
+// records takes down calls, none of which is rejected meanwhile, and replays them:
+// the guard would reject the attacks among them.
+func (h *host) records(p *pie.Prepatch) {
+	h.t.Helper()
+	var file bytes.Buffer
+	before := h.read()
+	r, err := pie.Record(h.context(), p, pie.Pids(h.pid()), pie.RecordOptions{For: 3 * time.Second, MaxCalls: 200}, &file)
+	if err != nil || len(r.Left) > 0 || r.Recorded == 0 {
+		h.t.Fatalf("%v: recording: %+v, %v", h.cmd.Args, r, err)
+	}
+	if after := h.read(); after.Rejected != before.Rejected {
+		h.t.Fatalf("%v: %d calls were rejected while they were recorded", h.cmd.Args, after.Rejected-before.Rejected)
+	}
+	back, err := pie.Replay(h.context(), p, &file)
+	if err != nil || back.Calls != r.Recorded || back.Unknown != r.Cut || back.Rejected == 0 || back.Rejected == back.Calls {
+		h.t.Fatalf("%v: recorded %+v, replayed %+v, %v", h.cmd.Args, r, back, err)
+	}
+	h.unguarded()
+	h.asItsFiles()
 }
 
 func (h *host) insert(p *pie.Prepatch) {
