@@ -187,3 +187,58 @@ func TestAgainstGDB(t *testing.T) {
 	h.remove(p.ID)
 	h.asItsFiles()
 }
+
+// A debugger's breakpoint in the bytes of the jump: it is hit, and gone again when the
+// debugger lets go, and nobody has noticed.
+func TestBreakpointInSite(t *testing.T) {
+	path := build(t, "plain", "gcc", "-pthread", "plain.c", "guarded.c")
+	p := guard(t, "HOST-1", exeOf(path))
+	h := start(t, nil, path, "", "2")
+	h.insert(p)
+	for _, at := range []string{"guarded", "(char *)guarded + 4"} {
+		text, err := exec.Command("gdb", "-q", "-nx", "-batch", "-p", strconv.Itoa(h.pid()),
+			"-ex", "break *("+at+")", "-ex", "continue", "-ex", "delete", "-ex", "detach").CombinedOutput()
+		if err != nil || !strings.Contains(string(text), "Breakpoint 1,") {
+			t.Errorf("gdb, at %s: %v\n%s", at, err, text)
+		}
+		h.guarded()
+	}
+	h.remove(p.ID)
+	h.unguarded()
+	h.asItsFiles()
+}
+
+// strace, as gdb, comes first or second: pie names it and changes nothing, and what is in
+// stays in.
+func TestAgainstStrace(t *testing.T) {
+	path := build(t, "plain", "gcc", "-pthread", "plain.c", "guarded.c")
+	p := guard(t, "HOST-1", exeOf(path))
+	h := start(t, nil, path, "", "2")
+	traced := func(do func() error) {
+		t.Helper()
+		strace := exec.Command("strace", "-f", "-o", "/dev/null", "-p", strconv.Itoa(h.pid()))
+		if err := strace.Start(); err != nil {
+			t.Fatalf("%v: scripts/setup installs strace", err)
+		}
+		h.waitStatus(fmt.Sprintf("TracerPid:\t%d", strace.Process.Pid))
+		if err := do(); pie.ReasonOf(err) != pie.CodeTraced || !strings.Contains(err.Error(), "strace") {
+			t.Errorf("%v instead of %s", err, pie.CodeTraced)
+		}
+		h.calls(perHalf)
+		_ = strace.Process.Signal(os.Interrupt)
+		_ = strace.Wait()
+		h.waitStatus("TracerPid:\t0")
+	}
+	traced(func() error {
+		_, err := pie.Insert(h.context(), p, pie.Pids(h.pid()), pie.Options{Mode: pie.ModeEnforce})
+		return err
+	})
+	h.insert(p)
+	traced(func() error {
+		_, err := pie.Remove(h.context(), p.ID, pie.Pids(h.pid()))
+		return err
+	})
+	h.guarded()
+	h.remove(p.ID)
+	h.asItsFiles()
+}

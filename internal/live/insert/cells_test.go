@@ -200,9 +200,9 @@ func (r *cellRow) breakOff(t *testing.T, v *stateVictim) {
 	if r.Verb != "repair" {
 		return
 	}
-	for range 5 {
+	for try := range 20 {
 		if r.broken == 0 {
-			r.broken = r.firstWrite(t, v)
+			r.broken = r.firstWrite(t, v) + try/2 // other threads run, and a stop takes other steps
 		}
 		v.startSpy(t, "remove", r.broken, unix.SIGKILL)
 		left, err := observe.Leftovers(v.p)

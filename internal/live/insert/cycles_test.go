@@ -3,12 +3,16 @@ package insert
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -128,6 +132,43 @@ func TestSeveralOnOneSite(t *testing.T) {
 		}
 		textEqualsFile(t, v.p)
 	}
+}
+
+// Several pies, processes of their own, insert, remove, change the mode of and repair one
+// prepatch in one process at one time, and some of them are killed. Each gets its way or
+// says why not; what they leave has a name, and is repaired.
+func TestSeveralPies(t *testing.T) {
+	v := startVictim(t, "2")
+	v.mayEndEarly = true
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(i)))
+			for range 8 {
+				verb := []string{"insert", "insert", "remove", "mode", "repair"}[rnd.IntN(5)]
+				spy := v.beginSpy(t, verb, rnd.IntN(3)*rnd.IntN(30), unix.SIGKILL)
+				line := spy.says(t)
+				err := spy.wait()
+				said := spy.errs.String()
+				if err != nil && !endedBySignal(err) && (!strings.HasPrefix(said, "spy: ") || strings.Contains(said, ErrUnproven.Error())) {
+					t.Errorf("%s: %q, %v: %s", verb, line, err, said)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if _, died := v.startSpy(t, settleIn, 0, unix.SIGKILL); died {
+		t.Fatal("settling died")
+	}
+	v.progress(t, slow)
+	if s := v.progress(t, slow); s.Passed != 0 || s.Rejected == 0 {
+		t.Errorf("guarded, and %+v", s)
+	}
+	if _, died := v.startSpy(t, settleOut, 0, unix.SIGKILL); died {
+		t.Fatal("settling died")
+	}
+	v.quiet(t)
+	textEqualsFile(t, v.p)
 }
 
 // A guard comes back behind the one that it led to when it was removed, into code

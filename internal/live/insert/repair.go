@@ -182,22 +182,8 @@ func (r *repair) settleMode(ctx context.Context, id string) (string, error) {
 // clear unmaps memory, in a stop of one thread, and zeroes frames, in a stop of
 // all: where a thread that waits for a CPU stands is to be seen in no other way.
 func (r *repair) clear(ctx context.Context, left []observe.Leftover) error {
-	var start time.Time
-	unmaps := layOutUnmaps(left)
-	if len(unmaps) > 0 {
-		err := r.t.Attach(ctx, r.p, func(at *tracee.Attached) error {
-			start = time.Now()
-			for i := range unmaps {
-				if err := unmaps[i].carryOut(at); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("pid %d: unmapping what a killed pie left: %w", r.p.Pid(), err)
-		}
-		r.report.Pause = max(r.report.Pause, time.Since(start))
+	if err := r.unmap(ctx, layOutUnmaps(left)); err != nil {
+		return fmt.Errorf("pid %d: unmapping what a killed pie left: %w", r.p.Pid(), err)
 	}
 	if err := r.clearFrames(ctx); err != nil {
 		return fmt.Errorf("pid %d: clearing what a killed pie left on the stack: %w", r.p.Pid(), err)
@@ -208,6 +194,31 @@ func (r *repair) clear(ctx context.Context, left []observe.Leftover) error {
 			done = "cleared"
 		}
 		r.report.Deeds = append(r.report.Deeds, Deed{l, done})
+	}
+	return nil
+}
+
+// unmap tries again while a thread has not got out of the dead pie's call yet, in
+// which case nothing was done.
+func (r *repair) unmap(ctx context.Context, unmaps []unmap) error {
+	for try := 1; len(unmaps) > 0; try++ {
+		var start time.Time
+		err := r.t.Attach(ctx, r.p, func(at *tracee.Attached) error {
+			start = time.Now()
+			for ; len(unmaps) > 0; unmaps = unmaps[1:] {
+				if err := unmaps[0].carryOut(at); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if !start.IsZero() {
+			r.report.Pause = max(r.report.Pause, time.Since(start))
+		}
+		if !errors.Is(err, tracee.ErrNoRemoteSyscall) || try == prepareTries {
+			return err
+		}
+		time.Sleep(prepareWait)
 	}
 	return nil
 }

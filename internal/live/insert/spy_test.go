@@ -159,9 +159,10 @@ func settle(ctx context.Context, tr *tracee.Tracer, p *tracee.Process, verb stri
 // what a dead pie had asked of it.
 func untilIdle(do func() error) (err error) {
 	for range 6 {
-		if err = do(); !errors.Is(err, tracee.ErrBusy) && !errors.Is(err, ErrStale) {
+		if err = do(); !errors.Is(err, tracee.ErrBusy) && !errors.Is(err, tracee.ErrNoRemoteSyscall) && !errors.Is(err, ErrStale) {
 			return err
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -259,6 +260,27 @@ func (c sweepCase) cell(t *testing.T, v *victim, n int) (died bool, took time.Du
 	return true, took
 }
 
+// Who is ended by the watchdog cannot say why: the watchdog does.
+func TestWatchdogSaysWhy(t *testing.T) {
+	c := sweepCase{Row: sweep.Row{Verb: "world", State: "read", Death: sweep.Stopped}, program: "victim"}
+	v := startVictim(t, c.program, c.State, "1", "eintr-allowed")
+	for range 3 {
+		for n := range len(c.rehearse(t, v)) {
+			cmd, _, _ := c.start(t, v, n+1)
+			end := time.AfterFunc(4*frozen, func() { _ = cmd.Process.Kill() })
+			err := cmd.Wait()
+			if said := fmt.Sprint(cmd.Stderr); !end.Stop() {
+				continue // it was stopped while nobody else was
+			} else if killed(err) && strings.Contains(said, "watchdog") && strings.Contains(said, "pie repair") {
+				return
+			} else if killed(err) {
+				t.Fatalf("step %d: it was ended, and says %q", n+1, said)
+			}
+		}
+	}
+	t.Error("the watchdog has ended no spy")
+}
+
 // start starts a spy, and returns what it says first.
 func (c sweepCase) start(t *testing.T, v *victim, n int) (cmd *exec.Cmd, said string, err error) {
 	t.Helper()
@@ -270,7 +292,7 @@ func (c sweepCase) start(t *testing.T, v *victim, n int) (cmd *exec.Cmd, said st
 		Path: "/proc/self/exe",
 		Args: []string{spyName, c.Verb, strconv.Itoa(v.pid()), strconv.Itoa(tid),
 			strconv.Itoa(int(v.answer)), strconv.Itoa(n), strconv.Itoa(int(c.signal()))},
-		Stderr: os.Stderr,
+		Stderr: &bytes.Buffer{}, // where the watchdog says why it ended the spy
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {

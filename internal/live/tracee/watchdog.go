@@ -42,6 +42,12 @@ const (
 	watchdogAnswer = 5 * time.Second
 )
 
+// watchdogMessage is the last word of a tracer that its watchdog has ended, which
+// cannot say it itself.
+const watchdogMessage = "pie: ended by its own watchdog: it had kept a process stopped for 500 ms " +
+	"(pie was stopped itself, or the machine is too busy).\n" +
+	"The process goes on. 'pie status' says what is in it, 'pie repair' finishes or undoes what is half-done.\n"
+
 // Descriptors of the watchdog process.
 const (
 	watchdogPage = 3 + iota
@@ -88,6 +94,9 @@ func startWatchdog() (*watchdog, error) {
 		Dir:         "/",
 		ExtraFiles:  theirs,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if _, err := os.Stderr.Stat(); err == nil {
+		cmd.Stderr = os.Stderr // to say why, when it ends the tracer
 	}
 	if err := cmd.Start(); err != nil {
 		w.close()
@@ -238,6 +247,8 @@ func watchSession(page []byte) {
 		}
 		if overdue(page) {
 			_ = unix.PidfdSendSignal(watchdogTracer, unix.SIGKILL, nil, 0)
+			// Not before: a terminal or a full pipe may take its time.
+			_, _ = unix.Write(unix.Stderr, []byte(watchdogMessage))
 			return
 		}
 	}
