@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// footprint is what the processes of an agent take.
+type footprint struct {
+	processes, threads, fds int
+	memory                  int // private and shared memory in use, bytes
+}
+
+// footprintOf adds up a process and those it started.
+func footprintOf(t *testing.T, pid int) (f footprint) {
+	t.Helper()
+	for _, p := range append(descendants(pid), pid) {
+		dir := fmt.Sprintf("/proc/%d/", p)
+		tasks, err := os.ReadDir(dir + "task")
+		if err != nil {
+			continue // it has just ended
+		}
+		fds, _ := os.ReadDir(dir + "fd")
+		status, _ := os.ReadFile(dir + "status")
+		f.processes++
+		f.threads += len(tasks)
+		f.fds += len(fds)
+		for line := range strings.Lines(string(status)) {
+			if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
+				kb, _ := strconv.Atoi(strings.Fields(rest)[0])
+				f.memory += kb << 10
+			}
+		}
+	}
+	return f
+}
+
+func descendants(pid int) (out []int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		for _, s := range strings.Fields(string(b)) {
+			if child, err := strconv.Atoi(s); err == nil {
+				out = append(append(out, child), descendants(child)...)
+			}
+		}
+	}
+	return out
+}
+
+// endureTime is how long TestEndures lasts: PIE_AGENT_ENDURE names another time,
+// such as 1h.
+const endureTime = 10 * time.Second
+
+// An agent among processes that come and go takes no more of anything as time goes
+// by. The agent is a process of its own, this test started anew.
+func TestEndures(t *testing.T) {
+	long := endureTime
+	if s := os.Getenv("PIE_AGENT_ENDURE"); s != "" {
+		var err error
+		if long, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := layOut(t, "testdata/victim.c")
+	w.policy(theRule)
+	agent := exec.Command(os.Args[0], "-test.run", "^TestBeAgent$")
+	agent.Env = append(os.Environ(), "PIE_BE_AGENT="+w.dir)
+	in, err := agent.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); _ = agent.Wait() })
+	churn := func(until time.Time) (n int) {
+		for ; time.Now().Before(until); n++ {
+			_ = exec.Command(w.victim, "4").Run()
+			_ = exec.Command("/bin/true").Run()
+		}
+		return n
+	}
+	begin := time.Now()
+	churn(begin.Add(long / 3)) // until everything has been used once
+	before := footprintOf(t, agent.Process.Pid)
+	n := churn(begin.Add(long))
+	time.Sleep(time.Second)
+	after := footprintOf(t, agent.Process.Pid)
+	t.Logf("%v, %d starts held: %+v became %+v", long, n, before, after)
+	if before.processes == 0 || after.processes == 0 {
+		t.Fatal("the agent is not there")
+	}
+	const slack, memory = 12, 24 << 20 // threads of the runtime come and go; a collection may be due
+	if after.fds > before.fds+slack || after.threads > before.threads+slack || after.memory > before.memory+memory {
+		t.Errorf("it grows: %+v became %+v", before, after)
+	}
+}
+
+// TestBeAgent is the agent of TestEndures: it runs until its standard input ends.
+func TestBeAgent(t *testing.T) {
+	dir := os.Getenv("PIE_BE_AGENT")
+	if dir == "" {
+		return // the test is TestEndures
+	}
+	w := &world{t: t, dir: dir, victim: filepath.Join(dir, "victim")}
+	w.begin(false)
+	_, _ = os.Stdin.Read(make([]byte, 1))
+}
