@@ -35,19 +35,21 @@ func (in *insertion) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for try := 1; ; try++ {
-		err = in.t.Attach(ctx, in.p, func(at *tracee.Attached) error { return in.fill(at, steps) })
+	f := filling{steps: steps}
+	for try := 1; f.next < len(steps); {
+		err = in.t.Attach(ctx, in.p, func(at *tracee.Attached) error { return in.fill(at, &f) })
+		if err == nil {
+			continue
+		}
 		if !errors.Is(err, tracee.ErrNoRemoteSyscall) || try == prepareTries {
-			break
+			err = fmt.Errorf("pid %d: preparing the arena: %w", in.p.Pid(), err)
+			if f.next > 0 || in.began() {
+				return errors.Join(err, in.undo(ctx)) // the thread ended half-way; another one takes it back
+			}
+			return err
 		}
+		try++
 		time.Sleep(prepareWait) // the thread may still be on its way out of a dead pie's call
-	}
-	if err != nil {
-		err = fmt.Errorf("pid %d: preparing the arena: %w", in.p.Pid(), err)
-		if errors.Is(err, tracee.ErrBusy) && in.began() {
-			return errors.Join(err, in.undo(ctx)) // the thread ended half-way; another one takes it back
-		}
-		return err
 	}
 	in.note(steps)
 	return nil
@@ -58,16 +60,42 @@ const (
 	prepareWait  = 10 * time.Millisecond
 )
 
-// fill does the steps in the stopped thread.
-func (in *insertion) fill(at *tracee.Attached, steps []step) error {
+// filling is a preparation on its way through its steps.
+type filling struct {
+	steps []step
+	next  int
+}
+
+// slice is how long a thread that computes is kept from it before it is let go of,
+// and stopped again for what is left to do.
+const slice = 40 * time.Microsecond
+
+// fill does steps in the stopped thread: all that are left, or as many as fit into
+// a slice.
+func (in *insertion) fill(at *tracee.Attached, f *filling) error {
 	start := time.Now()
 	defer func() { in.report.Pause = max(in.report.Pause, time.Since(start)) }()
-	for i := range steps {
-		if err := in.do(at, &steps[i]); err != nil {
-			return errors.Join(err, in.takeBack(at))
+	for first := f.next; f.next < len(f.steps); f.next++ {
+		if f.next > first && f.named() && at.Computing() && time.Since(start) > slice {
+			return nil
+		}
+		if err := in.do(at, &f.steps[f.next]); err != nil {
+			undone := in.takeBack(at)
+			if undone == nil {
+				f.next = 0
+			}
+			return errors.Join(err, undone)
 		}
 	}
 	return nil
+}
+
+// named tells whether all that was mapped has a name, by which another pie finds
+// it should this one be killed: a state region and a block get theirs in the step
+// that follows.
+func (f *filling) named() bool {
+	last := &f.steps[f.next-1]
+	return last.block == nil && last.region.Is != arena.HasState
 }
 
 // steps lays out what is done: unmap what a killed pie could not name; then, arena

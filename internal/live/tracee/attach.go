@@ -110,6 +110,9 @@ func (a *Attached) Write(addr address.Addr, b []byte) error {
 // Thread returns the id of the stopped thread.
 func (a *Attached) Thread() int { return a.tid }
 
+// Computing tells whether the thread was kept from its work: it was in no system call.
+func (a *Attached) Computing() bool { return !inSyscall(&a.remote.regs) }
+
 // attachOptions mark system-call stops, so that they are told from SIGTRAP.
 const attachOptions = unix.PTRACE_O_TRACESYSGOOD
 

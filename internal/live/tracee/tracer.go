@@ -107,6 +107,7 @@ func (t *Tracer) loop(found chan<- struct{}) {
 }
 
 func (t *Tracer) serve() {
+	wakeOnTime()
 	for {
 		select {
 		case j := <-t.jobs:

@@ -170,6 +170,12 @@ int main(int argc, char **argv)
 	pthread_attr_init(&small);
 	pthread_attr_setstacksize(&small, 64 << 10);
 	stats = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (threads < 0) { /* a single thread, which never rests */
+		printf("exe=%p lib=%p stats=%p\n", (void *)exe_guarded, (void *)lib_guarded, (void *)stats);
+		fflush(stdout);
+		for (;;)
+			round_of_calls(200);
+	}
 	for (int i = 0; i < threads; i++)
 		pthread_create(&t, NULL, work, NULL);
 	if (forks)
