@@ -51,6 +51,10 @@ type Options struct {
 	// AcceptMatch guards a function that a fingerprint found without being sure:
 	// somebody has looked at the evidence.
 	AcceptMatch bool
+	// CopyReads has guards read the process's memory by process_vm_readv(2), which takes
+	// about a microsecond a read, where they would by plain loads and a signal handler:
+	// for a function that the program's own handlers call on small signal stacks.
+	CopyReads bool
 	// Debuginfod are servers that are asked for the symbols of stripped files, by
 	// build ID; none unless the operator names one.
 	Debuginfod []string

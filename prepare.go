@@ -72,6 +72,9 @@ type resolved struct {
 // notYet is why table mode must not be used in a program that has not run yet.
 const notYet = "the program may install signal handlers of its own over PIE's"
 
+// asked is why table mode is not used where the operator says so.
+const asked = "copied reads were asked for"
+
 // resolvedGuard is what plan show tells of one guard beyond its plan.
 type resolvedGuard struct {
 	function locate.Function
@@ -109,8 +112,11 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 	}
 	r := &resolved{known: rs.known, images: images, read: p.read}
 	r.tableRisk = sync.OnceValues(func() (string, error) {
-		if rs.o.early {
+		switch {
+		case rs.o.early:
 			return notYet, nil
+		case rs.o.CopyReads:
+			return asked, nil
 		}
 		return insert.TableRisk(w)
 	})

@@ -27,6 +27,7 @@ type insertFlags struct {
 	partial     bool
 	fingerprint string
 	acceptMatch bool
+	copyReads   bool
 	debuginfod  []string
 	line        oneLine
 }
@@ -45,13 +46,14 @@ func (f *insertFlags) registerPlaces(c *cobra.Command) {
 	c.Flags().BoolVar(&f.partial, "partial", false, "guard although some copies of the function stay uncovered")
 	c.Flags().StringVar(&f.fingerprint, "fingerprint", "", "find the function by this fingerprint `FILE`, where it has no name")
 	c.Flags().StringArrayVar(&f.debuginfod, "debuginfod", nil, "ask this debuginfod server `URL` for the symbols of stripped files; repeatable (default: what DEBUGINFOD_URLS has)")
+	c.Flags().BoolVar(&f.copyReads, "copy-reads", false, "have guards read memory by system calls, about 1 µs each, not by way of a signal handler: for functions called on small signal stacks")
 	c.Flags().BoolVar(&f.acceptMatch, "accept-match", false, "guard what a fingerprint found without being sure; look at pie plan first")
 }
 
 // options are the operator's decisions. A canary watches the share of rejects
 // itself, and needs no trial for it.
 func (f *insertFlags) options(a *app, c *cobra.Command, canary bool) (pie.Options, error) {
-	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, AcceptMatch: f.acceptMatch, Trial: f.trial, Build: version, Progress: a.progress.Step}
+	o := pie.Options{Mode: pie.ModeEnforce, Partial: f.partial, AcceptMatch: f.acceptMatch, CopyReads: f.copyReads, Trial: f.trial, Build: version, Progress: a.progress.Step}
 	if f.audit {
 		o.Mode = pie.ModeAudit
 	}

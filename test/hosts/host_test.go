@@ -228,7 +228,13 @@ func (h *host) records(p *pie.Prepatch) {
 
 func (h *host) insert(p *pie.Prepatch) {
 	h.t.Helper()
-	r, err := pie.Insert(h.context(), p, pie.Pids(h.pid()), pie.Options{Mode: pie.ModeEnforce, Build: "test"})
+	h.insertWith(p, pie.Options{})
+}
+
+func (h *host) insertWith(p *pie.Prepatch, o pie.Options) {
+	h.t.Helper()
+	o.Mode, o.Build = pie.ModeEnforce, "test"
+	r, err := pie.Insert(h.context(), p, pie.Pids(h.pid()), o)
 	if err != nil || r.Guarded() != 1 {
 		h.t.Fatalf("%v: inserting: %+v, %v", h.cmd.Args, r, err)
 	}

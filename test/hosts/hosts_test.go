@@ -40,7 +40,7 @@ func TestStacksAndBirths(t *testing.T) {
 		{"stacks", "coroutine"}, {"stacks", "altstack"}, {"births", "threads"}, {"births", "processes"}, {"births", "sandboxes"},
 	} {
 		t.Run(names(c.program, c.what), func(t *testing.T) {
-			path := build(t, c.program, "gcc", "-pthread", c.program+".c", "guarded.c")
+			path := build(t, c.program, "gcc", "-pthread", c.program+".c", "careful.c", "guarded.c")
 			start(t, nil, path, c.what).cycles(guard(t, "HOST-1", exeOf(path)), 3)
 		})
 	}

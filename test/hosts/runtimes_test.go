@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 // virtual machine, compiling and in its simple compiler alone, Node and Rust. Each
 // has threads, signal handlers and stacks of its own, and uses SIGSEGV itself.
 func TestRuntimes(t *testing.T) {
-	library := build(t, "libnative.so", "gcc", "-shared", "-fPIC", "-Wl,-soname,libnative.so", "native.c", "guarded.c")
+	library := build(t, "libnative.so", "gcc", "-shared", "-fPIC", "-Wl,-soname,libnative.so", "native.c", "careful.c", "guarded.c")
 	data, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +33,7 @@ func TestRuntimes(t *testing.T) {
 			argv := r.argv(t)
 			h := start(t, nil, argv[0], argv[1:]...)
 			h.cycles(guard(t, "HOST-1", "lib=libnative.so"), 2)
-			h.faults(careful(t))
+			h.faults(careful(t, "lib=libnative.so"), pie.Options{})
 		})
 	}
 }
@@ -46,9 +47,9 @@ func java(t *testing.T, library string, options ...string) []string {
 
 // faults has a guard read, again and again, what cannot be read: each time it ends
 // with onfault, the runtime sees no signal, and its own still reach it.
-func (h *host) faults(p *pie.Prepatch) {
+func (h *host) faults(p *pie.Prepatch, o pie.Options) pie.GuardStatus {
 	h.t.Helper()
-	h.insert(p)
+	h.insertWith(p, o)
 	h.calls(10 * perHalf)
 	g := h.status(p.ID)
 	if g.Errors == 0 || g.Rejects != 0 {
@@ -59,6 +60,18 @@ func (h *host) faults(p *pie.Prepatch) {
 	h.remove(p.ID)
 	h.calls(perHalf)
 	h.asItsFiles()
+	return g
+}
+
+// A guard's fault on a signal stack that has room for one signal frame: by table it
+// would need a second one; copied reads need none.
+func TestFaultOnSmallSignalStack(t *testing.T) {
+	path := build(t, "stacks", "gcc", "-pthread", "stacks.c", "careful.c", "guarded.c")
+	h := start(t, nil, path, "unreadable")
+	h.calls(perHalf)
+	if g := h.faults(careful(t, exeOf(path)), pie.Options{CopyReads: true}); g.Faults != "copy" {
+		t.Errorf("reads by %s", g.Faults)
+	}
 }
 
 func (h *host) status(id string) pie.GuardStatus {
@@ -71,9 +84,9 @@ func (h *host) status(id string) pie.GuardStatus {
 }
 
 // careful is a prepatch that reads what its function only takes.
-func careful(t testing.TB) *pie.Prepatch {
+func careful(t testing.TB, where string) *pie.Prepatch {
 	t.Helper()
-	p, err := pie.Load(map[string][]byte{"guard.go": []byte(`package prepatch
+	p, err := pie.Load(map[string][]byte{"guard.go": []byte(fmt.Sprintf(`package prepatch
 
 import "github.com/patch-integration-engine/pie/libpie"
 
@@ -81,14 +94,14 @@ import "github.com/patch-integration-engine/pie/libpie"
 
 // Guard rejects texts that begin with "!".
 //
-//pie:guard lib=libnative.so func=careful onfault=pass onfuel=pass
+//pie:guard %s func=careful onfault=pass onfuel=pass
 func Guard(c *libpie.Call, n int32, text libpie.Addr) libpie.Verdict {
 	if c.Bytes(text, 1).At(0) == '!' {
 		return libpie.Reject(int32(-7777))
 	}
 	return libpie.Pass()
 }
-`)})
+`, where))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,22 +1,9 @@
 /* A native library as other languages' runtimes have them: entry points for JNI,
- * Node-API and Rust around the same two functions. careful takes pointers that it
- * must not follow, so that a guard that reads them faults. */
+ * Node-API and Rust around the same two functions. */
 #include "host.h"
 #include <sys/mman.h>
 
 int careful(int n, const char *text);
-
-static int bear(int n)
-{
-	__asm__ volatile("" : "+r"(n));
-	return n * 5;
-}
-
-__attribute__((noinline, noclone, visibility("default"))) int careful(int n, const char *text)
-{
-	int five = bear(n);
-	return n % 2 ? five + text[0] : five;
-}
 
 static const char *unreadable[3];
 

@@ -1,4 +1,4 @@
-/* stacks coroutine|altstack: calls from stacks that are small and have neighbours. */
+/* stacks coroutine|altstack|unreadable: calls from stacks that are small and have neighbours. */
 #include "host.h"
 #include <signal.h>
 #include <sys/auxv.h>
@@ -32,6 +32,9 @@ static void coroutine_main(void)
 		swapcontext(&home, &coroutines[k % COROUTINES]);
 }
 
+int careful(int n, const char *text);
+
+static const char *unreadable; /* what careful is called with, if anything */
 static char *alternate;
 static size_t canary_size = 4096;
 
@@ -40,6 +43,8 @@ static void handler(int sig)
 	static unsigned i;
 	(void)sig;
 	call(guarded, i++);
+	if (unreadable && careful(i % 1000 * 2, unreadable) != (int)(i % 1000 * 10))
+		count(&stats.wrong);
 }
 
 static void altstack_main(void)
@@ -70,5 +75,7 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], "coroutine") == 0)
 		coroutine_main();
+	if (argc > 1 && strcmp(argv[1], "unreadable") == 0)
+		unreadable = (char *)0x7fffffff000;
 	altstack_main();
 }
