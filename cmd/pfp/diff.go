@@ -14,11 +14,12 @@ import (
 
 const diffHelp = `Compares the functions of two builds of a program, which may be stripped: which
 have the same code, which were changed, added or removed. This is for reading
-what a vendor's update changed. A function that cannot be told from others is
-counted as unclear.`
+what a vendor's update changed. With -v it tells of each function which texts and
+imports came (+) and went (-). A function that cannot be told from others is counted
+as unclear.`
 
 func diffCommand() *cobra.Command {
-	asJSON := false
+	asJSON, verbose := false, false
 	c := &cobra.Command{
 		Use:   "diff OLD NEW",
 		Short: "Compare the functions of two builds",
@@ -44,10 +45,19 @@ func diffCommand() *cobra.Command {
 			if a, b := modules[0].Machine(), modules[1].Machine(); a != b {
 				return &usageError{fmt.Sprintf("%s is for %v and %s for %v: nothing to compare", args[0], a, args[1], b)}
 			}
-			return printDiff(c.OutOrStdout(), fingerprint.Diff(modules[0], modules[1]), asJSON)
+			d := fingerprint.Diff(modules[0], modules[1])
+			changes := make([]change, len(d.Changes))
+			for i, one := range d.Changes {
+				changes[i] = changeOf(one)
+				if verbose {
+					changes[i].Words = one.Words(modules[0], modules[1])
+				}
+			}
+			return printDiff(c.OutOrStdout(), d, changes, asJSON)
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON for programs")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "tell what came and went in each function")
 	return c
 }
 
@@ -58,18 +68,16 @@ type change struct {
 	New   string   `json:"new,omitempty"`
 	Alike float64  `json:"similarity,omitempty"`
 	Names []string `json:"names,omitempty"`
+	Words []string `json:"words,omitempty"`
 }
 
-func printDiff(w io.Writer, d fingerprint.Difference, asJSON bool) error {
+func printDiff(w io.Writer, d fingerprint.Difference, changes []change, asJSON bool) error {
 	if asJSON {
 		out := struct {
 			Same    int      `json:"same"`
 			Unclear int      `json:"unclear"`
 			Changes []change `json:"changes"`
-		}{d.Same, d.Unclear, []change{}}
-		for _, c := range d.Changes {
-			out.Changes = append(out.Changes, changeOf(c))
-		}
+		}{d.Same, d.Unclear, changes}
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(out)
@@ -77,8 +85,7 @@ func printDiff(w io.Writer, d fingerprint.Difference, asJSON bool) error {
 	t := (&term.Table{}).Right(3)
 	t.Row("CHANGE", "OLD", "NEW", "ALIKE", "NAME")
 	counts := map[string]int{}
-	for _, fc := range d.Changes {
-		c := changeOf(fc)
+	for _, c := range changes {
 		counts[c.What]++
 		alike := "-"
 		if c.Alike > 0 {
@@ -86,6 +93,9 @@ func printDiff(w io.Writer, d fingerprint.Difference, asJSON bool) error {
 		}
 		name := strings.Join(c.Names, " ")
 		t.Row(c.What, dash(c.Old), dash(c.New), alike, dash(term.Escape(name)))
+		for _, word := range c.Words {
+			t.Row("", "", "", "", "  "+term.Escape(word))
+		}
 	}
 	if err := t.Write(w, ""); err != nil {
 		return err

@@ -15,8 +15,8 @@ import (
 // where that can only make a search abstain.
 const (
 	maxFunctions    = 1 << 20
-	maxFunctionSize = 1 << 20 // bytes; larger ones are never candidates
-	maxInstructions = 64 << 20
+	maxFunctionSize = 1 << 20  // bytes; larger ones are never candidates
+	maxInstructions = 64 << 20 // see budget
 	maxEdges        = 16 << 20
 )
 
@@ -51,7 +51,7 @@ type function struct {
 // Analyze reads an ELF file's segments and function boundaries and the calls
 // between its functions. Errors: ErrNoFunctions and those of binfile.
 func Analyze(f *binfile.File) (*Module, error) {
-	m := &Module{BuildID: f.BuildIDString(), SOName: f.SOName(), plt: map[address.Vaddr]string{}, left: maxInstructions, file: f}
+	m := &Module{BuildID: f.BuildIDString(), SOName: f.SOName(), plt: map[address.Vaddr]string{}, file: f}
 	all, err := f.Bounds()
 	if err != nil {
 		return nil, err
@@ -59,11 +59,26 @@ func Analyze(f *binfile.File) (*Module, error) {
 	if m.image, err = readImage(f); err != nil {
 		return nil, err
 	}
+	m.left = m.image.budget()
 	if err := m.bound(all); err != nil {
 		return nil, err
 	}
 	m.bodies = make([]*body, len(m.funcs))
 	return m, nil
+}
+
+// budget is how many instructions may be decoded: as many as would be were every byte
+// one, twice. A program in which functions are made to look like parts of one another,
+// which are read with each, ends there; others do with a sixth.
+func (im *image) budget() int {
+	const least = 1 << 20
+	bytes := 0
+	for i := range im.segments {
+		if im.segments[i].flags&elf.PF_X != 0 {
+			bytes += len(im.segments[i].data)
+		}
+	}
+	return min(least+2*bytes, maxInstructions)
 }
 
 // namesOf returns the names that the file has for function i. They are shown,
