@@ -218,16 +218,21 @@ func (m *measurement) group(opened builds, pairs []pair) error {
 		}
 		g.refs = append(g.refs, r)
 	}
+	var asked []pair // not where both are one file, as two Debian releases may have it
 	for _, p := range pairs {
 		b, err := opened.open(p.bin)
 		if err != nil {
 			return err
 		}
-		g.targets = append(g.targets, &target{build: b, set: p.set, results: results{}})
+		t := &target{build: b, set: p.set, results: results{}}
+		if id := b.module.BuildID; id == "" || !slices.ContainsFunc(g.refs, func(r *build) bool { return r.module.BuildID == id }) {
+			g.targets = append(g.targets, t)
+			asked = append(asked, p)
+		}
 	}
 	start := time.Now()
 	g.ask(m.options)
-	return m.note(pairs, &g, time.Since(start))
+	return m.note(asked, &g, time.Since(start))
 }
 
 // note keeps what a group brought.

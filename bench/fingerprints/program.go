@@ -36,6 +36,7 @@ func open(path string) (*build, error) {
 		p.whole = p.whole || fn.From == ".symtab"
 		for _, n := range fn.Names {
 			n, _, _ = strings.Cut(n, "@")
+			n, _, _ = strings.Cut(n, ".lto_priv.") // the function itself, renamed
 			if !slices.Contains(p.names[n], fn.Start) {
 				p.names[n] = append(p.names[n], fn.Start)
 			}

@@ -315,6 +315,7 @@ func (s *search) gates(v *verdict, ref *Reference) {
 		v.lower(Confirm, "it does not read all arguments that the reference reads")
 	}
 	s.calledAlike(v, ref)
+	s.folded(v, ref)
 	s.wrapped(v, ref)
 	s.absorbed(v, ref)
 	if !top.exact {
@@ -384,6 +385,28 @@ func (s *search) calledAlike(v *verdict, ref *Reference) {
 		v.lower(Confirm, "none of its callers is like one of the reference's")
 	}
 }
+
+// folded looks for functions that do nothing but jump to the match, or to the
+// reference: compilers and linkers keep one of several functions with the same code, and
+// lead the others to it; which they keep is not the same in every build.
+func (s *search) folded(v *verdict, ref *Reference) {
+	const why = "a function that only jumps to it may be one with the same code"
+	for i := range ref.Callers {
+		if ref.Callers[i].Insns == 1 {
+			v.lower(Confirm, why)
+			return
+		}
+	}
+	for _, j := range s.m.callers(v.top.fn) {
+		if s.m.funcs[j].size <= maxJump && s.m.body(int(j)).insns == 1 {
+			v.lower(Confirm, why)
+			return
+		}
+	}
+}
+
+// maxJump is the most bytes of a function that only jumps: endbr64 and a jump.
+const maxJump = 16
 
 // wrapped looks for a small function in front of the match that the reference has
 // not: when a version moved the target's code into a function of its own, the small

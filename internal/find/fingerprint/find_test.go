@@ -191,6 +191,17 @@ func TestTwinsToldApartByTheirCallersAreNotTakenUnasked(t *testing.T) {
 	}
 }
 
+// Where a compiler folded two functions, either may be the one that is meant.
+func TestFoldedCodeIsNotTakenUnasked(t *testing.T) {
+	plain, folded := build(t, "-O2"), build(t, "-O2", "-DFOLDED")
+	for _, c := range []struct{ from, in *program }{{plain, folded}, {folded, plain}} {
+		fp := create(t, "parse_line", c.from.build("parse_line", false))
+		if f := c.in.Find(fp); f.Tier != Confirm || f.At != c.in.at("parse_line") {
+			t.Errorf("got %v at %v, want CONFIRM at %v: %v", f.Tier, f.At, c.in.at("parse_line"), f.Why)
+		}
+	}
+}
+
 // A build that the fingerprint was made from is known by its build ID, where the
 // code is what it was.
 func TestKnownBuild(t *testing.T) {
