@@ -88,7 +88,7 @@ func (a *Attached) suspendSeccomp(nr uint64) error {
 		return nil
 	}
 	if errno := a.h.request("setoptions", unix.PTRACE_SETOPTIONS, a.tid, 0, attachOptions|optionSuspendSeccomp); errno != 0 {
-		return fmt.Errorf("pid %d: its seccomp filter forbids system call %d, and suspending it takes CAP_SYS_ADMIN: %w (%w)", a.p.Pid(), nr, ErrNoRemoteSyscall, errno)
+		return fmt.Errorf("pid %d: its seccomp filter forbids system call %d, and suspending it takes CAP_SYS_ADMIN and no filter of our own: %w (%w)", a.p.Pid(), nr, ErrNoRemoteSyscall, errno)
 	}
 	r.suspended = true
 	return nil
@@ -107,7 +107,7 @@ func (a *Attached) seccompAction(d *seccompData) (uint32, error) {
 			return uint32(action), nil
 		}
 		if errno != 0 || n > maxFilter {
-			return 0, fmt.Errorf("pid %d: it runs under seccomp, and reading its filter takes CAP_SYS_ADMIN: %w (%w)", a.p.Pid(), ErrNoRemoteSyscall, errno)
+			return 0, fmt.Errorf("pid %d: it runs under seccomp, and reading its filter takes CAP_SYS_ADMIN and no filter of our own: %w (%w)", a.p.Pid(), ErrNoRemoteSyscall, errno)
 		}
 		ret, err := runFilter(filter[:n], d)
 		if err != nil {
