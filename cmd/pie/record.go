@@ -189,5 +189,9 @@ func (a *app) printRecord(r *pie.RecordReport, x chosen, o pie.RecordOptions, pa
 		holds = "it holds memory of the program, which may be its users' data"
 	}
 	fmt.Fprintf(a.out, "  %s, %s, readable by you alone: %s\n", term.Escape(path), sizeWords(r.Size), holds)
+	if strings.HasPrefix(x.ref, "-") { // typed as one line
+		fmt.Fprintf(a.out, "replay: save the Go file that pie check %s prints as guard.go, then pie test guard.go --replay %s\n", term.Escape(x.ref), term.Escape(path))
+		return
+	}
 	fmt.Fprintf(a.out, "replay: pie test %s --replay %s\n", term.Escape(x.ref), term.Escape(path))
 }

@@ -169,7 +169,7 @@ func (a *app) suggestTargets(c *cobra.Command, p *pie.Prepatch, ref string) erro
 		return err
 	}
 	results, err := pie.Scan(c.Context(), []*pie.Prepatch{p}, s.Select)
-	if err != nil && pie.ReasonOf(err) != pie.CodeNoProcess {
+	if err != nil && pie.ReasonOf(err) != pie.CodeNoProcess && !errors.Is(err, target.ErrNone) {
 		return err
 	}
 	var lines []string
