@@ -97,7 +97,21 @@ func TestBounds(t *testing.T) {
 }
 
 func FuzzCore(f *testing.F) {
-	f.Add(core([]byte("\x7fELF"), "/x"))
+	whole := core([]byte("\x7fELF"), "/x")
+	f.Add(whole)
+	for _, poke := range []struct {
+		at    int
+		value []byte
+	}{
+		{56, []byte{0xff, 0xff}},                        // the number of segments is elsewhere
+		{32, bytes.Repeat([]byte{0xff}, 8)},             // the segments are
+		{64 + 32, []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // a note of 1 TiB
+		{64 + 16, []byte{0, 0, 0, 0, 0, 0, 0, 0x80, 0}}, // half of the address space
+	} {
+		b := bytes.Clone(whole)
+		copy(b[poke.at:], poke.value)
+		f.Add(b)
+	}
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		c, err := OpenCore(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
