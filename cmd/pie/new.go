@@ -70,34 +70,37 @@ func (a *app) writeNew(d *pie.Described, id, out string) error {
 	if _, err := pie.Load(map[string][]byte{"guard.go": guard}); err != nil {
 		return fmt.Errorf("the guard written for %s is not accepted, which is a bug: %w", d.Func, err)
 	}
-	return a.writeFolder(out, map[string][]byte{"guard.go": guard, "guard_test.go": test})
+	return a.writeFolder(out, guard, test)
 }
 
 // writeFolder writes new files; one that is there already is not touched.
-func (a *app) writeFolder(dir string, files map[string][]byte) error {
-	for name := range files {
-		path := filepath.Join(dir, name)
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			return &pie.Refusal{Code: pie.CodeExists, Msg: fmt.Sprintf("%s is there already", path), Instead: "name another folder with -o"}
+func (a *app) writeFolder(dir string, guard, test []byte) error {
+	files := []struct {
+		path string
+		text []byte
+	}{{filepath.Join(dir, "guard.go"), guard}, {filepath.Join(dir, "guard_test.go"), test}}
+	for _, f := range files {
+		if _, err := os.Lstat(f.path); !errors.Is(err, fs.ErrNotExist) {
+			return &pie.Refusal{Code: pie.CodeExists, Msg: fmt.Sprintf("%s is there already", f.path), Instead: "name another folder with -o"}
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{"guard.go", "guard_test.go"} {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	for _, file := range files {
+		f, err := os.OpenFile(file.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
 			return err
 		}
-		_, err = f.Write(files[name])
+		_, err = f.Write(file.text)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}
 	if !a.json {
 		fmt.Fprintf(a.out, "wrote %s and %s\n  say in attack() which calls are refused, then: pie check %s, pie test %[3]s\n",
-			filepath.Join(dir, "guard.go"), filepath.Join(dir, "guard_test.go"), strings.TrimSuffix(dir, "/"))
+			files[0].path, files[1].path, strings.TrimSuffix(dir, "/"))
 		return nil
 	}
-	return a.printJSON(map[string]string{"guard": filepath.Join(dir, "guard.go"), "test": filepath.Join(dir, "guard_test.go")})
+	return a.printJSON(map[string]string{"guard": files[0].path, "test": files[1].path})
 }
