@@ -46,7 +46,7 @@ const (
 // margins are how far behind the next best function must be, in nats: the farther
 // the less alike the code is. AUTO wants a share of the score as well.
 var margins = []struct{ similarity, auto, share, confirm float64 }{
-	{.85, 10, .15, 5},
+	{.85, 15, .15, 5},
 	{.5, 18, .2, 10},
 	{0, 25, .25, 20},
 }
