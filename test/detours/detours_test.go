@@ -25,12 +25,14 @@ var short = map[string][]way{
 // are no shorter than a jump, at least 99.5 % are planned, and of those that run, too.
 func TestEveryFunctionExecuted(t *testing.T) {
 	var sum tally
+	builds := 0
 	t.Run("programs", func(t *testing.T) {
 		for _, p := range programs {
 			which := short[p.name]
 			if os.Getenv("PIE_TEST_LONG") != "" {
 				which = ways
 			}
+			builds += len(which)
 			for _, w := range which {
 				t.Run(p.name+" "+w.String(), func(t *testing.T) {
 					t.Parallel()
@@ -42,6 +44,9 @@ func TestEveryFunctionExecuted(t *testing.T) {
 		}
 	})
 	t.Logf("altogether %v", &sum)
+	if sum.runs < builds {
+		return // a selection, or one that has failed, says nothing of the whole
+	}
 	const want = 0.995
 	planned := want
 	if os.Getenv("PIE_TEST_LONG") == "" {

@@ -186,8 +186,8 @@ func (p program) do(t testing.TB, exe string, prepare, after func(*run)) result 
 	root := sources(t)
 	var all result
 	for _, w := range p.work {
-		dir, err := os.MkdirTemp("", "pie-detours") // in the same place each time: names have one length
-		if err != nil {
+		dir := filepath.Join(filepath.Dir(exe), "work") // one name each time: debug information holds it
+		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 		r := &run{dir: dir, argv: []string{exe}}
