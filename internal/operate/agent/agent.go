@@ -69,14 +69,16 @@ type Agent struct {
 	holds    map[[2]uint64]bool // the files it holds, by device and inode
 	gaveUpOn map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
 	pending  []execution        // execs of such files that the gate has not told of yet
+	looked   bool               // all processes were gone through once
 	missed   bool               // execs or reports were lost: all processes are to be looked at
 	watch    *execWatch         // nil: /proc is polled
 	watchErr error
 	dirs     *dirWatch
 	rejected map[string]uint64 // by family and guard: what the log has told of
 
-	requests chan func()
-	Stats    *Stats
+	requests  chan func() // whole turns of Run's
+	questions chan func() // answered also while all processes are gone through
+	Stats     *Stats
 }
 
 // rule is a rule of the policy and what it refers to.
@@ -92,7 +94,7 @@ type rule struct {
 func New(c Config) (*Agent, error) {
 	a := &Agent{
 		c: c, log: c.Log, started: time.Now(), suspended: map[string]bool{}, kept: map[key]*Process{}, gaveUpOn: map[int]time.Time{},
-		rejected: map[string]uint64{}, requests: make(chan func()), Stats: newStats(),
+		rejected: map[string]uint64{}, requests: make(chan func()), questions: make(chan func()), Stats: newStats(),
 	}
 	if err := a.load(); err != nil {
 		return nil, err
@@ -115,6 +117,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.log.Info("agent started", "version", a.c.Version, "policy", a.c.Policy, "rules", len(a.rules))
 	a.rehold()
 	a.pass(ctx)
+	a.looked = true
 	passes, polls := time.NewTicker(a.passEvery()), time.NewTicker(pollInterval)
 	files, logs := time.NewTicker(fileInterval), time.NewTicker(logInterval)
 	for _, t := range []*time.Ticker{passes, polls, files, logs} {
@@ -126,6 +129,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.log.Info("agent ends; guarded processes stay guarded")
 			return nil
 		case f := <-a.requests:
+			f()
+		case f := <-a.questions:
 			f()
 		case e := <-a.watch.execs():
 			a.execSeen(ctx, e)
@@ -200,16 +205,35 @@ func (a *Agent) Reload(ctx context.Context) error {
 	return err
 }
 
-// request runs f in Run's goroutine and waits for it.
-func (a *Agent) request(ctx context.Context, f func()) error {
+// request runs f in Run's goroutine and waits for it. f may be anything.
+func (a *Agent) request(ctx context.Context, f func()) error { return a.send(ctx, a.requests, f) }
+
+// ask is request for what takes no time and must be answered also while the agent
+// goes through hundreds of processes: f looks, or leaves a mark. Only the first time
+// round it waits: before that the agent has nothing to say.
+func (a *Agent) ask(ctx context.Context, f func()) error { return a.send(ctx, a.questions, f) }
+
+func (a *Agent) send(ctx context.Context, to chan<- func(), f func()) error {
 	done := make(chan struct{})
 	select {
-	case a.requests <- func() { defer close(done); f() }:
+	case to <- func() { defer close(done); f() }:
 	case <-ctx.Done():
 		return fmt.Errorf("the agent is busy: %w", ctx.Err())
 	}
 	<-done
 	return nil
+}
+
+// answerQuestions answers those that wait.
+func (a *Agent) answerQuestions() {
+	for a.looked {
+		select {
+		case f := <-a.questions:
+			f()
+		default:
+			return
+		}
+	}
 }
 
 // active are the rules that are kept up now.

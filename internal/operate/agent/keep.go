@@ -73,8 +73,12 @@ func (a *Agent) pass(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
+			a.answerQuestions()
 			if k, ok := a.keyOf(pid, r.ID); ok {
 				seen[k] = true
+				if a.suspended[r.ID] {
+					continue // an operator has just taken it over
+				}
 				a.keep(ctx, r, k, time.Time{})
 			}
 		}

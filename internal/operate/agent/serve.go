@@ -263,7 +263,7 @@ func (a *Agent) handler() http.Handler {
 		}
 		return http.StatusOK, struct{}{}
 	}))
-	mux.HandleFunc("POST /v1/reload", a.answer(func(r *http.Request) (int, any) {
+	mux.HandleFunc("POST /v1/reload", a.answerBy(a.request, func(r *http.Request) (int, any) {
 		if err := a.reload(r.Context()); err != nil {
 			return http.StatusUnprocessableEntity, failure{err.Error()}
 		}
@@ -276,14 +276,19 @@ type failure struct {
 	Error string `json:"error"`
 }
 
-// answer runs do in Run's goroutine and sends what it returns.
+// answer asks do and sends what it returns.
 func (a *Agent) answer(do func(*http.Request) (int, any)) http.HandlerFunc {
+	return a.answerBy(a.ask, do)
+}
+
+// answerBy runs do in Run's goroutine, by request or by ask, and sends what it returns.
+func (a *Agent) answerBy(run func(context.Context, func()) error, do func(*http.Request) (int, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 		defer cancel()
 		var code int
 		var body any
-		if err := a.request(ctx, func() { code, body = do(r.WithContext(context.WithoutCancel(ctx))) }); err != nil {
+		if err := run(ctx, func() { code, body = do(r.WithContext(context.WithoutCancel(ctx))) }); err != nil {
 			code, body = http.StatusServiceUnavailable, failure{err.Error()}
 		}
 		w.Header().Set("Content-Type", "application/json")

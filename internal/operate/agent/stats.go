@@ -61,7 +61,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
 	defer cancel()
 	var s Status
-	if c.a.request(ctx, func() { s = c.a.status() }) != nil {
+	if c.a.ask(ctx, func() { s = c.a.status() }) != nil {
 		return
 	}
 	gauge := func(d *prometheus.Desc, on bool, labels ...string) {
