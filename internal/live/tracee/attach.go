@@ -82,7 +82,7 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 	}
 	defer a.memory.close()
 	t.watchdog.arm()
-	defer t.watchdog.disarm()
+	defer t.disarm()
 	defer a.h.sweep(func(tid int, ws unix.WaitStatus) {
 		_, sig := whyStopped(ws)
 		_ = a.h.detach(tid, sig)

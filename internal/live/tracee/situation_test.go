@@ -216,6 +216,32 @@ func TestCheckNoticesTheEnd(t *testing.T) {
 	}
 }
 
+// A thread that does not get to its stop in time, here the parent of a vfork(2), which
+// sleeps until its child ends, is let go of by the end of the tracer's thread. Nobody is
+// traced any more when a stop returns; before, the watchdog is armed: a pie that is
+// stopped in between would keep the thread.
+func TestNobodyIsTracedAfterwards(t *testing.T) {
+	tr := newTracer(t)
+	v := startVictim(t, "victim", "vfork", "4", "eintr-allowed")
+	p := v.open()
+	defer p.Close()
+	for i := range 30 {
+		if _, err := tr.StopWorld(context.Background(), p, nil, func(w *World) error { return flipAnswer(w, v.answer+2) }); err != nil {
+			t.Fatal(err)
+		}
+		tids, err := p.Tasks()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tid := range tids {
+			if st, err := taskStatus(v.pid(), tid); err == nil && st.Tracer != 0 {
+				t.Fatalf("round %d: thread %d (%c) is still traced by %d", i, tid, st.State, st.Tracer)
+			}
+		}
+	}
+	v.mustProgress()
+}
+
 func TestTracedByAnother(t *testing.T) {
 	v := startVictim(t, "victim", "read", "1")
 	strace := exec.Command("strace", "-f", "-o", "/dev/null", "-p", fmt.Sprint(v.pid()))

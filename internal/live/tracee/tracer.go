@@ -112,16 +112,35 @@ func (t *Tracer) serve() {
 		select {
 		case j := <-t.jobs:
 			j.run(&t.hand)
-			close(j.done)
 			if t.hand.abandoned {
-				t.hand.abandoned, t.hand.held = false, 0
-				go t.loop(make(chan struct{}))
+				go t.succeed(unix.Gettid(), j.done)
 				return
 			}
+			close(j.done)
 		case <-t.closed:
 			t.watchdog.close()
 			return
 		}
+	}
+}
+
+// succeed takes over from the tracer's thread tid, which ends, and lets go of whom it
+// could not. Until it has ended they may yet stop, and this process be stopped in turn:
+// so the watchdog is not called off before.
+func (t *Tracer) succeed(tid int, done chan<- struct{}) {
+	for unix.Tgkill(os.Getpid(), tid, 0) == nil {
+		time.Sleep(100 * time.Microsecond)
+	}
+	t.hand.abandoned, t.hand.held = false, 0
+	t.watchdog.end()
+	close(done)
+	t.loop(make(chan struct{}))
+}
+
+// disarm calls the watchdog off, unless somebody is yet to be let go of.
+func (t *Tracer) disarm() {
+	if !t.hand.abandoned {
+		t.watchdog.disarm()
 	}
 }
 
@@ -145,7 +164,11 @@ func (t *Tracer) session(h *hand, f func(*hand) error) error {
 	if err := t.guardSession(); err != nil {
 		return fmt.Errorf("nothing was stopped: %w", err)
 	}
-	defer t.watchdog.end()
+	defer func() {
+		if !h.abandoned {
+			t.watchdog.end()
+		}
+	}()
 	defer holdJobControl()()
 	return quietly(func() error {
 		defer hurry()()

@@ -95,7 +95,7 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, do
 
 func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error) (Stop, error) {
 	t.watchdog.arm()
-	defer t.watchdog.disarm()
+	defer t.disarm()
 	err := w.gather(ctx)
 	if err == nil {
 		err = w.halt(ctx)
