@@ -36,14 +36,17 @@ var postgresScenario = scenario{
 // nobody runs postgres, which refuses to run as root.
 const nobody = 65534
 
-func startPostgres(t *testing.T) *server {
+func startPostgres(t *testing.T) *server { return runPostgres(t, layOutPostgres(t)) }
+
+// layOutPostgres copies postgres and its data to a folder that the user nobody may enter.
+func layOutPostgres(t *testing.T) string {
+	t.Helper()
 	// Root alone may enter the cache and what TempDir makes.
 	dir, err := os.MkdirTemp("", "pie-postgres")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	port := freePort(t)
 	if out, err := exec.Command("cp", "-r", installed(t, "postgres")+"/.", dir).CombinedOutput(); err != nil {
 		t.Fatalf("copying postgres: %v\n%s", err, out)
 	}
@@ -52,6 +55,13 @@ func startPostgres(t *testing.T) *server {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// runPostgres starts the postgres of a folder.
+func runPostgres(t *testing.T, dir string) *server {
+	t.Helper()
+	port := freePort(t)
 	cmd := exec.Command(filepath.Join(dir, "bin/postgres"), "-D", filepath.Join(dir, "data"), "-p", strconv.Itoa(port), "-k", "",
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "autovacuum=off")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
