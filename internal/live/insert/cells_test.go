@@ -65,7 +65,7 @@ var verbs = []verb{
 var deaths = []struct {
 	name sweep.Death
 	sig  syscall.Signal
-}{{sweep.Killed, unix.SIGKILL}, {sweep.Stopped, unix.SIGSTOP}}
+}{{sweep.Stopped, unix.SIGSTOP}, {sweep.Killed, unix.SIGKILL}}
 
 // A pie that is killed, or stopped, at any step of any verb, or at any other moment, in
 // whatever state the process's threads are, leaves it alive, with every thread going on
@@ -81,7 +81,7 @@ func TestCellSweep(t *testing.T) {
 			var v *stateVictim
 			for _, verb := range verbs {
 				for _, death := range deaths {
-					r := &cellRow{s, sweep.Row{Verb: verb.name, Program: g.program, State: g.state, Threads: g.threads, Death: death.name}, verb.spy, verb.from, death.sig, 0, 0}
+					r := &cellRow{s, sweep.Row{Verb: verb.name, Program: g.program, State: g.state, Threads: g.threads, Death: death.name}, verb.spy, verb.from, death.sig, 0}
 					v = r.run(t, v, rows)
 				}
 			}
@@ -95,7 +95,6 @@ type cellRow struct {
 	sweep.Row
 	spy, from string
 	sig       syscall.Signal
-	broken    int           // the step at which a removal is killed that is to be repaired
 	untouched time.Duration // what every thread takes to go on when nobody touches the process
 }
 
@@ -200,11 +199,10 @@ func (r *cellRow) breakOff(t *testing.T, v *stateVictim) {
 	if r.Verb != "repair" {
 		return
 	}
-	for try := range 20 {
-		if r.broken == 0 {
-			r.broken = r.firstWrite(t, v) + try/2 // other threads run, and a stop takes other steps
-		}
-		v.startSpy(t, "remove", r.broken, unix.SIGKILL)
+	for range 5 {
+		spy := v.beginSpyAt(t, "remove", "write", unix.SIGKILL) // the first says that it has begun
+		_ = spy.says(t)
+		_ = spy.wait()
 		left, err := observe.Leftovers(v.p)
 		if err != nil {
 			t.Fatal(err)
@@ -212,20 +210,9 @@ func (r *cellRow) breakOff(t *testing.T, v *stateVictim) {
 		if slices.ContainsFunc(left, func(l observe.Leftover) bool { return l.Kind == observe.LeftLeaving }) {
 			return
 		}
-		r.broken = 0
 		r.settle(t, v, r.from)
 	}
 	t.Fatalf("%v: nothing is left of a removal", r)
-}
-
-// firstWrite is the step of a removal that says in the process that it has begun.
-func (r *cellRow) firstWrite(t *testing.T, v *stateVictim) int {
-	t.Helper()
-	spy := v.beginSpy(t, "remove", 0, unix.SIGKILL)
-	names, _ := steps(spy.says(t))
-	_ = spy.wait()
-	r.settle(t, v, r.from)
-	return 1 + slices.Index(names, "write")
 }
 
 // cell runs one spy that dies after a step, and reports whether the victim went on in

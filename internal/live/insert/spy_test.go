@@ -28,8 +28,9 @@ import (
 //
 //	insert.test spy VERB STEP SIGNAL PID FUNCTION…
 //
-// It says "begin" before it does anything to the process, "at STEP NAME" just before it
-// dies, and "done NAME…", all its steps, when there is no such step.
+// STEP is a number, or the name of a step: the first of that name. It says "begin" before
+// it does anything to the process, "at STEP NAME" just before it dies, and "done NAME…",
+// all its steps, when there is no such step.
 const spyName = "spy"
 
 func spy(args []string) {
@@ -40,8 +41,8 @@ func spy(args []string) {
 }
 
 func runSpy(args []string) error {
-	var n []uint64
-	for _, a := range args[1:] {
+	var n []uint64 // SIGNAL PID FUNCTION…
+	for _, a := range args[2:] {
 		v, err := strconv.ParseUint(a, 0, 64)
 		if err != nil {
 			return err
@@ -51,9 +52,9 @@ func runSpy(args []string) error {
 	var names []string
 	tr, err := tracee.NewTracer(tracee.Options{OnStep: func(s tracee.Step) {
 		names = append(names, s.Name)
-		if uint64(len(names)) == n[0] {
-			fmt.Println("at", n[0], s.Name)
-			unix.Kill(unix.Getpid(), syscall.Signal(n[1]))
+		if args[1] == s.Name || args[1] == strconv.Itoa(len(names)) {
+			fmt.Println("at", len(names), s.Name)
+			unix.Kill(unix.Getpid(), syscall.Signal(n[0]))
 			time.Sleep(time.Minute) // until the signal is there
 		}
 	}})
@@ -61,12 +62,12 @@ func runSpy(args []string) error {
 		return err
 	}
 	defer tr.Close()
-	p, err := tracee.Open(int(n[2]))
+	p, err := tracee.Open(int(n[1]))
 	if err != nil {
 		return err
 	}
 	var functions []address.Addr
-	for _, f := range n[3:] {
+	for _, f := range n[2:] {
 		if f != 0 {
 			functions = append(functions, address.Addr(f))
 		}
@@ -195,14 +196,21 @@ type running struct {
 // beginSpy starts a spy, and returns when it begins.
 func (v *victim) beginSpy(t testing.TB, verb string, step int, sig syscall.Signal) *running {
 	t.Helper()
+	return v.beginSpyAt(t, verb, strconv.Itoa(step), sig)
+}
+
+// beginSpyAt is beginSpy for a step that has a number or a name.
+func (v *victim) beginSpyAt(t testing.TB, verb, step string, sig syscall.Signal) *running {
+	t.Helper()
 	program, err := spyBinary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	args := append([]string{spyName, verb, strconv.Itoa(step), strconv.Itoa(int(sig))}, v.numbers()...)
+	args := append([]string{spyName, verb, step, strconv.Itoa(int(sig))}, v.numbers()...)
 	s := &running{cmd: exec.CommandContext(ctx, program, args...), stop: cancel}
-	s.cmd.Stderr, s.cmd.WaitDelay = &s.errs, time.Second
+	// Its watchdog has its stderr too, and ends a little later: on a busy machine, seconds.
+	s.cmd.Stderr, s.cmd.WaitDelay = &s.errs, 10*time.Second
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -212,7 +220,7 @@ func (v *victim) beginSpy(t testing.TB, verb string, step int, sig syscall.Signa
 	}
 	s.lines = bufio.NewReader(out)
 	if line, err := s.lines.ReadString('\n'); err != nil || line != "begin\n" {
-		t.Fatalf("%s, step %d: the spy says %q, %v: %v: %s", verb, step, line, err, s.wait(), s.errs.String())
+		t.Fatalf("%s, step %s: the spy says %q, %v: %v: %s", verb, step, line, err, s.wait(), s.errs.String())
 	}
 	return s
 }
