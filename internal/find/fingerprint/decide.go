@@ -163,8 +163,13 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 	switch {
 	case twins == 1 && ref.Twins == 1:
 		v.tier = Auto
+		near := v.margin < marginMoved
 		if s.moved(v, ref) {
 			v.lower(Confirm, "functions that differ from it in a number only may have changed places with it")
+		}
+		if near && v.top.missed+v.top.unsure > 0 {
+			// Only what it calls, or what calls it, tells it from the others.
+			v.lower(Confirm, "other functions are nearly the same, and not all functions around it are like those around the reference")
 		}
 		s.claimed(v, ref)
 		return true

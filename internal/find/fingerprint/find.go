@@ -84,6 +84,7 @@ type match struct {
 	found, missed     int // of the functions around
 	callers           int // of found
 	unchanged         int // of found, those with the same code
+	unsure            int // neither found nor missed: too small to tell
 }
 
 // alike and likely are what the candidates to be compared in full are chosen by.

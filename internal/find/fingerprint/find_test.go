@@ -202,6 +202,24 @@ func TestFoldedCodeIsNotTakenUnasked(t *testing.T) {
 	}
 }
 
+// Of functions that differ in what they call, another one may have the code alone that was
+// the target's alone: what is called tells.
+func TestSameCodeThatCallsAnotherIsNotTakenUnasked(t *testing.T) {
+	old, mended := build(t, "-O2", "-DKIN=1"), build(t, "-O2", "-DKIN=2")
+	fp := create(t, "save_names", mended.build("save_names", false))
+	absent := []address.Vaddr{old.at("save_names")}
+	if same := old.Search(fp).Identical(absent); fp.References[0].Twins != 1 || len(same) != 1 || same[0] != old.at("save_total") {
+		t.Fatalf("%d functions, then %v have the code, want save_names' alone, then %v", fp.References[0].Twins, same, old.at("save_total"))
+	}
+	if f := old.Search(fp).Without(absent); f.Tier == Auto {
+		t.Errorf("got %v at %v, which is not at %v: %v", f.Tier, f.At, absent, f.Evidence)
+	}
+	fp = create(t, "save_names", old.build("save_names", false))
+	if f := mended.Find(fp); f.Tier > Confirm || f.Tier > None && f.At != mended.at("save_names") {
+		t.Errorf("got %v at %v, want %v: %v", f.Tier, f.At, mended.at("save_names"), f.Why)
+	}
+}
+
 // A build that the fingerprint was made from is known by its build ID, where the
 // code is what it was.
 func TestKnownBuild(t *testing.T) {

@@ -140,6 +140,7 @@ func (s *search) around(c *match) {
 	callers := s.agreement(ref.Callers, s.m.callers(c.fn), &s.m.graph().calls)
 	c.found, c.missed, c.callers = callees.found+callers.found, callees.missed+callers.missed, callers.found
 	c.unchanged = callees.unchanged + callers.unchanged
+	c.unsure = callees.unsure + callers.unsure
 	c.score += min(callees.gain+callers.gain, mostAround) - min(float64(c.missed), 8)
 }
 
@@ -148,6 +149,7 @@ func (s *search) around(c *match) {
 type agreement struct {
 	found, missed int
 	unchanged     int // of found, those with the same code
+	unsure        int // not found, and too small to be counted as missed
 	gain          float64
 }
 
@@ -182,6 +184,8 @@ func (s *search) agreement(samples []Sample, around []int32, degree *lists) agre
 			a.gain += max(aroundDamp*min(math.Log(rare), mostPerFeature), aroundLeast)
 		case told:
 			a.missed++
+		default:
+			a.unsure++
 		}
 	}
 	return a

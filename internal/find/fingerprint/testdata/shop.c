@@ -96,6 +96,53 @@ static KEEP int ask_b(const char *s) { int v = twin_b(s); if (v > 100) fputs("to
 #define ask_b twin_b
 #endif
 
+#ifdef KIN /* one code with another callee or number each; KIN > 1 has one of them mended */
+static KEEP int write_names(FILE *f, int level)
+{
+	struct line *l;
+	int n = 0;
+	for (l = lines; l; l = l->next)
+		n += fprintf(f, "name %s of kind %d\n", l->name, l->kind) * level;
+	return n;
+}
+static KEEP int write_total(FILE *f, int level)
+{
+	char text[64];
+	if (total < 0 || level > 9) { perror("the total is below nothing"); return -1; }
+	memset(text, 0, sizeof text);
+	snprintf(text, sizeof text, "total %ld at level %d", total, level);
+	return fwrite(text, strlen(text), 1, f) == 1;
+}
+#define SAVE(name, write, size, check) \
+	static KEEP void *name(int *n) \
+	{ \
+		void *p = NULL; \
+		FILE *f = tmpfile(); \
+		if (!f) return NULL; \
+		check \
+		if (write(f, -1) > 0 && (p = malloc(size))) { \
+			rewind(f); \
+			*n = (int)fread(p, 1, size, f); \
+		} \
+		fclose(f); \
+		return p; \
+	}
+SAVE(save_names, write_names, 800, )
+SAVE(save_more, write_names, 900, )
+#if KIN > 1
+SAVE(save_total, write_total, 800,
+	if (!n || total > 100000 || *n > 77) {
+		const char *why = getenv("SHOP_WHY");
+		fprintf(stderr, "nothing is saved: %s, %d of %ld\n", why ? strchr(why, ':') : "too much", n ? *n : 0, total);
+		setvbuf(f, NULL, _IONBF, 0);
+		if (fclose(f)) abort();
+		return NULL;
+	})
+#else
+SAVE(save_total, write_total, 800, )
+#endif
+#endif
+
 int main(int argc, char **argv)
 {
 	int i;
@@ -111,6 +158,9 @@ int main(int argc, char **argv)
 		if (parse_price(l, argv[i], 3) < 0) puts("no price");
 	}
 	printf("%ld of %ld, %d %d\n", sum_of(NULL), total, ask_a(argv[0]), ask_b(argv[0]) + tiny(argc));
+#ifdef KIN
+	printf("%p %p %p\n", save_names(&i), save_more(&i), save_total(&i));
+#endif
 	drop_all();
 	return 0;
 }
