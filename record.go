@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -76,8 +77,16 @@ type RecordReport struct {
 
 // RecordID is the id under which a prepatch's recorders are in a process.
 func RecordID(id string) string {
-	const prefix, longest = "record-", 64
-	return prefix + id[:min(len(id), longest-len(prefix))]
+	const longest = 64
+	return recordPrefix + id[:min(len(id), longest-len(recordPrefix))]
+}
+
+const recordPrefix = "record-"
+
+// IsRecorder tells whether a prepatch in a process is the recorders of Record, as
+// its id says: at work, or left idle by one that was killed.
+func IsRecorder(p PrepatchStatus) bool {
+	return p.Mode == ModeAudit && strings.HasPrefix(p.ID, recordPrefix)
 }
 
 // Record puts recorders in place of p's guards into the selected processes, writes

@@ -155,6 +155,9 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 	}
 	fmt.Fprintf(a.out, "%s  %s  %s\n", style.Bold(term.Escape(id)), term.Escape(strings.Join(exes, ", ")), strings.Join(modes, "; "))
 	fmt.Fprintf(a.out, "  in %s%s\n", plural(n, "process", "processes"), placesOf(id, all))
+	if isRecorder(id, all) {
+		fmt.Fprintf(a.out, "  takes calls down for pie record and rejects none; idle if no pie record is running: pie remove %s\n", term.Escape(id))
+	}
 	a.printCapabilities(capsIn(id, all), style)
 	for _, s := range all {
 		for _, p := range s.Prepatches {
@@ -195,6 +198,13 @@ func placesOf(id string, all []pie.ProcessStatus) string {
 		}
 	}
 	return fmt.Sprintf(" · %d of %s in place%s", inPlace, plural(of, "guard", "guards"), partial)
+}
+
+// isRecorder tells whether id is what pie record puts into processes.
+func isRecorder(id string, all []pie.ProcessStatus) bool {
+	return slices.ContainsFunc(all, func(s pie.ProcessStatus) bool {
+		return slices.ContainsFunc(s.Prepatches, func(p pie.PrepatchStatus) bool { return p.ID == id && pie.IsRecorder(p) })
+	})
 }
 
 // capsIn are the capabilities that prepatch id has in any of the processes.
