@@ -226,8 +226,11 @@ func starts(args ...string) func(int) {
 	}
 }
 
+// threadsThatEnd pauses in between: handed from thread to thread without an end, the few
+// processors may not come to the other goroutines for seconds.
 func threadsThatEnd(int) func(int) {
 	return func(round int) {
+		time.Sleep(2 * time.Millisecond)
 		done := make(chan int)
 		go func() {
 			runtime.LockOSThread() // and never unlocked: the thread ends
