@@ -202,14 +202,14 @@ func TestStoppedGate(t *testing.T) {
 			f := victim(t)
 			g := start(t, f)
 			workers, pid := helpersOf(t, g, workerName), g.Pid()
-			cmd := exec.Command(f.Path, "4")
+			cmd, stopped := exec.Command(f.Path, "4"), make(chan error, 1)
 			if tt.holding {
 				for _, w := range workers {
 					_ = sendTo(w, unix.SIGSTOP)
 				}
-				time.AfterFunc(8*time.Millisecond, func() { _ = sendTo(pid, unix.SIGSTOP) })
-			} else if err := sendTo(pid, unix.SIGSTOP); err != nil {
-				t.Fatal(err)
+				time.AfterFunc(8*time.Millisecond, func() { stopped <- sendTo(pid, unix.SIGSTOP) })
+			} else {
+				stopped <- sendTo(pid, unix.SIGSTOP)
 			}
 			began := time.Now()
 			_ = cmd.Run()
@@ -217,7 +217,10 @@ func TestStoppedGate(t *testing.T) {
 			if t.Logf("the exec took %v", took); cmd.ProcessState.ExitCode() != 4 || took > 10*MaxLimit {
 				t.Errorf("status %d after %v", cmd.ProcessState.ExitCode(), took)
 			}
-			_ = exec.Command(f.Path, "4").Run() // on a busy machine the first may have been let go of before the stop
+			if err := <-stopped; err != nil {
+				t.Fatal(err)
+			}
+			_ = exec.Command(f.Path, "4").Run() // the first may have been let go of before the stop
 			for end := time.After(5 * time.Second); ; {
 				select {
 				case _, ok := <-g.Reports():
