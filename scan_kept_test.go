@@ -2,11 +2,15 @@ package pie_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/find/index"
@@ -36,6 +40,7 @@ func TestScanKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	asleep(t, cmd.Process.Pid)
 	store, err := index.Open(filepath.Join(dir, "store"))
 	if err != nil {
 		t.Fatal(err)
@@ -66,5 +71,19 @@ func TestScanKept(t *testing.T) {
 	}
 	if results, _ := scan(); len(results) != 1 || results[0].State != pie.ScanRefused {
 		t.Errorf("under a name that a guard has: %+v", results)
+	}
+}
+
+// asleep waits until sleep(1) sleeps: before, it still maps its libraries.
+func asleep(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid))
+		if strings.HasPrefix(string(b), fmt.Sprint(unix.SYS_CLOCK_NANOSLEEP, " ")) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("pid %d does not sleep: %s, %v", pid, b, err)
+		}
 	}
 }
