@@ -26,6 +26,8 @@ type Described struct {
 	file  *binfile.File
 	open  func(path string) (debugFile, error) // a file beside the program
 	close []func()
+
+	info *debuginfo.Info // once it was asked for; a large program's takes a tenth of a second to open
 }
 
 // debugFile is a file that may have the debug information of another.
@@ -50,14 +52,20 @@ func (d *Described) BuildID() string { return d.file.BuildIDString() }
 // separate debug file, /usr/lib/debug/.build-id/…; debuginfo.ErrNone when there is
 // none. It is good until Close.
 func (d *Described) DebugInfo() (*debuginfo.Info, error) {
+	if d.info != nil {
+		return d.info, nil
+	}
 	i, err := debuginfo.Open(d.file)
-	if !errors.Is(err, debuginfo.ErrNone) {
-		return i, err
+	if errors.Is(err, debuginfo.ErrNone) {
+		if f := d.separate(); f != nil {
+			i, err = debuginfo.Open(f)
+		}
 	}
-	if f := d.separate(); f != nil {
-		return debuginfo.Open(f)
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	d.info = i
+	return i, nil
 }
 
 // separate is the debug file that has the build ID of the program's, or nil.
