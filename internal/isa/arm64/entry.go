@@ -19,11 +19,11 @@ func ReadAtEntry(code []byte) RegSet {
 		preserved = RegSet(0x3ff80000) // x19 to x29 (AAPCS64, 6.1.1)
 	)
 	seen := map[int]RegSet{}
-	todo := []path{{0, all}}
+	ahead := []path{{0, all}}
 	read := RegSet(0)
-	for steps := 0; len(todo) > 0 && steps < maxWalk; steps++ {
-		p := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	for steps := 0; len(ahead) > 0 && steps < maxWalk; steps++ {
+		p := ahead[len(ahead)-1]
+		ahead = ahead[:len(ahead)-1]
 		asked := p.asked &^ read &^ seen[p.off]
 		if asked == 0 || p.off < 0 || p.off >= len(code) {
 			continue
@@ -38,14 +38,14 @@ func ReadAtEntry(code []byte) RegSet {
 		next := path{p.off + Size, asked}
 		switch in.Flow {
 		case FlowNext:
-			todo = append(todo, next)
+			ahead = append(ahead, next)
 		case FlowCall, FlowIndirectCall:
 			next.asked &= preserved
-			todo = append(todo, next)
+			ahead = append(ahead, next)
 		case FlowCond:
-			todo = append(todo, next, path{int(in.Target), asked})
+			ahead = append(ahead, next, path{int(in.Target), asked})
 		case FlowJump:
-			todo = append(todo, path{int(in.Target), asked})
+			ahead = append(ahead, path{int(in.Target), asked})
 		}
 	}
 	return read
