@@ -70,6 +70,7 @@ const (
 	CodeEvidence     Code = "evidence_refused"  // the prepatch does not allow so much to be recorded
 	CodeRecord       Code = "not_recordable"    // the guard, or the process, cannot be recorded
 	CodeRecording    Code = "recording_damaged" // no recording, or a damaged one
+	CodeNoCalls      Code = "recording_empty"   // it has no call of a function that the prepatch guards
 	CodeArena        Code = "arena_damaged"     // PIE's memory in the process cannot be trusted
 )
 

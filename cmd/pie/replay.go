@@ -40,7 +40,11 @@ func (a *app) replay(c *cobra.Command, arg, path string) error {
 	case r.Unknown > 0:
 		return exitWith{exitPartly}
 	case r.Calls == 0:
-		return &pie.Refusal{Code: pie.CodeRecording, Msg: fmt.Sprintf("%s has no call of a function that %s guards", path, p.ID), Instead: "record with this prepatch"}
+		instead := "nothing was called while it was recorded: record for longer (--for), or under load"
+		if r.Other > 0 {
+			instead = "record with this prepatch"
+		}
+		return &pie.Refusal{Code: pie.CodeNoCalls, Msg: fmt.Sprintf("%s has no call of a function that %s guards", path, p.ID), Instead: instead}
 	}
 	return nil
 }
