@@ -64,9 +64,10 @@ type Agent struct {
 	sources   map[string]*prepatch
 
 	gate     *gate.Gate
-	gateFor  string // what the gate was made for
+	gateFor  held
 	gateErr  error
 	holds    map[[2]uint64]bool // the files it holds, by device and inode
+	named    []string           // the paths of those it was told of
 	gaveUpOn map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
 	pending  []execution        // execs of such files that the gate has not told of yet
 	looked   bool               // all processes were gone through once
@@ -222,6 +223,22 @@ func (a *Agent) send(ctx context.Context, to chan<- func(), f func()) error {
 	}
 	<-done
 	return nil
+}
+
+// answerUntil answers questions until something is done.
+func (a *Agent) answerUntil(done <-chan struct{}) {
+	questions := a.questions
+	if !a.looked {
+		questions = nil
+	}
+	for {
+		select {
+		case f := <-questions:
+			f()
+		case <-done:
+			return
+		}
+	}
 }
 
 // answerQuestions answers those that wait.

@@ -344,3 +344,32 @@ func FuzzParseExec(f *testing.F) {
 	f.Add(make([]byte, 76))
 	f.Fuzz(func(t *testing.T, b []byte) { parseExec(b) })
 }
+
+// An upgrade in place leaves no start unheld: what starts at once after it is guarded
+// before it runs, or the gate says that it came late. The agent's own eyes, the
+// connector, are too late for that.
+func TestUpgradeInPlace(t *testing.T) {
+	w := newWorld(t, theRule, false)
+	held := 0
+	const upgrades = 10
+	for range upgrades {
+		b, err := os.ReadFile(w.victim)
+		if err == nil {
+			err = os.WriteFile(w.victim+".new", b, 0o755)
+		}
+		if err == nil {
+			err = os.Rename(w.victim+".new", w.victim)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := w.server()
+		if w.eventually(s.cmd.Process.Pid, Guarded).Held {
+			held++
+		}
+		_ = s.cmd.Process.Kill()
+	}
+	if t.Logf("%d of %d held", held, upgrades); held == 0 && !raced {
+		t.Error("none was held")
+	}
+}

@@ -191,6 +191,9 @@ func (w *execWatch) irrelevant(pid int) bool {
 	return w != nil && (!ok || w.none[id])
 }
 
+// knowsIrrelevant is irrelevant for a file.
+func (w *execWatch) knowsIrrelevant(id [2]uint64) bool { return w != nil && w.none[id] }
+
 const maxNone = 4096
 
 func (w *execWatch) setIrrelevant(pid int) {
@@ -244,11 +247,11 @@ func (d *dirWatch) read() {
 		if _, err := d.f.Read(buf); err != nil {
 			return
 		}
-		time.Sleep(20 * time.Millisecond) // an upgrade replaces many files
 		select {
 		case d.changed <- struct{}{}:
 		default:
 		}
+		time.Sleep(20 * time.Millisecond) // an upgrade replaces many files
 	}
 }
 

@@ -18,8 +18,9 @@ import (
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
-// rehold makes the gate hold what the rules and the files on disk say now. The
-// new gate is there before the old one goes.
+// rehold makes the gate hold what the rules and the files on disk say now. One that
+// runs is told of other files; other prepatches take a new gate, which is there before
+// the old one goes.
 func (a *Agent) rehold() {
 	a.watch.forget()
 	if a.c.PollOnly {
@@ -27,31 +28,70 @@ func (a *Agent) rehold() {
 	}
 	config := a.gateConfig()
 	a.dirs.watchAll(config.Files)
-	want := describe(config)
-	if want == a.gateFor && a.gate != nil {
+	rules, files := describeRules(config), describeFiles(config)
+	switch {
+	case a.gate != nil && rules == a.gateFor.rules && files == a.gateFor.files:
 		return
-	}
-	if len(config.Files) == 0 {
+	case len(config.Prepatches) == 0, len(config.Files) == 0 && a.gate == nil:
 		a.closeGate()
-		a.gateFor = want
 		return
+	case a.gate == nil || rules != a.gateFor.rules || a.gate.Update(config.Files) != nil:
+		if !a.newGate(config) {
+			return
+		}
 	}
-	g, err := gate.Start(config)
+	a.gateFor = held{rules, files}
+	a.holds, a.named = map[[2]uint64]bool{}, nil
+	for _, f := range config.Files {
+		a.holds[[2]uint64{f.Dev, f.Inode}] = true
+		a.named = append(a.named, f.Path)
+	}
+}
+
+// held is what a gate was made for, and what it was told last.
+type held struct{ rules, files string }
+
+// holding tells whether the gate holds a file: one that it was told of, or one that has
+// just come to a path of those.
+func (a *Agent) holding(id [2]uint64) bool {
+	if a.gate == nil || a.watch.knowsIrrelevant(id) {
+		return false
+	}
+	for _, path := range a.named {
+		var st unix.Stat_t
+		if !a.holds[id] && unix.Stat(path, &st) == nil && id == [2]uint64{st.Dev, st.Ino} {
+			a.holds[id] = true
+		}
+	}
+	return a.holds[id]
+}
+
+// newGate starts another gate in place of the one there is. Its workers compile first,
+// so questions are answered meanwhile.
+func (a *Agent) newGate(config gate.Config) bool {
+	var g *gate.Gate
+	var err error
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		g, err = gate.Start(config)
+	}()
+	a.answerUntil(started)
+	a.closeGate()
 	if err != nil {
 		if a.gateErr == nil {
 			a.log.Warn("new processes are not held until they are guarded; the unguarded window is measured", "reason", err)
 		}
 		a.gateErr = err
-		a.closeGate()
-		return
+		return false
 	}
-	a.closeGate()
-	a.gate, a.gateFor, a.gateErr = g, want, nil
-	a.holds = map[[2]uint64]bool{}
-	for _, f := range config.Files {
-		a.holds[[2]uint64{f.Dev, f.Inode}] = true
-	}
-	a.log.Info("new processes are held until they are guarded", "executables", g.Marked, "limit_ms", gate.MaxLimit.Milliseconds())
+	a.gate, a.gateErr = g, nil
+	a.tellHeld(g.Marked)
+	return true
+}
+
+func (a *Agent) tellHeld(executables int) {
+	a.log.Info("new processes are held until they are guarded", "executables", executables, "limit_ms", gate.MaxLimit.Milliseconds())
 }
 
 func (a *Agent) closeGate() {
@@ -74,12 +114,9 @@ func (a *Agent) reports() <-chan gate.Report {
 	return a.gate.Reports()
 }
 
-// describe is equal for equal configurations.
-func describe(c gate.Config) string {
+// describeRules is equal for configurations that one gate can serve.
+func describeRules(c gate.Config) string {
 	var b strings.Builder
-	for _, f := range c.Files {
-		fmt.Fprintln(&b, f.Dev, f.Inode, f.Use)
-	}
 	for _, p := range c.Prepatches {
 		h := pie.HashOf(p.Sources)
 		fmt.Fprintln(&b, p.ID, hex.EncodeToString(h[:]), p.Audit, p.Partial, p.Where.Unit, p.Where.Container)
@@ -87,15 +124,25 @@ func describe(c gate.Config) string {
 	return b.String()
 }
 
-// gateConfig lists the executables that active rules name, as they are now.
+// describeFiles is equal for equal files.
+func describeFiles(c gate.Config) string {
+	var b strings.Builder
+	for _, f := range c.Files {
+		fmt.Fprintln(&b, f.Dev, f.Inode, f.Use)
+	}
+	return b.String()
+}
+
+// gateConfig lists the executables that active rules name, as they are now. Rules
+// that any program may be about have none: nobody may hold them all.
 func (a *Agent) gateConfig() gate.Config {
 	c := gate.Config{Limit: gate.MaxLimit}
 	at := map[[2]uint64]int{}
 	for _, r := range a.active() {
-		files := a.executablesOf(r)
-		if len(files) == 0 {
+		if len(r.names()) == 0 {
 			continue
 		}
+		files := a.executablesOf(r)
 		c.Prepatches = append(c.Prepatches, gate.Prepatch{
 			ID: r.ID, Sources: r.prepatch.files, Fingerprints: r.prepatch.fingerprints,
 			Where: target.Spec{Unit: r.Where.Unit, Container: r.Where.Container},
@@ -119,6 +166,14 @@ func (a *Agent) gateConfig() gate.Config {
 // besides where it runs.
 var searched = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 
+// names are the executables that a rule is about, as it or its prepatch names them.
+func (r *rule) names() []string {
+	if r.Where.Exe != "" {
+		return []string{r.Where.Exe}
+	}
+	return r.prepatch.executables()
+}
+
 // executablesOf finds the files that a rule's executable names mean: at their
 // path, in the usual folders, and where they run now.
 func (a *Agent) executablesOf(r *rule) []gate.File {
@@ -132,11 +187,7 @@ func (a *Agent) executablesOf(r *rule) []gate.File {
 			files = append(files, gate.File{Path: path, Dev: st.Dev, Inode: st.Ino})
 		}
 	}
-	names := r.prepatch.executables()
-	if r.Where.Exe != "" {
-		names = []string{r.Where.Exe}
-	}
-	for _, name := range names {
+	for _, name := range r.names() {
 		if filepath.IsAbs(name) {
 			add(name)
 			continue
@@ -144,9 +195,6 @@ func (a *Agent) executablesOf(r *rule) []gate.File {
 		for _, dir := range searched {
 			add(filepath.Join(dir, name))
 		}
-	}
-	if len(names) == 0 {
-		return files // any program: nobody may hold them all
 	}
 	for k, p := range a.kept {
 		if k.id == r.ID && p.State != Fixed {
@@ -177,7 +225,7 @@ func exeOf(pid int) string {
 // gateSays takes a report of the gate; ok is false when it has ended.
 func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 	if !ok {
-		a.gate, a.gateFor = nil, ""
+		a.gate = nil
 		a.log.Error("the gate ended; it is started again")
 		a.rehold()
 		return
@@ -202,6 +250,9 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 	case gate.Refused:
 		a.log.Warn("a held process was not guarded", "prepatch", r.ID, "pid", r.Pid, "code", r.Code, "error", r.Error)
 		a.gaveUp(ctx, groupOf(r.Pid))
+	case gate.Ready:
+		a.gate.Marked = r.Marked
+		a.tellHeld(r.Marked)
 	case gate.Lost:
 		a.missed = true
 	case gate.Broken:

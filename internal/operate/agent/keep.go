@@ -285,7 +285,7 @@ const (
 func (a *Agent) execSeen(ctx context.Context, e execution) {
 	_, gaveUp := a.gaveUpOn[e.pid]
 	delete(a.gaveUpOn, e.pid)
-	if id, ok := fileOf(e.pid); !ok || a.gate == nil || !a.holds[id] || gaveUp || len(a.pending) >= maxPending {
+	if id, ok := fileOf(e.pid); !ok || !a.holding(id) || gaveUp || len(a.pending) >= maxPending {
 		a.execed(ctx, e)
 		return
 	}
@@ -301,7 +301,7 @@ func (a *Agent) gaveUp(ctx context.Context, pid int) {
 			e, seen = p, true
 		}
 	}
-	if id, ok := fileOf(pid); !seen && a.watch != nil && (!ok || !a.holds[id]) && len(a.gaveUpOn) < maxPending {
+	if id, ok := fileOf(pid); !seen && a.watch != nil && (!ok || !a.holding(id)) && len(a.gaveUpOn) < maxPending {
 		a.gaveUpOn[pid] = e.at // still on its way through its exec: the kernel will tell of it
 		return
 	}

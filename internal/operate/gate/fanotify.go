@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,32 +28,61 @@ func openGroup() (*group, error) {
 // errOther says that another file is at a path by now.
 var errOther = errors.New("another file is there by now")
 
-// mark asks for the execs of one file.
-func (g *group) mark(f File) error {
+// mark asks for the execs of one file. It returns the folder that the file lies in,
+// symbolic links followed.
+func (g *group) mark(f File) (folder string, err error) {
 	fd, err := unix.Open(f.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.Path, err)
+		return "", fmt.Errorf("%s: %w", f.Path, err)
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("%s: %w", f.Path, err)
+		return "", fmt.Errorf("%s: %w", f.Path, err)
 	}
 	if st.Dev != f.Dev || st.Ino != f.Inode || st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("%s: %w", f.Path, errOther)
+		return "", fmt.Errorf("%s: %w", f.Path, errOther)
 	}
-	err = unix.FanotifyMark(g.fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd))
+	// A mark that makes the file one of those that are not asked about goes first.
+	_ = unix.FanotifyMark(g.fd, unix.FAN_MARK_REMOVE|unix.FAN_MARK_IGNORED_MASK, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, ownPath(fd))
+	err = unix.FanotifyMark(g.fd, unix.FAN_MARK_ADD, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, ownPath(fd))
 	if err != nil {
-		return fmt.Errorf("%s: fanotify_mark: %w", f.Path, err)
+		return "", fmt.Errorf("%s: fanotify_mark: %w", f.Path, err)
+	}
+	path, err := os.Readlink(ownPath(fd))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return filepath.Dir(path), nil
+}
+
+// ownPath leads to what a descriptor of this process is of.
+func ownPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// markFolder asks for the execs of what lies in a folder, now or later, but not
+// deeper: a file that replaces another is so held from its first start on. What lies
+// there already is not asked about.
+func (g *group) markFolder(folder string) error {
+	err := unix.FanotifyMark(g.fd, unix.FAN_MARK_ADD|unix.FAN_MARK_ONLYDIR, unix.FAN_OPEN_EXEC_PERM|unix.FAN_EVENT_ON_CHILD, unix.AT_FDCWD, folder)
+	if err != nil {
+		return fmt.Errorf("%s: fanotify_mark: %w", folder, err)
 	}
 	return nil
 }
 
+// ignore asks no more for the execs of a file. The kernel may forget it with the
+// file's inode (FAN_MARK_EVICTABLE, Linux 5.19), then it asks again.
+func (g *group) ignore(path string) {
+	const flags = unix.FAN_MARK_ADD | unix.FAN_MARK_IGNORED_MASK | unix.FAN_MARK_IGNORED_SURV_MODIFY
+	if unix.FanotifyMark(g.fd, flags|unix.FAN_MARK_EVICTABLE, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, path) != nil {
+		_ = unix.FanotifyMark(g.fd, flags, unix.FAN_OPEN_EXEC_PERM, unix.AT_FDCWD, path)
+	}
+}
+
 // opening is one exec that waits for its answer.
 type opening struct {
-	fd         int // of the file, open for reading
-	tid        int
-	dev, inode uint64
+	fd  int // of the file, open for reading
+	tid int
 }
 
 const eventSize = 24 // of struct fanotify_event_metadata
@@ -97,14 +128,6 @@ func parseEvents(b []byte) []opening {
 		b = b[size:]
 	}
 	return out
-}
-
-// identify says which file is opened.
-func (o *opening) identify() {
-	var st unix.Stat_t
-	if unix.Fstat(o.fd, &st) == nil {
-		o.dev, o.inode = st.Dev, st.Ino
-	}
 }
 
 // allow lets the exec go on: struct fanotify_response, fd s32 and response u32.

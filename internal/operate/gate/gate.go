@@ -28,8 +28,9 @@
 // be stopped. If it ends, gate, second and workers end. If the gate dies, the kernel
 // allows all that wait. If it is stopped, its second ends it (second.go).
 //
-// A gate is made for one configuration. Another one is a new gate, started
-// before the old one is closed.
+// A file that replaces a held one is held from its first start on (executables.go),
+// and the gate can be told of other files. Other prepatches take another gate, which is
+// ready before the old one is closed.
 package gate
 
 import (
@@ -126,7 +127,7 @@ type Gate struct {
 }
 
 // startTime bounds how long a gate may take to mark its executables.
-const startTime = 5 * time.Second
+const startTime = 2 * readyTime
 
 // Start starts a gate and waits until its executables are marked. The error
 // wraps ErrUnavailable when the kernel does not let it.
@@ -243,6 +244,23 @@ func (g *Gate) Lost() bool { return g.dropped.Swap(false) }
 
 // Pid returns the gate's process.
 func (g *Gate) Pid() int { return g.process.Process.Pid }
+
+// orderTime bounds how long a gate may take to read what it is told.
+const orderTime = time.Second
+
+// Update makes the gate hold these files instead, for the prepatches that it has. A
+// report of kind Ready says how many were marked.
+func (g *Gate) Update(files []File) error {
+	b, err := json.Marshal(update{files})
+	if err == nil {
+		_ = g.control.SetWriteDeadline(time.Now().Add(orderTime))
+		_, err = g.control.Write(b)
+	}
+	if err != nil {
+		return fmt.Errorf("telling the gate of other files: %w", err)
+	}
+	return nil
+}
 
 // Close ends gate and worker: nothing is held any more.
 func (g *Gate) Close() { g.control.Close() }

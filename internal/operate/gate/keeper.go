@@ -43,15 +43,17 @@ func init() {
 // keeper is the gate process.
 type keeper struct {
 	config Config
-	use    map[[2]uint64][]int // by device and inode
+	files  *executables
 	group  *group
 	out    *outbox
 	duty   *duty // what the second sees
 
 	openings chan []opening // of one read each
+	updates  chan update
 	pool     *pool
 	waiting  []*hold // that no worker has begun with, in the order of their events
 	seq      int
+	crowded  time.Time     // when one was let go of for want of time
 	seizing  time.Duration // seizeTime
 }
 
@@ -61,6 +63,7 @@ type hold struct {
 	opening opening
 	use     []int
 	began   time.Time
+	limit   time.Duration
 	allowed bool
 	given   time.Time // to a worker; zero before
 	letGo   bool      // by the worker, which guards it as it runs
@@ -71,24 +74,31 @@ func keepGate() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
 	lockMemory()
 	hurry(-15)
-	k := &keeper{out: newOutbox(1), openings: make(chan []opening, 1), use: map[[2]uint64][]int{}, seizing: seizeTime()}
+	k := &keeper{out: newOutbox(1), openings: make(chan []opening, 1), updates: make(chan update), seizing: seizeTime()}
 	if err := k.prepare(); err != nil {
 		k.out.send(Report{Kind: Unavailable, Error: err.Error()})
 		return 1
 	}
-	ended := make(chan struct{})
-	go func() {
-		var b [1]byte
-		for {
-			if n, err := unix.Read(controlFD, b[:]); err != unix.EINTR && n <= 0 {
-				close(ended)
-				return
-			}
-		}
-	}()
+	go k.takeOrders()
 	go k.listen()
-	k.run(ended)
+	k.run()
 	return 0
+}
+
+// update is what the agent sends to a gate that runs.
+type update struct{ Files []File }
+
+// takeOrders reads what the agent sends, until it ends, or closes the gate.
+func (k *keeper) takeOrders() {
+	in := json.NewDecoder(os.NewFile(controlFD, "control"))
+	for {
+		var u update
+		if in.Decode(&u) != nil {
+			close(k.updates)
+			return
+		}
+		k.updates <- u
+	}
 }
 
 // hurry lets the process go before others on a busy machine: its threads within
@@ -120,19 +130,41 @@ func (k *keeper) prepare() (err error) {
 	if err := s.keep(k.end); err != nil {
 		return err
 	}
-	if k.pool, err = startPool(k.config.workers()); err != nil {
+	if k.pool, err = startPool(k.config); err != nil {
 		return err
 	}
-	var notes []string
-	for _, f := range k.config.Files {
-		k.use[[2]uint64{f.Dev, f.Inode}] = f.Use
-		if err := k.group.mark(f); err != nil {
-			delete(k.use, [2]uint64{f.Dev, f.Inode})
-			notes = append(notes, err.Error())
+	k.awaitWorker()
+	k.files = newExecutables(k.group)
+	notes := k.files.set(k.config.Files)
+	k.group.ignore("/proc/self/exe") // a worker that is started anew must not wait for its gate
+	k.out.send(Report{Kind: Ready, Marked: len(k.files.use), Notes: notes})
+	return nil
+}
+
+// readyTime is how long the executables stay unmarked for want of a worker.
+const readyTime = 5 * time.Second
+
+// awaitWorker returns when there is a worker that is ready.
+func (k *keeper) awaitWorker() {
+	for end := time.After(readyTime); !k.pool.anyReady(); {
+		select {
+		case s := <-k.pool.answers:
+			k.answer(s)
+		case <-end:
+			return
 		}
 	}
-	k.out.send(Report{Kind: Ready, Marked: len(k.use), Notes: notes})
-	return nil
+}
+
+// update holds other files for the same prepatches.
+func (k *keeper) update(u update) {
+	known := k.config.Files
+	k.config.Files = u.Files
+	notes := k.files.set(u.Files)
+	if err := k.pool.update(k.config, known); err != nil {
+		k.end(err)
+	}
+	k.out.send(Report{Kind: Ready, Marked: len(k.files.use), Notes: notes})
 }
 
 // readConfig reads what the agent left in memory.
@@ -179,7 +211,7 @@ func (k *keeper) listen() {
 }
 
 // run answers until the agent ends.
-func (k *keeper) run(ended <-chan struct{}) {
+func (k *keeper) run() {
 	timer := time.NewTimer(time.Hour)
 	for {
 		left := k.nextDeadline()
@@ -189,9 +221,12 @@ func (k *keeper) run(ended <-chan struct{}) {
 		}
 		timer.Reset(left)
 		select {
-		case <-ended:
-			k.pool.kill()
-			return
+		case u, ok := <-k.updates:
+			if !ok {
+				k.pool.kill()
+				return
+			}
+			k.update(u)
 		case all := <-k.openings:
 			for _, o := range all {
 				k.hold(o)
@@ -208,15 +243,15 @@ func (k *keeper) run(ended <-chan struct{}) {
 
 // hold begins with one exec.
 func (k *keeper) hold(o opening) {
-	o.identify()
-	use := k.use[[2]uint64{o.dev, o.inode}]
+	use := k.files.opened(&o)
 	k.seq++
-	h := &hold{seq: k.seq, opening: o, use: use, began: time.Now()}
+	h := &hold{seq: k.seq, opening: o, use: use, began: time.Now(), limit: k.limit()}
 	if len(use) == 0 || o.tid <= 0 {
 		k.allow(h)
 		return
 	}
 	if !k.pool.inTime(len(k.waiting), k.left(h)-spare) {
+		k.crowded = h.began
 		k.tooLate(h) // at once: to wait would be in vain
 		return
 	}
@@ -233,6 +268,7 @@ func (k *keeper) give() {
 		}
 		k.waiting = k.waiting[1:]
 	}
+	k.pool.teach()
 }
 
 // tooLate lets go of an exec that nobody came to in time. The agent guards it as
@@ -246,10 +282,23 @@ func (k *keeper) tooLate(h *hold) {
 // then still lies within the limit.
 const reserve = 4 * time.Millisecond
 
+// crowdTime is how long after an exec was let go of for want of time the limit is
+// half of what it is: so many start that those held wait for a processor, too, which
+// the gate does not see.
+const crowdTime = time.Second
+
+// limit is how long an exec may be held that begins now.
+func (k *keeper) limit() time.Duration {
+	if time.Since(k.crowded) < crowdTime {
+		return k.config.Limit / 2
+	}
+	return k.config.Limit - reserve
+}
+
 // left is how long an exec may still wait; one that runs waits for nothing, but
 // its worker has to be done some time.
 func (k *keeper) left(h *hold) time.Duration {
-	limit := k.config.Limit - reserve
+	limit := h.limit
 	if h.letGo {
 		limit = k.config.Limit + 2*workTime
 	}
@@ -310,7 +359,7 @@ func (k *keeper) answer(s said) {
 			k.tooLate(h) // it was held by the one that ended, and goes on
 		}
 	case s.Ready:
-		s.worker.ready = true
+		s.worker.ready, s.worker.learning = true, false
 	case s.restart:
 		if err := k.pool.restart(s.worker); err != nil {
 			k.end(err)

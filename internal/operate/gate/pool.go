@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"os"
+	"slices"
 	"time"
 )
 
@@ -8,6 +10,7 @@ import (
 type pool struct {
 	workers []*worker
 	answers chan said
+	config  *os.File // what a worker inherits
 	// usual is what a worker takes for a process, a moving average.
 	usual time.Duration
 }
@@ -30,11 +33,11 @@ const restartPause = 500 * time.Millisecond
 // firstUsual is what usual begins with.
 const firstUsual = 10 * time.Millisecond
 
-func startPool(n int) (*pool, error) {
-	p := &pool{answers: make(chan said, 16), usual: firstUsual}
-	for range n {
+func startPool(c Config) (*pool, error) {
+	p := &pool{answers: make(chan said, 16), usual: firstUsual, config: os.NewFile(configFD, "config")}
+	for range c.workers() {
 		w := &worker{}
-		if err := w.start(p.answers); err != nil {
+		if err := w.start(p.config, p.answers); err != nil {
 			p.kill()
 			return nil, err
 		}
@@ -42,6 +45,60 @@ func startPool(n int) (*pool, error) {
 	}
 	return p, nil
 }
+
+// maxLearn bounds the files that a worker is told of at once; it finds out about
+// others when it guards them.
+const maxLearn = 64
+
+// update has the workers learn of files that are not among the known ones. Workers
+// that are started from now on know them all.
+func (p *pool) update(c Config, known []File) error {
+	config, err := configFile(c)
+	if err != nil {
+		return err
+	}
+	p.config.Close()
+	p.config = config
+	var learn []File
+	for _, f := range c.Files {
+		if !slices.ContainsFunc(known, func(k File) bool { return k.Dev == f.Dev && k.Inode == f.Inode }) {
+			learn = append(learn, f)
+		}
+	}
+	for _, w := range p.workers {
+		w.learn = learn[:min(len(learn), maxLearn)]
+	}
+	p.teach()
+	return nil
+}
+
+// teach has one worker at a time read the files that are new, while another one is
+// there to guard.
+func (p *pool) teach() {
+	for _, w := range p.workers {
+		if w.learning {
+			return
+		}
+	}
+	for _, w := range p.workers {
+		if w.ready && w.at == nil && len(w.learn) > 0 && p.ready() > 1 && w.send(job{Learn: w.learn}) == nil {
+			w.ready, w.learning, w.learn = false, true, nil
+			return
+		}
+	}
+}
+
+// ready counts the workers that guard, or can.
+func (p *pool) ready() (n int) {
+	for _, w := range p.workers {
+		if w.ready {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *pool) anyReady() bool { return p.ready() > 0 }
 
 // kill ends all workers, which lets go of what they hold.
 func (p *pool) kill() {
@@ -110,7 +167,7 @@ func (p *pool) giveUp(h *hold) {
 // ended returns what the worker was at, and sees to another one.
 func (p *pool) ended(w *worker) *hold {
 	h := w.at
-	w.at, w.ready = nil, false
+	w.at, w.ready, w.learning, w.learn = nil, false, false, nil
 	pause := time.Duration(0)
 	if time.Since(w.began) < restartPause {
 		pause = restartPause
@@ -120,4 +177,4 @@ func (p *pool) ended(w *worker) *hold {
 }
 
 // restart starts a worker anew.
-func (p *pool) restart(w *worker) error { return w.start(p.answers) }
+func (p *pool) restart(w *worker) error { return w.start(p.config, p.answers) }

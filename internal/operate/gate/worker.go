@@ -18,8 +18,9 @@ import (
 	"github.com/patch-integration-engine/pie/internal/operate/target"
 )
 
-// job is one exec for the worker.
+// job is one exec for the worker, or files that it shall read beforehand.
 type job struct {
+	Learn  []File        `json:"learn,omitempty"`
 	Seq    int           `json:"seq"`
 	Tid    int           `json:"tid"`
 	Use    []int         `json:"use"`
@@ -27,7 +28,7 @@ type job struct {
 }
 
 // answer is what the worker says of a job: first that the thread may go on, then
-// that it is done. Ready comes once, before the first job.
+// that it is done. Ready comes before the first job, and when files were read.
 type answer struct {
 	Ready   bool     `json:"ready,omitempty"`
 	Seq     int      `json:"seq"`
@@ -42,15 +43,17 @@ const maxMessage = 64 << 10
 // worker is the gate's side of a worker process. The gate's own goroutine alone
 // uses it.
 type worker struct {
-	process *exec.Cmd
-	socket  int
-	ready   bool
-	began   time.Time
-	at      *hold // what it is at; nil while it waits
+	process  *exec.Cmd
+	socket   int
+	ready    bool
+	began    time.Time
+	at       *hold  // what it is at; nil while it waits
+	learn    []File // that it is still to be told of
+	learning bool
 }
 
 // start starts the process; what it says goes to answers.
-func (w *worker) start(answers chan<- said) error {
+func (w *worker) start(config *os.File, answers chan<- said) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("socket of the worker: %w", err)
@@ -58,7 +61,7 @@ func (w *worker) start(answers chan<- said) error {
 	theirs := os.NewFile(uintptr(pair[1]), "jobs")
 	defer theirs.Close()
 	w.socket, w.ready, w.began = pair[0], false, time.Now()
-	w.process = command(workerName, os.NewFile(configFD, "config"), theirs)
+	w.process = command(workerName, config, theirs)
 	// The socket's end tells a worker that its gate is gone, but not one that is
 	// stopped, which would hold for ever what it has stopped itself. The signal
 	// comes with the end of the thread that started it (prctl(2)).
@@ -149,7 +152,13 @@ func work() int {
 		if err != nil || n == 0 || json.Unmarshal(buf[:n], &j) != nil {
 			return 0
 		}
-		if say(h.do(j)) != nil {
+		out := answer{Ready: true}
+		if len(j.Learn) > 0 {
+			h.read(j.Learn)
+		} else {
+			out = h.do(j)
+		}
+		if say(out) != nil {
 			return 0
 		}
 	}
@@ -169,7 +178,11 @@ func (h *hands) prepare(c Config) {
 	for _, p := range c.Prepatches {
 		h.prepatches = append(h.prepatches, load(p))
 	}
-	for _, f := range c.Files {
+	h.read(c.Files)
+}
+
+func (h *hands) read(files []File) {
+	for _, f := range files {
 		for _, i := range f.Use {
 			if i >= 0 && i < len(h.prepatches) && h.prepatches[i].err == nil {
 				h.engine.Prepare(f.Path, h.prepatches[i].early.Prepatch)
