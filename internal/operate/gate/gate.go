@@ -10,7 +10,8 @@
 //
 // The kernel keeps a thread that executes a marked file inside execve(2)
 // (FAN_OPEN_EXEC_PERM) until the gate answers; programs whose files are not marked
-// wait for nobody. The gate first has a worker
+// wait for nobody, unless they are new in the folder of one that is, which the gate
+// answers at once. The gate first has a worker
 // seize the thread, which stops nobody, and answers as soon as that is done. The
 // gap between this open of the file and the mapping of it is so closed: a seized
 // thread reports its exec before it runs anything of the new program, and
