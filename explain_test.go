@@ -15,6 +15,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/insert"
 	"github.com/patch-integration-engine/pie/internal/live/plan"
@@ -120,6 +121,21 @@ func TestCodesAreDocumented(t *testing.T) {
 				t.Errorf("docs/pie.md does not explain %s (%s)", m[1], file)
 			}
 		}
+	}
+}
+
+// Whatever may be the id of a prepatch fits into a process, with that of its recorders.
+func TestIDsFit(t *testing.T) {
+	if source.MaxID > arena.MaxID {
+		t.Errorf("an id may have %d bytes, and a process has room for %d", source.MaxID, arena.MaxID)
+	}
+	long := strings.Repeat("a", source.MaxID-1)
+	one, two := RecordID(long+"1"), RecordID(long+"2")
+	if len(one) > arena.MaxID || one == two || !strings.HasPrefix(one, recordPrefix) {
+		t.Errorf("recorders of two prepatches: %s and %s, at most %d bytes", one, two, arena.MaxID)
+	}
+	if got := RecordID("CVE-2024-31228"); got != "record-CVE-2024-31228" {
+		t.Errorf("got %s", got)
 	}
 }
 

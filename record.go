@@ -2,6 +2,7 @@ package pie
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/recording"
 	"github.com/patch-integration-engine/pie/internal/guard/replay"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
@@ -75,10 +77,15 @@ type RecordReport struct {
 	Notes     []string      `json:"notes,omitempty"` // what the operator should know
 }
 
-// RecordID is the id under which a prepatch's recorders are in a process.
+// RecordID is the id under which a prepatch's recorders are in a process. Where it
+// would not fit there, the end of id is replaced by a hash of it.
 func RecordID(id string) string {
-	const longest = 64
-	return recordPrefix + id[:min(len(id), longest-len(recordPrefix))]
+	if len(recordPrefix)+len(id) <= arena.MaxID {
+		return recordPrefix + id
+	}
+	sum := sha256.Sum256([]byte(id))
+	end := "-" + hex.EncodeToString(sum[:4])
+	return recordPrefix + id[:arena.MaxID-len(recordPrefix)-len(end)] + end
 }
 
 const recordPrefix = "record-"

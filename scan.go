@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/compile"
@@ -145,9 +143,8 @@ func mapped(p *process, maps []proc.Mapping) string {
 	var b strings.Builder
 	id, err := p.read.ExeIdentity()
 	fmt.Fprintln(&b, id, err == nil)
-	var root unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/root", p.pid), &root); err == nil {
-		fmt.Fprintln(&b, root.Dev, root.Ino)
+	if root, err := p.read.RootIdentity(); err == nil {
+		fmt.Fprintln(&b, root)
 	}
 	for _, m := range maps {
 		if m.Perms&proc.Exec != 0 && m.HasFile() {

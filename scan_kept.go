@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/patch-integration-engine/pie/internal/find/index"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/proc"
@@ -127,11 +125,11 @@ func (u *unconcerned) matching(p *process) ([]string, bool) {
 	if err != nil {
 		return nil, false
 	}
-	var root unix.Stat_t
-	if err := unix.Stat(fmt.Sprintf("/proc/%d/root", p.pid), &root); err != nil {
+	root, err := p.read.RootIdentity()
+	if err != nil {
 		return nil, false
 	}
-	same := fmt.Sprint(link, id, root.Dev, root.Ino)
+	same := fmt.Sprint(link, id, root)
 	known, ok := u.exes[same]
 	if !ok {
 		known = map[string]bool{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,28 @@ func (p *Process) ExeIdentity() (Identity, error) {
 	id, err := identify(int(p.dir.Fd()), "exe", 0)
 	if err != nil {
 		return Identity{}, fmt.Errorf("pid %d: looking at /proc/%d/exe: %w", p.pid, p.pid, p.exeErr(err))
+	}
+	return id, nil
+}
+
+// ExeOf returns the identity of the executable of whatever process has the pid now.
+// Nothing is pinned: it is for telling files apart, exec by exec.
+func ExeOf(pid int) (Identity, error) {
+	id, err := identify(unix.AT_FDCWD, "/proc/"+strconv.Itoa(pid)+"/exe", 0)
+	if isNoEntry(err) {
+		err = fmt.Errorf("%w (%w)", ErrGone, err)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("pid %d: looking at /proc/%d/exe: %w", pid, pid, err)
+	}
+	return id, nil
+}
+
+// RootIdentity returns the identity of the process's root directory.
+func (p *Process) RootIdentity() (Identity, error) {
+	id, err := identify(int(p.dir.Fd()), "root", 0)
+	if err != nil {
+		return Identity{}, fmt.Errorf("pid %d: looking at /proc/%d/root: %w", p.pid, p.pid, p.goneOr(err))
 	}
 	return id, nil
 }
@@ -87,7 +110,7 @@ func (p *Process) RunsExe(exe string) (bool, error) {
 		return false, err
 	}
 	for _, at := range paths {
-		id, err := p.identityInRoot(at)
+		id, err := p.IdentityInRoot(at)
 		if errors.Is(err, ErrSlowFile) {
 			return false, err
 		}
@@ -98,9 +121,10 @@ func (p *Process) RunsExe(exe string) (bool, error) {
 	return false, nil
 }
 
-// identityInRoot returns the identity of a file by its path in the process's
-// root, following symbolic links inside it.
-func (p *Process) identityInRoot(name string) (Identity, error) {
+// IdentityInRoot returns the identity of a file by its path in the process's
+// root, following symbolic links inside it. Nobody who serves a file system is
+// asked: *UntrustedFS, ErrSlowFile.
+func (p *Process) IdentityInRoot(name string) (Identity, error) {
 	type result struct {
 		id  Identity
 		err error

@@ -30,6 +30,7 @@ const (
 type fuse struct {
 	fd    int
 	stall atomic.Bool
+	asked atomic.Int32 // how often for what stat(2) tells
 }
 
 // mountFuse mounts the file system on a folder.
@@ -93,6 +94,7 @@ func (f *fuse) answer(in []byte) {
 		binary.LittleEndian.PutUint64(out, fuseFile)
 		putAttr(out[40:], fuseFile)
 	case fuseGetattr:
+		f.asked.Add(1)
 		out = make([]byte, 104)
 		putAttr(out[16:], node)
 	case fuseOpen, fuseRead:
@@ -132,9 +134,8 @@ m = mmap.mmap(f.fileno(), 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC, flags=mmap
 print("ready", flush=True)
 sys.stdin.read()`
 
-// startMapper runs a command that ends in running mapper, and returns the
-// process and its mapping of lib.so.
-func startMapper(t *testing.T, command ...string) (*Process, Mapping) {
+// startScript runs a command that says "ready" and waits for the end of its input.
+func startScript(t *testing.T, command ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(command[0], command[1:]...)
 	stdin, err := cmd.StdinPipe()
@@ -161,6 +162,14 @@ func startMapper(t *testing.T, command ...string) (*Process, Mapping) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// startMapper runs a command that ends in running mapper, and returns the
+// process and its mapping of lib.so.
+func startMapper(t *testing.T, command ...string) (*Process, Mapping) {
+	t.Helper()
+	p := startScript(t, command...)
 	maps, err := p.Maps()
 	if err != nil {
 		t.Fatal(err)
@@ -206,6 +215,44 @@ func TestFileSystemThatNeverAnswers(t *testing.T) {
 	}
 	if took := time.Since(begin); took > FileTimeout {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// A process whose root is such a file system is told apart from others without a
+// question to it, which could stay without an answer.
+func TestRootThatNeverAnswers(t *testing.T) {
+	const chroot = `import os, sys
+os.chroot(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()`
+	dir := t.TempDir()
+	fs := mountFuse(t, dir)
+	p := startScript(t, "python3", "-c", chroot, dir)
+	asked := fs.asked.Load()
+	root, err := p.RootIdentity()
+	if err != nil || root.Inode != 1 {
+		t.Errorf("%v, %v; want inode 1", root, err)
+	}
+	if n := fs.asked.Load() - asked; n != 0 {
+		t.Errorf("the file system was asked %d times", n)
+	}
+}
+
+func TestExeOf(t *testing.T) {
+	p, err := Open(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	want, err := p.ExeIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ExeOf(os.Getpid()); err != nil || got != want {
+		t.Errorf("%v, %v; want %v", got, err, want)
+	}
+	if _, err := ExeOf(1 << 22); !errors.Is(err, ErrGone) {
+		t.Errorf("a pid of no process: %v, want ErrGone", err)
 	}
 }
 

@@ -203,7 +203,7 @@ func isGoName(name string) bool {
 }
 
 var (
-	idPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	idPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 	knownCaps  = []string{"write", "rewrite", "call", "exit"}
 	fileKeys   = "id, fixed, expires, cap, shared, evidence, ref and, on functions, guard"
 	repeatable = map[string]bool{"ref": true, "cap": true}
@@ -228,8 +228,8 @@ func (r *reader) fileLevel(pos bpf.Pos, key string, fields []field) {
 	}
 	switch key {
 	case "id":
-		if r.p.ID = values[0]; !idPattern.MatchString(r.p.ID) {
-			r.errorf(pos, "an id has 1 to 64 letters, digits, dots, dashes and underscores")
+		if r.p.ID = values[0]; !idPattern.MatchString(r.p.ID) || len(r.p.ID) > MaxID {
+			r.errorf(pos, "an id has 1 to %d letters, digits, dots, dashes and underscores", MaxID)
 		}
 	case "fixed":
 		r.p.Fixed = values[0]

@@ -19,6 +19,7 @@ import (
 const (
 	MaxSize   = 256 << 10 // bytes of source, all files together
 	MaxGuards = 64
+	MaxID     = 47 // bytes of an id: what a guarded process has room for
 )
 
 // Prepatch is what the directives of one prepatch say.

@@ -99,7 +99,7 @@ func TestParseErrors(t *testing.T) {
 		{"//pie:id", "g.go:4:7: //pie:id takes 1 value(s), not 0"},
 		{"//pie:id A\n//pie:id B", "g.go:5:7: //pie:id is given twice"},
 		{"//pie:id a/b", "g.go:4:7: an id has"},
-		{"//pie:id " + strings.Repeat("a", 65), "g.go:4:7: an id has"},
+		{"//pie:id " + strings.Repeat("a", MaxID+1), "g.go:4:7: an id has"},
 		{"//pie:shared yes", "takes 0 value(s)"},
 		{"//pie:expires tomorrow", "expires takes a day as 2027-01-31"},
 		{"//pie:cap fly", `g.go:4:7: unknown capability "fly"; known are write, rewrite, call, exit`},

@@ -73,7 +73,7 @@ func (a *Arena) EncodeHeader() Record {
 
 const (
 	buildMax = 31
-	idMax    = 47
+	idMax    = MaxID
 	funcMax  = 47
 	imageMax = 31
 	noteMax  = 32 // build ID

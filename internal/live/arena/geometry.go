@@ -28,6 +28,8 @@ const (
 	MaxSlots      = 48
 	// MaxPatch is the most bytes a site may have.
 	MaxPatch = 24
+	// MaxID is the most bytes the id of a prepatch may have.
+	MaxID = 47
 )
 
 // Sizes of a record, in bytes, and where the tables stand in the state region.

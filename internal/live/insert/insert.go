@@ -168,6 +168,9 @@ func (in *insertion) fits() error {
 	if len(in.pp.guards) == 0 {
 		return fmt.Errorf("pid %d: a plan without guards", in.p.Pid())
 	}
+	if n := len(in.pp.id); n == 0 || n > arena.MaxID {
+		return fmt.Errorf("pid %d: an id of %d bytes, %q: it would not be found again; give it 1 to %d", in.p.Pid(), n, in.pp.id, arena.MaxID)
+	}
 	for _, g := range in.pp.guards {
 		n := len(g.Original)
 		switch {

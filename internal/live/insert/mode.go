@@ -3,6 +3,7 @@ package insert
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,8 +17,17 @@ import (
 // guard and stops no thread: a call sees the old mode or the new. Setting a
 // mode forgets why a guard turned itself off, and a trial that is over; one
 // that still runs goes on. changed is false when the mode was that already.
-// ErrNotIn.
+// ErrNotIn; tracee.ErrBusy while another pie is at work on p, which may be giving
+// the guard's place to another guard. To switch off is what somebody does in need: it
+// waits for no other pie, which may be stopped itself.
 func SetMode(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string, m jit.Mode) (changed bool, err error) {
+	unlock, err := p.Lock()
+	switch {
+	case err == nil:
+		defer unlock()
+	case m != jit.ModeOff || !errors.Is(err, tracee.ErrBusy):
+		return false, err
+	}
 	err = eachGuard(ctx, p, id, func(g observe.Guard) error {
 		at := g.Arena.Control(g.Index)
 		if !g.TrialEnd.IsZero() && time.Now().After(g.TrialEnd) {
@@ -42,8 +52,13 @@ func SetMode(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string
 
 // Keep ends the trial of the prepatch id in p: it stays as it is until it is
 // removed. A guard that has turned itself off stays off. changed is false when
-// there was no trial. ErrNotIn.
+// there was no trial. ErrNotIn; tracee.ErrBusy while another pie is at work on p.
 func Keep(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string) (changed bool, err error) {
+	unlock, err := p.Lock()
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
 	err = eachGuard(ctx, p, id, func(g observe.Guard) error {
 		if g.TrialEnd.IsZero() {
 			return nil

@@ -231,6 +231,55 @@ func TestTrialAndKeep(t *testing.T) {
 	}
 }
 
+// Modes and trials are not changed under the hands of another pie, which may be
+// giving the records of the prepatch to another one; but what rejects is switched off.
+func TestModeWhileAnotherPieIsAtWork(t *testing.T) {
+	v := startVictim(t, "1")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 30*time.Second)
+	_, err := insertGuards(ctx, tr, v.p, handMade(t, v.p, "B-1", v.exe), Options{Mode: jit.ModeEnforce, Trial: time.Hour})
+	must(t, err)
+	other, err := tracee.Open(v.pid)
+	must(t, err)
+	defer other.Close()
+	unlock, err := other.Lock()
+	must(t, err)
+	if changed, err := SetMode(ctx, tr, v.p, "B-1", jit.ModeAudit); changed || !errors.Is(err, tracee.ErrBusy) {
+		t.Errorf("mode: %v, %v; want ErrBusy", changed, err)
+	}
+	if changed, err := Keep(ctx, tr, v.p, "B-1"); changed || !errors.Is(err, tracee.ErrBusy) {
+		t.Errorf("keep: %v, %v; want ErrBusy", changed, err)
+	}
+	if g := status(t, v, "B-1").Guards[0]; g.Mode != jit.ModeEnforce || g.TrialEnd.IsZero() {
+		t.Errorf("mode %v, trial until %v", g.Mode, g.TrialEnd)
+	}
+	if changed, err := SetMode(ctx, tr, v.p, "B-1", jit.ModeOff); err != nil || !changed {
+		t.Errorf("off: %v, %v", changed, err)
+	}
+	unlock()
+	if changed, err := SetMode(ctx, tr, v.p, "B-1", jit.ModeAudit); err != nil || !changed {
+		t.Errorf("mode: %v, %v", changed, err)
+	}
+}
+
+// An id that a process has no room for would never be found again there.
+func TestLongID(t *testing.T) {
+	v := startVictim(t, "0")
+	tr := newTracer(t)
+	ctx := ctxFor(t, 30*time.Second)
+	long := strings.Repeat("L", arena.MaxID+1)
+	before := mapsText(t, v)
+	if _, err := insertGuards(ctx, tr, v.p, handMade(t, v.p, long, v.exe), Options{}); err == nil || mapsText(t, v) != before {
+		t.Errorf("%v; want a refusal and nothing changed", err)
+	}
+	id := long[:arena.MaxID]
+	_, err := insertGuards(ctx, tr, v.p, handMade(t, v.p, id, v.exe), Options{})
+	must(t, err)
+	if _, err := Remove(ctx, tr, v.p, id, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // The memory that an insertion makes the target pay for is what it reports,
 // and at most 24 KiB.
 func TestDirtyMemory(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/operate/gate"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // execution is a process that has started another program.
@@ -213,11 +214,11 @@ func (w *execWatch) forget() {
 }
 
 func fileOf(pid int) ([2]uint64, bool) {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &st) != nil {
+	id, err := proc.ExeOf(pid)
+	if err != nil {
 		return [2]uint64{}, false
 	}
-	return [2]uint64{st.Dev, st.Ino}, true
+	return [2]uint64{unix.Mkdev(id.Major, id.Minor), id.Inode}, true
 }
 
 // dirWatch tells when a file in one of the folders of held executables was

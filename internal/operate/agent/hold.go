@@ -207,11 +207,20 @@ func (a *Agent) executablesOf(r *rule) []gate.File {
 	return files
 }
 
-// sameFile tells whether a path of ours leads to what a process runs.
+// sameFile tells whether a path, which a process chose, leads from our root to what
+// it runs. On the way nobody is asked who serves a file system.
 func sameFile(path string, pid int) bool {
-	var here, there unix.Stat_t
-	return unix.Stat(path, &here) == nil && unix.Stat(fmt.Sprintf("/proc/%d/exe", pid), &there) == nil &&
-		here.Dev == there.Dev && here.Ino == there.Ino
+	self, err := proc.Open(os.Getpid())
+	if err != nil {
+		return false
+	}
+	defer self.Close()
+	here, err := self.IdentityInRoot(path)
+	if err != nil {
+		return false
+	}
+	there, err := proc.ExeOf(pid)
+	return err == nil && here == there
 }
 
 func exeOf(pid int) string {
