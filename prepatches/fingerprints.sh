@@ -3,7 +3,7 @@
 # the programs that distributions ship: builds each server as Debian does, with the hole
 # and without, and runs pfp create.
 #
-#   prepatches/fingerprints.sh [redis] [nginx]      all when none is named
+#   prepatches/fingerprints.sh [redis] [nginx] [poppler]      all when none is named
 #
 # Beside the builds with symbols, the packages that Debian ships fixed go in: the
 # function is found in them by the fingerprint of the builds, which must answer AUTO or
@@ -70,6 +70,13 @@ build_nginx() {
 	fingerprint nginx nginx ngx_http_mp4_crop_stsc_data nginx/cve-2024-7347/crop-stsc.pf
 }
 
+# Debian's own builds, which export the function.
+build_poppler() {
+	local servers=$PIE_TEST_CACHE/servers/pdfpage library=lib/x86_64-linux-gnu/libpoppler.so.126
+	test/e2e/servers.sh pdfpage
+	"$out/pfp" create "$servers/usr/$library" -f PDFDoc::markAnnotations --fixed "$servers/fixed/$library" -o prepatches/poppler/cve-2025-50420/mark-annotations.pf
+}
+
 # shipped SERVER PACKAGE FILE: every version that apt offers, as SERVER.VERSION.
 shipped() {
 	local version
@@ -99,7 +106,7 @@ print(a["address"] if sure and a.get("fixed") else "")' || true)
 	"$out/pfp" show "$file"
 }
 
-[ $# -gt 0 ] || set -- redis nginx
+[ $# -gt 0 ] || set -- redis nginx poppler
 [ -e "$APT_CONFIG" ] || test/e2e/servers.sh "$@"
 for server; do
 	"build_$server"

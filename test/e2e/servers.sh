@@ -285,6 +285,29 @@ build_evhttp() {
 		-Wl,-rpath,'$ORIGIN/usr/lib/x86_64-linux-gnu'
 }
 
+# A program of ours in C++ on Debian's own stripped libpoppler: CVE-2025-50420; and the
+# library with the fix.
+build_pdfpage() {
+	packages g++ libc6-dev libfontconfig1 liblcms2-2 libnss3 libtiff6 libjpeg62-turbo libpng16-16
+	use_private_apt
+	mkdir -p "$work/pdfpage"
+	(
+		cd "$work/pdfpage"
+		rm -rf ./*.deb headers
+		quietly apt-get download libpoppler126=22.12.0-2+deb12u2 libopenjp2-7
+		for deb in *.deb; do quietly dpkg -x "$deb" "$1"; done
+		rm -f ./*.deb
+		quietly apt-get download libpoppler126=22.12.0-2+deb12u3
+		quietly dpkg -x ./*.deb headers
+		mv headers/usr "$1/fixed"
+		rm -f ./*.deb
+		quietly apt-get download libpoppler-dev=22.12.0-2+deb12u2 libpoppler-private-dev=22.12.0-2+deb12u2
+		for deb in *.deb; do quietly dpkg -x "$deb" headers; done
+	)
+	quietly g++ -O2 -std=c++17 -I"$work/pdfpage/headers/usr/include/poppler" -o "$1/pdfpage" "$ours/pdfpage/server.cc" \
+		"$1/usr/lib/x86_64-linux-gnu/libpoppler.so.126" -Wl,-rpath-link,"$1/usr/lib/x86_64-linux-gnu"
+}
+
 # Programs of ours on vulnerable versions of Go packages, which their go.mod name.
 go_server() {
 	GOWORK=off CGO_ENABLED=0 quietly go build -C "$ours/$2" -trimpath "${@:3}" -o "$1/" .
@@ -318,7 +341,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat arm64 nats debuginfod postgres evhttp sshd codec dtls sources
+[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat arm64 nats debuginfod postgres evhttp pdfpage sshd codec dtls sources
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue

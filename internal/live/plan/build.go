@@ -65,8 +65,18 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 		Name: g.Name, Place: place, Function: g.Function.Name, Image: g.Image,
 		Site: site.Start, SiteOff: g.EntryOff + address.Off(site.Start-site.Entry),
 		Original: site.Original, Patch: patch, Moves: moves,
-		Code: code, Faults: g.Faults, Where: site,
+		Code: code, Faults: recorded(g.Faults, code), Where: site,
 	}, nil
+}
+
+// recorded is the mode that the process is told of: code without a place that may
+// raise a signal (StackUsed ends a guard without one) relies on no handler, and none is
+// installed for it.
+func recorded(m jit.FaultMode, code *jit.Code) jit.FaultMode {
+	if m == jit.Table && len(code.Faults) == 0 {
+		return jit.Copy
+	}
+	return m
 }
 
 // allot books the guard's place, and refuses bytes that another prepatch has

@@ -69,7 +69,7 @@ type Guard struct {
 	Patch    []byte      // what replaces them; as long as Original, in one page
 	Moves    []Move
 	Code     *jit.Code
-	Faults   jit.FaultMode // as the input says: recorded in the process
+	Faults   jit.FaultMode // recorded in the process
 	Where    Site
 }
 

@@ -10,9 +10,10 @@
 // Processes are found in three ways. Where the kernel allows it, a gate holds a
 // new process until it is guarded (package gate). The kernel's process connector
 // tells of every other execution, such as that of a program which no rule names by its
-// file; where it is not to be had, /proc is read every second. And a pass over all processes, once a minute and at every change of the policy,
-// catches the rest. What a process may have done before it was guarded is
-// measured, as the time from its execution, and shown: the unguarded window.
+// file; where it is not to be had, /proc is read every second. And a pass over all
+// processes, once a minute and at every change of the policy, catches the rest. What a
+// process may have done before it was guarded is measured, as the time from its
+// execution, and shown: the unguarded window.
 //
 // All state belongs to the goroutine of Run. Others ask it through requests.
 package agent
