@@ -42,6 +42,7 @@ var codecScenario = scenario{
 	dial:  dialCodec,
 	threats: []threat{
 		{prepatch: "CVE-2023-24535", attack: attackCodec("text", "syntax: - ", "error")},
+		{prepatch: "CVE-2022-28948", attack: attackCodec("yaml", "0: [:!00 \xef", "error")},
 		{prepatch: "CVE-2018-17848", attack: attackCodec("html", "<math><template><mn><b></template>", "ok")},
 		{prepatch: "CVE-2024-24786", attack: attackCodec("json", `{"a":{"b":{"c":},"d":}}`, "error"), died: spins},
 		{prepatch: "CVE-2022-32149", attack: attackCodec("accept-language", strings.Repeat("-", 1<<20), "error"), died: spins},
@@ -195,6 +196,7 @@ func (c *codecClient) request() error {
 		{"json", fmt.Sprintf(`{"name":"n%d","other":{"a":[{"b":"}"},{}]}}`, c.n), fmt.Sprintf("n%d", c.n)},
 		{"text", fmt.Sprintf("name: %q syntax: - # one\n 1", strconv.Itoa(c.n)), fmt.Sprintf("%d-1", c.n)},
 		{"html", "<p>a<template>b</template>c", "<html><head></head><body><p>a<template>b</template>c</p></body></html>"},
+		{"yaml", fmt.Sprintf("a: [%d, {b: c}] # d\n", c.n), fmt.Sprintf("map[a:[%d map[b:c]]]", c.n)},
 		{"jwe", c.token, "a secret"},
 	} {
 		status, got, err := c.decode(step.kind, step.document)

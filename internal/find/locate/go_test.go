@@ -76,3 +76,17 @@ func TestGo(t *testing.T) {
 		})
 	}
 }
+
+// The linker escapes dots in the last element of an import path; people do not, and may
+// have copied the name from what nm or a stack trace printed.
+func TestEscapedGoName(t *testing.T) {
+	const full = "gopkg.in/yaml%2ev3.yaml_parser_parse"
+	for wanted, want := range map[string]bool{
+		full: true, "gopkg.in/yaml.v3.yaml_parser_parse": true, "yaml.v3.yaml_parser_parse": true, "yaml%2ev3.yaml_parser_parse": true,
+		"v3.yaml_parser_parse": false, "yaml_parser_parse": false,
+	} {
+		if got := goNameMatches(full, wanted); got != want {
+			t.Errorf("%s: %v", wanted, got)
+		}
+	}
+}

@@ -147,9 +147,10 @@ func (t *tables) goNames(n name) []candidate {
 }
 
 // goNameMatches compares with what the linker wrote, which escapes dots in the
-// last element of an import path as %2e.
+// last element of an import path as %2e: a name is taken as people write it and as nm
+// prints it.
 func goNameMatches(full, wanted string) bool {
-	full = strings.ReplaceAll(full, "%2e", ".")
+	full, wanted = strings.ReplaceAll(full, "%2e", "."), strings.ReplaceAll(wanted, "%2e", ".")
 	rest, ok := strings.CutSuffix(full, wanted)
 	return ok && (rest == "" || strings.HasSuffix(rest, "/"))
 }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/types/known/apipb"
+	"gopkg.in/yaml.v3"
 )
 
 func main() {
@@ -73,6 +74,10 @@ func decode(kind string, document []byte) (string, error) {
 		var out strings.Builder
 		err = html.Render(&out, node)
 		return out.String(), err
+	case "yaml":
+		var value any
+		err := yaml.Unmarshal(document, &value)
+		return fmt.Sprint(value), err
 	case "jwe":
 		payload, _, err := jose.Decode(string(document), "top secret")
 		return payload, err
