@@ -47,8 +47,6 @@ func explainProcess(err error, who string) *Refusal {
 			"%s is traced already, by pid %d (%s)", who, traced.By, traced.Name)
 	case errors.Is(err, tracee.ErrSelf):
 		return refuse(CodeSelf, nil, "run pie in another process than the one to be guarded", "%s is pie itself", who)
-	case errors.Is(err, proc.ErrMainEnded):
-		return refuse(CodeMainEnded, nil, "guard it after its next start, before its main thread ends", "%s: %v", who, proc.ErrMainEnded)
 	case errors.Is(err, tracee.ErrZombie), errors.Is(err, tracee.ErrGone), errors.Is(err, proc.ErrGone):
 		return refuse(CodeNoProcess, nil, "see what runs with pie scan, or name it with --exe", "%s: no such process", who)
 	case errors.Is(err, tracee.ErrKernelThread), errors.Is(err, proc.ErrNoExe):

@@ -27,7 +27,7 @@ func openProcess(pid int) (*process, error) {
 	if err != nil {
 		return nil, explain(err, fmt.Sprintf("pid %d", pid))
 	}
-	return &process{pid: pid, exe: exePath(pid), read: r}, nil
+	return &process{pid: pid, exe: pathOf(r), read: r}, nil
 }
 
 func selfRefusal(pid int) *Refusal {
@@ -79,9 +79,22 @@ func (p *process) checkMachine() error {
 
 // exePath is the path behind /proc/PID/exe, empty when it cannot be read.
 func exePath(pid int) string {
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	p, err := proc.Open(pid)
 	if err != nil {
 		return ""
+	}
+	defer p.Close()
+	return pathOf(p)
+}
+
+// pathOf is what exePath is, of a pinned process.
+func pathOf(p *proc.Process) string {
+	path, deleted, err := p.ExePath()
+	switch {
+	case err != nil:
+		return ""
+	case deleted:
+		return path + " (deleted)"
 	}
 	return path
 }

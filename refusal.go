@@ -44,7 +44,6 @@ const (
 	CodeHeadroom     Code = "no_headroom"       // a memory limit leaves no room for the arena
 	CodeGroups       Code = "several_groups"    // the target names unrelated processes
 	CodeNoCore       Code = "core_unreadable"   // no core file of an x86-64 process
-	CodeMainEnded    Code = "main_thread_ended" // its main thread has ended, while others run on
 	CodeFrozen       Code = "frozen"            // a frozen cgroup: nothing in it can stop
 	CodeBusy         Code = "thread_busy"       // a thread in the kernel does not stop
 	CodeNoSyscall    Code = "no_remote_syscall" // seccomp or the like forbids the calls that insertion needs

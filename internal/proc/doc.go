@@ -6,6 +6,9 @@
 // once the process is gone every read says ErrGone, whoever has the number by
 // then.
 //
+// Where the main thread has ended while others run on, the kernel answers for one of
+// those instead (living.go).
+//
 // Everything read here was written by somebody else, who may be hostile:
 //
 //   - a maps line holds a path the process chose, so files are opened through

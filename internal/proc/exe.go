@@ -28,7 +28,11 @@ var exeDirs = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/b
 // deleted is set when the kernel says that the file was removed.
 func (p *Process) ExePath() (name string, deleted bool, err error) {
 	b := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(int(p.dir.Fd()), "exe", b)
+	n := 0
+	err = p.InDir(func(dir int) (err error) {
+		n, err = unix.Readlinkat(dir, "exe", b)
+		return err
+	})
 	if err != nil {
 		return "", false, fmt.Errorf("pid %d: reading /proc/%d/exe: %w", p.pid, p.pid, p.exeErr(err))
 	}
@@ -38,7 +42,11 @@ func (p *Process) ExePath() (name string, deleted bool, err error) {
 
 // ExeIdentity returns the identity of the executable.
 func (p *Process) ExeIdentity() (Identity, error) {
-	id, err := identify(int(p.dir.Fd()), "exe", 0)
+	var id Identity
+	err := p.InDir(func(dir int) (err error) {
+		id, err = identify(dir, "exe", 0)
+		return err
+	})
 	if err != nil {
 		return Identity{}, fmt.Errorf("pid %d: looking at /proc/%d/exe: %w", p.pid, p.pid, p.exeErr(err))
 	}
@@ -60,7 +68,11 @@ func ExeOf(pid int) (Identity, error) {
 
 // RootIdentity returns the identity of the process's root directory.
 func (p *Process) RootIdentity() (Identity, error) {
-	id, err := identify(int(p.dir.Fd()), "root", 0)
+	var id Identity
+	err := p.InDir(func(dir int) (err error) {
+		id, err = identify(dir, "root", 0)
+		return err
+	})
 	if err != nil {
 		return Identity{}, fmt.Errorf("pid %d: looking at /proc/%d/root: %w", p.pid, p.pid, p.goneOr(err))
 	}

@@ -130,14 +130,18 @@ func (p *Process) OpenInRoot(path string) (*File, error) {
 	return f, nil
 }
 
-func (p *Process) openFile(name string) (*File, error) {
-	// The directory is duplicated so that a timed-out open cannot meet a
-	// descriptor number that was closed and reused.
-	dir, err := unix.FcntlInt(p.dir.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("pid %d: %w", p.pid, err)
-	}
-	f, err := p.openRegular(name, func() (int, error) { return unix.Openat(dir, name, unix.O_PATH|unix.O_CLOEXEC, 0) }, func() { unix.Close(dir) })
+// openFile opens the regular file that a link of /proc/PID leads to.
+func (p *Process) openFile(name string) (f *File, err error) {
+	err = p.InDir(func(dir int) (err error) {
+		// The directory is duplicated so that a timed-out open cannot meet a
+		// descriptor number that was closed and reused.
+		own, err := unix.FcntlInt(uintptr(dir), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		f, err = p.openRegular(name, func() (int, error) { return unix.Openat(own, name, unix.O_PATH|unix.O_CLOEXEC, 0) }, func() { unix.Close(own) })
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
 	}

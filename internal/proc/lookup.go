@@ -26,7 +26,7 @@ type walk struct {
 // inside. The error is *UntrustedFS when the path leads through a file system
 // that a program serves.
 func (p *Process) lookup(path string) (int, error) {
-	root, err := p.open("root", unix.O_PATH|unix.O_DIRECTORY)
+	root, err := p.openHeld("root", unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return -1, err
 	}

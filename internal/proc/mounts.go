@@ -72,7 +72,7 @@ func (p *Process) checkFS(fd int) (fstype string, err error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
 		return "", err
 	}
-	theirs, err := p.read("mountinfo", maxMapsText)
+	theirs, err := p.readHeld("mountinfo", maxMapsText)
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +149,7 @@ func isMemory(st *unix.Statx_t) bool {
 // sharesUserNamespace tells whether the process's mount namespace is owned by
 // pie's user namespace: who made its mounts had pie's administrator's rights.
 func (p *Process) sharesUserNamespace() bool {
-	ns, err := p.open("ns/mnt", unix.O_RDONLY)
+	ns, err := p.openHeld("ns/mnt", unix.O_RDONLY)
 	if err != nil {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,10 +25,6 @@ var ErrGone = errors.New("no such process")
 // ErrChanged says that what was asked for is no longer there, but the process
 // is: it mapped or unmapped memory meanwhile.
 var ErrChanged = errors.New("the process changed meanwhile")
-
-// ErrMainEnded says that the main thread has ended and others run on: the kernel
-// shows the memory of such a process to nobody by its pid.
-var ErrMainEnded = errors.New("its main thread has ended, while others run on")
 
 // Bounds of the pseudo files read whole, in bytes.
 const (
@@ -46,6 +43,9 @@ type Process struct {
 	mem memory
 	// timeout is how long its files may take to open or to read: FileTimeout.
 	timeout time.Duration
+	// living is a thread that lived when it was last asked for, where the main one
+	// has ended; 0: not known.
+	living atomic.Int64
 }
 
 // memory is a descriptor that is opened once, if at all.
@@ -100,7 +100,7 @@ func (p *Process) Start() uint64 { return p.start }
 // Maps reads /proc/PID/maps. The text is not one snapshot when the process
 // maps and unmaps meanwhile, but every line was true at some instant.
 func (p *Process) Maps() ([]Mapping, error) {
-	text, err := p.read("maps", maxMapsText)
+	text, err := p.readHeld("maps", maxMapsText)
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +111,10 @@ func (p *Process) Maps() ([]Mapping, error) {
 	return maps, nil
 }
 
-// Status reads /proc/PID/status, of the thread group leader.
+// Status reads /proc/PID/status, of the main thread or, where that has ended, of one
+// that lives.
 func (p *Process) Status() (Status, error) {
-	text, err := p.readSmall("status")
+	text, err := p.StatusText()
 	if err != nil {
 		return Status{}, err
 	}
@@ -188,7 +189,10 @@ func (p *Process) memory() (*os.File, error) {
 	p.mem.Lock()
 	defer p.mem.Unlock()
 	if p.mem.file == nil && p.mem.err == nil && !p.mem.closed {
-		p.mem.file, p.mem.err = p.open("mem", unix.O_RDONLY)
+		fd, err := p.OpenMemory(unix.O_RDONLY)
+		if p.mem.err = err; err == nil {
+			p.mem.file = os.NewFile(uintptr(fd), filepath.Join(p.dir.Name(), "mem"))
+		}
 	}
 	if p.mem.closed {
 		return nil, os.ErrClosed
@@ -196,20 +200,46 @@ func (p *Process) memory() (*os.File, error) {
 	return p.mem.file, p.mem.err
 }
 
-func (p *Process) readSmall(name string) ([]byte, error) { return p.read(name, maxSmallText) }
-
-// read reads the whole of a pseudo file, at most limit bytes of it.
-func (p *Process) read(name string, limit int64) ([]byte, error) {
-	fd, err := p.openat(name, unix.O_RDONLY)
-	if err != nil {
-		return nil, err
+// readHeld reads a pseudo file about what threads give up when they end, such as
+// memory and mounts. One that has nothing to say any more is an empty file.
+func (p *Process) readHeld(name string, limit int64) (text []byte, err error) {
+	empty := fmt.Errorf("%w: it is empty", unix.ESRCH)
+	err = p.InDir(func(dir int) (err error) {
+		text, err = readAt(dir, name, limit)
+		if err == nil && len(text) == 0 {
+			err = empty
+		}
+		return err
+	})
+	if err == empty {
+		return nil, nil // a kernel thread
 	}
-	defer unix.Close(fd)
-	text, err := readWhole(fd, limit)
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: reading %s: %w", p.pid, name, p.goneOr(err))
 	}
 	return text, nil
+}
+
+func (p *Process) readSmall(name string) ([]byte, error) { return p.read(name, maxSmallText) }
+
+// read reads the whole of a pseudo file, at most limit bytes of it.
+func (p *Process) read(name string, limit int64) ([]byte, error) {
+	text, err := readAt(int(p.dir.Fd()), name, limit)
+	runtime.KeepAlive(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("pid %d: reading /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
+	}
+	return text, nil
+}
+
+// readAt reads the whole of a pseudo file in a directory.
+func readAt(dir int, name string, limit int64) ([]byte, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readWhole(fd, limit)
 }
 
 // readWhole reads a pseudo file to its end.
@@ -235,22 +265,17 @@ func readWhole(fd int, limit int64) ([]byte, error) {
 	}
 }
 
-// open opens a file of /proc/PID.
-func (p *Process) open(name string, flags int) (*os.File, error) {
-	fd, err := p.openat(name, flags)
+// openHeld opens a file of /proc/PID about what threads give up when they end.
+func (p *Process) openHeld(name string, flags int) (*os.File, error) {
+	fd := -1
+	err := p.InDir(func(dir int) (err error) {
+		fd, err = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
 	}
 	return os.NewFile(uintptr(fd), filepath.Join(p.dir.Name(), name)), nil
-}
-
-func (p *Process) openat(name string, flags int) (int, error) {
-	fd, err := unix.Openat(int(p.dir.Fd()), name, flags|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("pid %d: opening /proc/%d/%s: %w", p.pid, p.pid, name, p.goneOr(err))
-	}
-	runtime.KeepAlive(p.dir)
-	return fd, nil
 }
 
 // goneOr says what ENOENT and ESRCH mean, with which /proc answers that the
@@ -262,33 +287,18 @@ func (p *Process) goneOr(err error) error {
 		return err
 	case p.lives():
 		return fmt.Errorf("%w (%w)", ErrChanged, err)
-	case p.hasOtherThreads():
-		return fmt.Errorf("%w (%w)", ErrMainEnded, err)
 	}
 	return fmt.Errorf("%w (%w)", ErrGone, err)
-}
-
-// hasOtherThreads tells whether threads run on without the main one: a directory's
-// links are 2 and one for each thread.
-func (p *Process) hasOtherThreads() bool {
-	var st unix.Stat_t
-	return unix.Fstatat(int(p.dir.Fd()), "task", &st, 0) == nil && st.Nlink > 3
 }
 
 func isNoEntry(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
 
 // lives tells whether the process has not ended: a zombie has no memory left.
 func (p *Process) lives() bool {
-	fd, err := unix.Openat(int(p.dir.Fd()), "stat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	text, err := readAt(int(p.dir.Fd()), "stat", maxSmallText)
 	if err != nil {
 		return !isNoEntry(err)
 	}
-	defer unix.Close(fd)
-	b := make([]byte, 256)
-	n, err := unix.Read(fd, b)
-	if err != nil {
-		return !isNoEntry(err)
-	}
-	i := bytes.LastIndex(b[:n], []byte(") "))
-	return i < 0 || i+2 >= n || (b[i+2] != 'Z' && b[i+2] != 'X')
+	i := bytes.LastIndex(text, []byte(") "))
+	return i < 0 || i+2 >= len(text) || (text[i+2] != 'Z' && text[i+2] != 'X') || p.anyLives()
 }

@@ -62,13 +62,21 @@ func TestSituations(t *testing.T) {
 	})
 	t.Run("without main thread", func(t *testing.T) {
 		h := start(t, nil, path, "mainless", "3")
-		h.calls(perHalf)
 		h.waitStatus("State:\tZ")
-		_, err := pie.Insert(h.context(), p, pie.Pids(h.pid()), pie.Options{Mode: pie.ModeEnforce})
-		if pie.ReasonOf(err) != pie.CodeMainEnded {
-			t.Errorf("%v instead of %s", err, pie.CodeMainEnded)
-		}
-		h.calls(perHalf)
+		h.cycles(p, 2)
+		h.insertWith(p, pie.Options{CopyReads: true})
+		h.guarded()
+		h.remove(p.ID)
+		h.unguarded()
+	})
+	t.Run("main thread ends while guarded", func(t *testing.T) {
+		h := start(t, nil, path, "mainless", "3")
+		h.insertWith(p, pie.Options{CopyReads: true})
+		h.waitStatus("State:\tZ")
+		h.guarded()
+		h.remove(p.ID)
+		h.unguarded()
+		h.asItsFiles()
 	})
 	t.Run("tight", func(t *testing.T) {
 		start(t, nil, path, "tight", "3").refused(p, pie.CodeHeadroom)

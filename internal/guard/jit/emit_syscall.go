@@ -114,7 +114,7 @@ func (e *emitter) copySelf(call int64) {
 	for _, r := range []amd64.Reg{amd64.RSI, amd64.RDI, amd64.RSI, amd64.RDX} {
 		e.Push(r) // two iovecs: base, then length upwards; the remote one first
 	}
-	e.MovImm(amd64.RAX, sysGetpid)
+	e.MovImm(amd64.RAX, sysGettid) // not getpid(2): the main thread, which has that id, may have ended
 	e.Syscall()
 	e.Mov(4, amd64.RDI, amd64.RAX)
 	e.Mov(8, amd64.RSI, amd64.RSP)

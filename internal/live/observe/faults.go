@@ -18,7 +18,7 @@ func TableProblem(st proc.Status, found []Prepatch) string {
 	case st.SigCgt&faults != faults:
 		return "the program has given up its handler for SIGSEGV or SIGBUS, and PIE's in front of it: a guard that meets unreadable memory would end it; remove the guard and insert it again"
 	case st.SigBlk&faults != 0:
-		return "its main thread blocks SIGSEGV or SIGBUS: a guard that meets unreadable memory there would end it; remove the guard and insert it again"
+		return "a thread of it blocks SIGSEGV or SIGBUS: a guard that meets unreadable memory there would end it; remove the guard and insert it again"
 	}
 	return ""
 }

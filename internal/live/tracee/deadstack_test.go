@@ -24,9 +24,12 @@ var idle = []string{"read", "poll", "epoll", "nanosleep", "futex", "sigtimedwait
 
 func TestRemoteCallOnUsedStack(t *testing.T) {
 	tr := newTracer(t)
-	for _, state := range append(idle, "bottom", "spin", "handler", "again") {
+	for _, state := range append(idle, "bottom", "spin", "handler", "again", "ended") {
 		t.Run(state, func(t *testing.T) {
 			v := startVictim(t, "deep", state)
+			if state == "ended" {
+				v.waitMainEnded()
+			}
 			mustBeUsed(t, v)
 			attachOften(t, tr, v, 40)
 		})
@@ -127,10 +130,10 @@ func leftFrames(t *testing.T, v *victim) []LeftFrame {
 
 // A tracer may die at any step there too.
 func TestStepSweepOnUsedStack(t *testing.T) {
-	states, every := []string{"read", "nanosleep", "bottom", "spin", "again", "handler"}, 2
+	states, every := []string{"read", "nanosleep", "bottom", "spin", "again", "handler", "ended"}, 2
 	switch {
 	case os.Getenv("PIE_TEST_LONG") != "":
-		states, every = append(idle, "bottom", "spin", "again", "handler"), 1
+		states, every = append(idle, "bottom", "spin", "again", "handler", "ended"), 1
 	case raceEnabled:
 		every = 6
 	}

@@ -93,6 +93,9 @@ func (w *World) seize(group, tid int) error {
 		}
 		t.state = taskGone
 	}
+	if tid == w.p.Pid() && t.state == taskGone {
+		w.mainEnded = true
+	}
 	w.crowd.add(t)
 	return nil
 }
@@ -137,7 +140,11 @@ func (w *World) interrupt(t *task, now time.Duration) {
 func (w *World) recount(ctx context.Context, begin time.Time) error {
 	var path procPath
 	for {
-		if n, ok := countTasks(path.set(w.p.Pid(), 0, "")); ok && n == w.crowd.alive(w.p.Pid()) {
+		n, ok := countTasks(path.set(w.p.Pid(), 0, ""))
+		if w.mainEnded {
+			n-- // it is listed until the last thread ends
+		}
+		if ok && n == w.crowd.alive(w.p.Pid()) {
 			return nil
 		}
 		before := len(w.crowd.tasks)
@@ -265,7 +272,7 @@ func (w *World) stopped(t *task, ws unix.WaitStatus) {
 		t.foreign = true // a vfork child that has left the memory
 	case stopBirth:
 		if child, errno := w.h.eventMessage(t.tid); errno == 0 {
-			w.born(child, w.crowd.tasks[i].group)
+			w.born(child, &w.crowd.tasks[i])
 		}
 	case stopEvent, stopSignal:
 		if sawEINTR(&t.regs) && w.h.pokeUser(t.tid, userRAX, uintptr(noHandler)) == 0 {
@@ -276,12 +283,16 @@ func (w *World) stopped(t *task, ws unix.WaitStatus) {
 
 // born adds a newborn that the kernel has seized. A child by fork has memory
 // of its own and is let go of when all are resumed.
-func (w *World) born(tid, group int) {
+func (w *World) born(tid int, parent *task) {
 	if w.crowd.find(tid) != nil {
 		return
 	}
-	t := task{tid: tid, group: group, state: taskSeized, foreign: !sameMM(w.p.Pid(), tid)}
-	if !isTask(group, tid) {
+	member := parent.tid // it stands still, and so has its memory; the main thread may have ended
+	if parent.foreign {
+		member = w.p.Pid()
+	}
+	t := task{tid: tid, group: parent.group, state: taskSeized, foreign: !sameMM(member, tid)}
+	if !isTask(t.group, tid) {
 		t.group = tid // a process of its own
 	}
 	if t.foreign {

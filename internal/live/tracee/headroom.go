@@ -31,7 +31,7 @@ type Headroom struct {
 // cannot be read counts as no limit: a cgroup outside our cgroup namespace.
 func (p *Process) Headroom() (Headroom, error) {
 	h := Headroom{Cgroup: NoLimit, AddressSpace: NoLimit, Frozen: p.frozen()}
-	text, err := p.readat("status")
+	text, err := p.StatusText()
 	if err != nil {
 		return h, err
 	}

@@ -28,12 +28,12 @@ type memory struct {
 
 // openMemory opens the process's memory for reading and writing.
 func (p *Process) openMemory() (memory, error) {
-	fd, err := unix.Openat(int(p.dir.Fd()), "mem", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := p.OpenMemory(unix.O_RDWR)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		return memory{}, p.permission("writing its memory", err)
 	}
 	if err != nil {
-		return memory{}, fmt.Errorf("pid %d: opening its memory: %w", p.Pid(), p.goneOr(err))
+		return memory{}, err
 	}
 	return memory{p: p, fd: fd}, nil
 }

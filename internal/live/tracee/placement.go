@@ -24,6 +24,8 @@ import (
 //     whatever it once held. The kernel writes signal frames there on the same
 //     ground. This is what a process has whose main thread was deep in a recursion
 //     once, or is so now.
+//   - Bytes below the stack, which grows to them, when main was that deep and has
+//     ended since.
 //
 // A frame lies at a multiple of frameMax, so that it is found again when the stack
 // has grown since. Its tracer may have died, and the program may have come down to
@@ -189,8 +191,7 @@ func (a *Attached) placeOnDead(places places) error {
 	case places.leaving:
 		return a.notNow("a thread is still on its way out of a dead tracer's call")
 	case a.tid != a.p.Pid() && !a.p.mainLives():
-		return fmt.Errorf("pid %d: its main thread has ended, and has left no unused room at the low end of its stack %v-%v: %w",
-			a.p.Pid(), r.stack.Start, r.stack.End, ErrNoRemoteSyscall)
+		return a.placeBelow()
 	case a.tid != a.p.Pid():
 		return a.notNow("its stack was in use down to its low end, and its main thread does not stop")
 	case !r.stack.Contains(sp):
@@ -207,6 +208,20 @@ func (a *Attached) placeOnDead(places places) error {
 	}
 	if at.Add(-belowFrame) < r.stack.below+stackGap || a.beyondLimit(at.Add(-belowFrame)) {
 		return a.notNow("its main thread is at the end of its stack")
+	}
+	r.at = at
+	return nil
+}
+
+// placeBelow takes bytes below the stack of a main thread that has ended, which the
+// write of the frame makes it grow to: nobody has been there, and nobody will be. Room
+// is left above for the frames to come.
+func (a *Attached) placeBelow() error {
+	r := &a.remote
+	at := alignDown(r.stack.Start) - frameSlots*frameMax
+	if at.Add(-belowFrame) < r.stack.below+stackGap || a.beyondLimit(at.Add(-belowFrame)) {
+		return fmt.Errorf("pid %d: its main thread has ended, and has left no unused room on its stack %v-%v, nor can that grow: %w",
+			a.p.Pid(), r.stack.Start, r.stack.End, ErrNoRemoteSyscall)
 	}
 	r.at = at
 	return nil

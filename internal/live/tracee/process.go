@@ -75,9 +75,6 @@ func (p *Process) pin(pid int) (err error) {
 		return err
 	}
 	p.name = st.Name
-	if (st.State == 'Z' || st.State == 'X') && p.alive() {
-		return fmt.Errorf("pid %d (%q): %w: %w", pid, st.Name, ErrZombie, proc.ErrMainEnded)
-	}
 	if st.State == 'Z' || st.State == 'X' {
 		return fmt.Errorf("pid %d (%q): %w", pid, st.Name, ErrZombie)
 	}
@@ -90,12 +87,10 @@ func (p *Process) pin(pid int) (err error) {
 	return p.Check()
 }
 
-// isKernelThread uses that a kernel thread alone has no executable while its
-// directory exists: readlink says ENOENT, not EACCES.
+// isKernelThread uses that a kernel thread alone has no executable while it lives.
 func (p *Process) isKernelThread() bool {
-	var b [1]byte
-	_, err := unix.Readlinkat(int(p.dir.Fd()), "exe", b[:])
-	return errors.Is(err, unix.ENOENT) && p.alive()
+	_, _, err := p.ExePath()
+	return errors.Is(err, proc.ErrNoExe) && p.alive()
 }
 
 // pinExe remembers the executable's inode and refuses other machines than

@@ -109,9 +109,9 @@ func sweepCases(s *sweep.Sweep) []sweepCase {
 	}
 	var list []sweepCase
 	add := func(verb, program, state string, threads int, kill, stop bool) {
-		language := "C"
-		if program == "govictim" {
-			language = "Go"
+		language := map[string]string{"govictim": "Go", mainless: "C, main ended"}[program]
+		if language == "" {
+			language = "C"
 		}
 		for _, d := range []struct {
 			death sweep.Death
@@ -135,6 +135,11 @@ func sweepCases(s *sweep.Sweep) []sweepCase {
 		if state != "alarm" {
 			add("world", "victim", state, 64, state == "epoll" || state == "io_uring", state == "epoll")
 		}
+	}
+	for _, state := range []string{"read", "epoll", "nanosleep", "compute", "fork", "clone"} {
+		add("attach", mainless, state, 4, state == "read" || state == "compute", state == "read")
+		add("world", mainless, state, 4, state == "epoll" || state == "clone", state == "epoll")
+		add("world", mainless, state, 64, false, false)
 	}
 	add("attach", "govictim", "go", 4, true, true)
 	add("world", "govictim", "go", 4, true, false)
@@ -167,6 +172,9 @@ func TestStepSweep(t *testing.T) {
 func (c sweepCase) run(t *testing.T, s *sweep.Sweep, rows int) {
 	t.Helper()
 	v := startVictim(t, c.program, c.State, strconv.Itoa(c.Threads), "eintr-allowed")
+	if c.program == mainless {
+		v.waitMainEnded()
+	}
 	cells := 0
 	if s.Samples() {
 		for n := 1; c.inTime(t, s, v, n); n += c.every {
@@ -285,7 +293,7 @@ func TestWatchdogSaysWhy(t *testing.T) {
 func (c sweepCase) start(t *testing.T, v *victim, n int) (cmd *exec.Cmd, said string, err error) {
 	t.Helper()
 	tid := 0
-	if c.program != "govictim" && c.Verb == "attach" && c.State != "fork" {
+	if c.program != "govictim" && c.program != mainless && c.Verb == "attach" && c.State != "fork" {
 		tid = v.worker()
 	}
 	cmd = &exec.Cmd{

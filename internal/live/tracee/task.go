@@ -76,20 +76,65 @@ func (p *Process) SharingMM() ([]int, error) {
 // direntsSize is the size of a buffer for listNumbers, in bytes.
 const direntsSize = 32 << 10
 
+// sharingMM appends to list what SharingMM returns, by way of buf.
 func (p *Process) sharingMM(buf []byte, list []int) ([]int, unix.Errno) {
 	var path procPath
-	all, errno := listNumbers(path.set(0, 0, ""), buf, list)
-	sharing := all[:0]
-	for _, pid := range all {
-		if pid != p.Pid() && sameMM(p.Pid(), pid) {
-			sharing = append(sharing, pid)
+	for {
+		member, errno := p.memoryHolder(buf, list)
+		if errno != 0 {
+			return list, errno
+		}
+		all, errno := listNumbers(path.set(0, 0, ""), buf, list)
+		sharing := all[:0]
+		for _, pid := range all {
+			if pid != p.Pid() && sameMM(member, pid) {
+				sharing = append(sharing, pid)
+			}
+		}
+		// A thread that ends gives its memory up, and has then as much of it as
+		// every kernel thread.
+		if errno != 0 || hasMemory(p.Pid(), member) {
+			return sharing, errno
 		}
 	}
-	return sharing, errno
+}
+
+// memoryHolder returns a thread that has not given up the process's memory: the main
+// one, unless it has ended.
+func (p *Process) memoryHolder(buf []byte, list []int) (tid int, errno unix.Errno) {
+	if hasMemory(p.Pid(), p.Pid()) {
+		return p.Pid(), 0
+	}
+	var path procPath
+	tids, errno := listNumbers(path.set(p.Pid(), 0, ""), buf, list)
+	for _, tid := range tids {
+		if hasMemory(p.Pid(), tid) {
+			return tid, 0
+		}
+	}
+	if errno == 0 {
+		errno = unix.ESRCH
+	}
+	return 0, errno
+}
+
+// hasMemory tells whether a thread has an address space, which it gives up when it
+// ends, some moments before its state says so.
+func hasMemory(pid, tid int) bool {
+	const vsize = 20 // from the third field on; the 23rd of proc_pid_stat(5)
+	var path procPath
+	var text [512]byte
+	b := text[:readFile(path.set(pid, tid, "stat"), text[:])]
+	b = b[bytes.LastIndex(b, []byte(") "))+1:]
+	for range vsize + 1 {
+		b = b[bytes.IndexByte(b, ' ')+1:]
+	}
+	return len(b) > 0 && b[0] != '0' && b[0] != ' '
 }
 
 // sameMM asks kcmp(2) with KCMP_VM. A process we may not look at counts as
-// another one: it could not be stopped either.
+// another one: it could not be stopped either. Two threads without memory count as
+// the same.
 func sameMM(a, b int) bool {
 	const kcmpVM = 1
 	r, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)

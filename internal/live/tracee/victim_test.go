@@ -81,8 +81,14 @@ func startVictim(t testing.TB, program string, args ...string) *victim {
 	return startVictimAs(t, nil, program, args...)
 }
 
+// mainless is victim whose main thread ends.
+const mainless = "victim without main"
+
 func startVictimAs(t testing.TB, user *syscall.Credential, program string, args ...string) *victim {
 	t.Helper()
+	if program == mainless {
+		program, args = "victim", append(args, "mainless")
+	}
 	v := &victim{t: t, cmd: exec.Command(filepath.Join(programs, program), args...), lines: make(chan string, 16)}
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	theirIn, in, err := os.Pipe()
@@ -115,6 +121,20 @@ func startVictimAs(t testing.TB, user *syscall.Credential, program string, args 
 		t.Fatalf("victim: %v", err)
 	}
 	return v
+}
+
+// waitMainEnded waits until the main thread has ended.
+func (v *victim) waitMainEnded() {
+	v.t.Helper()
+	for begin := time.Now(); ; time.Sleep(time.Millisecond) {
+		st, err := taskStatus(v.pid(), v.pid())
+		if err == nil && st.State == 'Z' {
+			return
+		}
+		if time.Since(begin) > 5*time.Second {
+			v.t.Fatalf("%v: its main thread does not end: %+v, %v", v.cmd.Args, st, err)
+		}
+	}
 }
 
 func (v *victim) pid() int { return v.cmd.Process.Pid }
@@ -177,11 +197,11 @@ func (v *victim) mustProgress() time.Duration {
 // testdata/deep.c, nor one that feeds it.
 func (v *victim) worker() int {
 	v.t.Helper()
-	if strings.HasSuffix(v.cmd.Path, "deep") {
-		return v.pid()
-	}
 	p := v.open()
 	defer p.Close()
+	if strings.HasSuffix(v.cmd.Path, "deep") && p.mainLives() {
+		return v.pid()
+	}
 	tids, err := p.Tasks()
 	if err != nil || len(tids) < 2 {
 		v.t.Fatal(tids, err)

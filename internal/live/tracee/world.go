@@ -21,6 +21,8 @@ type World struct {
 	forked  []int
 	lost    error // why the whole stop must be given up
 	view    []Thread
+	// mainEnded: the main thread had ended before the stop, others run on.
+	mainEnded bool
 }
 
 // Thread is one stopped thread.

@@ -7,7 +7,8 @@
 // and over; "join": for ever, in pthread_join. Or it stays down: "bottom" sleeps there,
 // "spin" computes. "again" goes down to another depth all the time, "handler" does
 // so in a signal handler, "inside" has the handler on an alternate stack that is a
-// local array of main's, above what the signal has interrupted.
+// local array of main's, above what the signal has interrupted. "ended": main comes back and
+// ends, and other threads run on.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -194,13 +195,15 @@ int main(int argc, char **argv)
 	pthread_sigmask(SIG_BLOCK, &set, &old);
 	if (!strcmp(state, "read"))
 		pthread_create(&t, NULL, feeder, NULL);
-	if (!strcmp(state, "join"))
+	if (!strcmp(state, "join") || !strcmp(state, "ended"))
 		pthread_create(&t, NULL, counter, NULL);
 	down(DEPTH, nothing);
 	pthread_create(&t, NULL, serve, NULL);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (!strcmp(state, "join"))
 		pthread_join(t, NULL);
+	if (!strcmp(state, "ended"))
+		pthread_exit(NULL);
 	if (!strcmp(state, "inside"))
 		inside();
 	if (!strcmp(state, "handler"))

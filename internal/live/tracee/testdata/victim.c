@@ -2,7 +2,9 @@
 // threads, and checks every result itself. It prints one line a report and
 // answers lines on stdin; a wrong result is printed at once and ends it.
 //
-//	victim STATE THREADS
+//	victim STATE THREADS [eintr-allowed|eintr-wrong [mainless]]
+//
+// With "mainless" the main thread ends, and the others run on.
 //
 // stdout: "ready FUNCTION-ADDRESS", then on each line of stdin "PROGRESS EINTRS".
 // PROGRESS grows by one when every thread has made another round since it last
@@ -209,22 +211,23 @@ static void do_fork(long i, uint64_t round)
 
 static struct state *state;
 
+static int threads = 1;
 static uint64_t seen[64]; // of rounds, when the progress was last told
 
-static void look(int threads)
+static void look(void)
 {
 	for (int i = 0; i < threads; i++)
 		seen[i] = rounds[i];
 }
 
 // progressed counts the times that no thread was found where it had been.
-static uint64_t progressed(int threads)
+static uint64_t progressed(void)
 {
 	static uint64_t progress;
 	for (int i = 0; i < threads; i++)
 		if (rounds[i] == seen[i])
 			return progress;
-	look(threads);
+	look();
 	return ++progress;
 }
 
@@ -237,9 +240,22 @@ static void *worker(void *arg)
 	return NULL;
 }
 
+// serve tells the progress, until its input ends.
+static void *serve(void *arg)
+{
+	char line[64];
+	while (fgets(line, sizeof line, stdin)) {
+		if (line[0] == 'm')
+			look();
+		printf("%lu %lu\n", (unsigned long)progressed(), (unsigned long)interrupted);
+		fflush(stdout);
+	}
+	exit(0);
+}
+
 int main(int argc, char **argv)
 {
-	int threads = argc > 2 ? atoi(argv[2]) : 1;
+	threads = argc > 2 ? atoi(argv[2]) : 1;
 	if (argc > 3 && !strcmp(argv[3], "eintr-allowed"))
 		eintr_is_wrong = 0;
 	for (unsigned k = 0; k < sizeof states / sizeof *states; k++)
@@ -271,12 +287,9 @@ int main(int argc, char **argv)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	printf("ready %p\n", (void *)answer);
 	fflush(stdout);
-	char line[64];
-	while (fgets(line, sizeof line, stdin)) {
-		if (line[0] == 'm')
-			look(threads);
-		printf("%lu %lu\n", (unsigned long)progressed(threads), (unsigned long)interrupted);
-		fflush(stdout);
+	if (argc > 4 && !strcmp(argv[4], "mainless")) {
+		pthread_create(&t, NULL, serve, NULL);
+		pthread_exit(NULL);
 	}
-	return 0;
+	serve(NULL);
 }
