@@ -169,11 +169,13 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		if err != nil {
 			return err
 		}
+		if steps.steps == "" { // a canary runs the operator's health command
+			yielding()
+		}
 		x, err := f.resolve(a, c, args)
 		if err != nil {
 			return err
 		}
-		onOneProcessor()
 		report, err := a.insert(c.Context(), c, x, o, &steps)
 		a.progress.Step("")
 		if err != nil {

@@ -10,11 +10,15 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -31,10 +35,22 @@ func run() int {
 	return a.execute(ctx, os.Args[1:])
 }
 
-// onOneProcessor is for the commands that stop threads. What they prepare takes
-// some tens of milliseconds either way; on more processors it would keep a busy
-// thread of the program to be guarded off the CPU for longer than the stop.
-func onOneProcessor() { runtime.GOMAXPROCS(1) }
+// preparation is how long a command prepares in the background. It takes less than
+// a tenth of a second where a CPU is free.
+const preparation = 250 * time.Millisecond
+
+// yielding is for the commands that work beside a program that serves: what they
+// prepare must not keep its threads off their CPUs for longer than the stop does.
+// A command that starts programs of the operator's must not use it: they would
+// be in the background as well.
+func yielding() {
+	debug.SetGCPercent(400) // a collection takes CPU, and there are but some ten megabytes to collect
+	if pie.InBackground(preparation) {
+		runtime.GOMAXPROCS(2) // one to work, one to watch the time
+	} else {
+		runtime.GOMAXPROCS(1)
+	}
+}
 
 // app is one run of the command.
 type app struct {
@@ -43,7 +59,8 @@ type app struct {
 	getenv   func(string) string
 
 	json       bool
-	prepatches string // folder with prepatches beside the catalogue's
+	prepatches string               // folder with prepatches beside the catalogue's
+	read       *catalogue.Catalogue // once it was
 	progress   *term.Progress
 }
 

@@ -144,7 +144,7 @@ func (a *app) removeCommand() *cobra.Command {
 	w := reportWords{done: "as they were", undone: "not removed",
 		want: func(s pie.ProcessState) bool { return s == pie.StateUnguarded }}
 	return a.changeCommand(c, w, noRest, func(ctx context.Context, id string, _ []string, sel pie.Select) (*pie.Report, error) {
-		onOneProcessor()
+		yielding()
 		return pie.Remove(ctx, id, sel)
 	})
 }

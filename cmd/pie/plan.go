@@ -30,6 +30,7 @@ listed that stays, moves or is written, and the registers the guard uses.`,
 		if err != nil {
 			return err
 		}
+		yielding()
 		x, err := f.resolve(a, c, args)
 		if err != nil {
 			return err

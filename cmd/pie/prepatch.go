@@ -47,7 +47,13 @@ func (a *app) prepatchFiles(arg string) (map[string][]byte, error) {
 }
 
 // catalogue is pie's own and the operator's.
-func (a *app) catalogue() catalogue.Catalogue { return catalogue.With(a.prepatches) }
+func (a *app) catalogue() catalogue.Catalogue {
+	if a.read == nil {
+		c := catalogue.With(a.prepatches)
+		a.read = &c
+	}
+	return *a.read
+}
 
 // tellBroken says which prepatches could not be looked at; exit code 4 goes with it.
 func (a *app) tellBroken(broken []catalogue.Broken) error {

@@ -130,7 +130,7 @@ func (a *app) record(c *cobra.Command, x chosen, o pie.RecordOptions, path strin
 		return err
 	}
 	defer file.Close()
-	onOneProcessor()
+	yielding()
 	report, err := pie.Record(c.Context(), x.prepatch, x.sel, o, file)
 	a.progress.Step("")
 	if report == nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/live/background"
 )
 
 // Step is one ptrace request or remote write that has just been made.
@@ -170,6 +171,7 @@ func (t *Tracer) session(h *hand, f func(*hand) error) error {
 		}
 	}()
 	defer holdJobControl()()
+	defer background.Leave()()
 	return quietly(func() error {
 		defer hurry()()
 		return f(h)

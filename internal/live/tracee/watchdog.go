@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/live/background"
 )
 
 // The watchdog is a second process. A tracer that is killed lets go of its
@@ -197,7 +199,8 @@ func monotonic() int64 {
 func watch() {
 	runtime.LockOSThread()
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
-	lockMemory() // without the right to, it may wait for a page itself
+	lockMemory()           // without the right to, it may wait for a page itself
+	_ = background.Leave() // which it was started in, perhaps
 	hurry()
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {

@@ -1,0 +1,125 @@
+// Package background keeps what pie prepares out of the way of the programs that
+// it is about to guard.
+//
+// Reading program files, compiling and verifying take some tens of milliseconds
+// of processor time. At the ordinary policy a thread of pie that wakes beside a
+// busy thread of the program keeps it off its CPU for a tick, 4 ms where HZ is
+// 250: several times what the stop takes. At SCHED_IDLE (sched(7)) it runs where
+// nobody else wants to, and gives way at once to whoever does.
+//
+// Invariants:
+//   - Nobody is stopped from the background: the tracer takes every thread of the
+//     process out of it first (Leave), for a thread that waits for the CPU may hold
+//     a lock that the tracer needs.
+//   - Where every CPU is busy the background is never; so it is for a limited
+//     time only. The thread that watches the time is not in it.
+//   - Nobody goes who could not come back: that takes CAP_SYS_NICE or a high enough
+//     RLIMIT_NICE (getrlimit(2)).
+//
+// Policies belong to threads, and a thread takes that of the one that starts it.
+// There is no state but the kernel's.
+package background
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// again is how long after the end of its time the background is left once more:
+// a session of the tracer that had begun before puts back what it found.
+const again = time.Second
+
+// Enter puts every thread of this process, and those to come, into the
+// background, for at most the time given, and tells whether it did: not where
+// they could not come back, nor when their policy is another than SCHED_OTHER.
+//
+// Programs that are started meanwhile are in the background, too. The thread that
+// watches the time needs a processor of the Go runtime for itself then: with
+// GOMAXPROCS 1 it would wait for one that has no CPU.
+func Enter(limit time.Duration) bool {
+	entered := make(chan bool)
+	go func() {
+		// Never unlocked: the thread ends with the goroutine, in whatever policy (the
+		// process's first one is parked instead).
+		runtime.LockOSThread()
+		err := setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE)
+		if err == nil {
+			err = setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL)
+		}
+		if err == nil {
+			forOthers(unix.SCHED_NORMAL, unix.SCHED_IDLE)
+		}
+		entered <- err == nil
+		if err != nil {
+			return
+		}
+		for _, d := range [...]time.Duration{limit, again} {
+			// Not time.Sleep: the threads that see to the runtime's timers may get no CPU.
+			left := unix.NsecToTimespec(int64(d))
+			for unix.Nanosleep(&left, &left) == unix.EINTR {
+			}
+			forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
+		}
+	}()
+	return <-entered
+}
+
+// Leave takes every thread of this process out of the background; back puts those
+// there again that were in it.
+func Leave() (back func()) {
+	left := forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
+	if self := unix.Gettid(); setPolicy(self, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
+		left = append(left, self)
+	}
+	return func() {
+		for _, tid := range left {
+			_ = setPolicy(tid, unix.SCHED_NORMAL, unix.SCHED_IDLE)
+		}
+	}
+}
+
+// forOthers changes the policy of all threads but the calling one that have the
+// policy from, and returns whom it changed. A thread that ends meanwhile is none.
+func forOthers(from, to int) (changed []int) {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return nil
+	}
+	self := unix.Gettid()
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err == nil && tid != self && setPolicy(tid, from, to) == nil {
+			changed = append(changed, tid)
+		}
+	}
+	return changed
+}
+
+// policy returns a thread's, 0 being the calling one; negative when there is none.
+func policy(tid int) int {
+	p, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tid), 0, 0)
+	if errno != 0 {
+		return -1
+	}
+	return int(p)
+}
+
+// setPolicy changes a thread's policy, if it is from. Its nice value stays.
+func setPolicy(tid, from, to int) error {
+	if policy(tid) != from {
+		return fmt.Errorf("thread %d: not of policy %d", tid, from)
+	}
+	var priority int32 // struct sched_param
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), uintptr(to), uintptr(unsafe.Pointer(&priority)))
+	runtime.KeepAlive(&priority)
+	if errno != 0 {
+		return fmt.Errorf("thread %d: policy %d: %w", tid, to, errno)
+	}
+	return nil
+}
