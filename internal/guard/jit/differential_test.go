@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
-	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -24,11 +22,27 @@ var (
 )
 
 // targetMemory is the target's memory as the interpreter sees it: the data pages
-// of the test process, all else unreadable.
-type targetMemory struct{ data []byte }
+// of the test process, all else unreadable. Of the process's stack and of PIE's own
+// memory the interpreter knows nothing: a call that comes there says nothing.
+type targetMemory struct {
+	data    []byte
+	strayed bool
+}
 
-func (m targetMemory) Read(addr uint64, p []byte) bool {
+// stray notes an access to memory that the two sides see differently.
+func (m *targetMemory) stray(addr uint64) {
+	for _, at := range []address.Addr{arena, stackAt, farStateAt} {
+		m.strayed = m.strayed || addr+0x1000 >= uint64(at) && addr < uint64(at)+1<<20
+	}
+	m.strayed = m.strayed || addr >= imageAt && addr < 1<<47 // the test process itself
+}
+
+// imageAt is below all that the kernel places by itself in a position-independent program.
+const imageAt = 0x5500_0000_0000
+
+func (m *targetMemory) Read(addr uint64, p []byte) bool {
 	if addr < uint64(dataAt) || addr+uint64(len(p)) > uint64(dataAt)+uint64(len(m.data)) {
+		m.stray(addr)
 		return false
 	}
 	copy(p, m.data[addr-uint64(dataAt):])
@@ -37,13 +51,23 @@ func (m targetMemory) Read(addr uint64, p []byte) bool {
 
 // Write makes the memory a bpf.WritableMemory, all of which but its third page can
 // be written.
-func (m targetMemory) Write(addr uint64, p []byte) bool {
+func (m *targetMemory) Write(addr uint64, p []byte) bool {
 	from, to := addr-uint64(dataAt), addr+uint64(len(p))-uint64(dataAt)
 	if addr < uint64(dataAt) || to > uint64(len(m.data)) || from < readOnly+0x1000 && to > readOnly {
+		m.stray(addr)
 		return false
 	}
 	copy(m.data[from:], p)
 	return true
+}
+
+// digest is what the test process says of the same memory.
+func (m *targetMemory) digest() uint64 {
+	h := uint64(14695981039346656037)
+	for i := 0; i+8 <= len(m.data); i += 8 {
+		h = (h ^ binary.LittleEndian.Uint64(m.data[i:])) * 1099511628211
+	}
+	return h
 }
 
 // readOnly is where the page of the data begins that cannot be written.
@@ -63,51 +87,19 @@ func sprinkled(r *rand.Rand) []byte {
 }
 
 // TestDifferential runs random guards as machine code and in the interpreter:
-// both must say the same about every register, fault and unit of fuel.
+// both must say the same about every register, fault and unit of fuel. Of what
+// verification accepts it also runs changed forms that verification accepts.
 func TestDifferential(t *testing.T) {
 	seed := *diffSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("first seed %d", seed)
-	m := newMachine(t)
-	mem := targetMemory{sprinkled(rand.New(rand.NewPCG(seed, 0)))}
-	m.poke(dataAt, mem.data)
-	m.write(dataAt+readOnly, protRead, mem.data[readOnly:readOnly+0x1000])
-	m.mapAt(dataAt+dataLen, 0x1000, 0, 0) // PROT_NONE
-	m.installHandler(nil, oldDefault, 0)
-	m.mapAt(farStateAt, 0x3000, protRead|protWrite, 0)
-	m.function(m.clobber)
-	n, verified, faults, fuels := 0, 0, 0, 0
-	for end := time.Now().Add(*diffTime); time.Now().Before(end) && !t.Failed(); seed++ {
-		g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), target: []uint64{
-			uint64(dataAt) + 0x100, uint64(dataAt) + 0x1000, uint64(dataAt) + 0x2345, uint64(dataAt) + 0x3000,
-		}}
-		g.abi = ABI(g.IntN(2))
-		if g.IntN(3) == 0 {
-			g.target = append(g.target, uint64(dataAt)+dataLen-20, 0, 1<<47, 1<<63, uint64(dataAt)-20)
-		}
-		u := g.unit(5 + g.IntN(30))
-		var p program = guess{u}
-		if v, err := verify.Verify(u); err == nil {
-			verified++
-			p = v
-		} else if *diffRefused {
-			t.Logf("seed %d: %v", seed, err)
-		}
-		res := compareOne(t, m, mem, p, g, seed)
-		n++
-		if res.Faulted {
-			faults++
-		}
-		if res.OutOfFuel {
-			fuels++
-		}
+	d := newDifferential(t, seed)
+	for end := time.Now().Add(*diffTime); time.Now().Before(end) && d.agree(); seed++ {
+		d.round(seed)
 	}
-	t.Logf("%d guards, %d verified, %d faulted, %d without fuel", n, verified, faults, fuels)
-	if n > 100 && (verified == 0 || faults == 0 || fuels == 0) {
-		t.Error("the comparison met no verified guard, no fault or never ran out of fuel")
-	}
+	d.finish(t)
 }
 
 // undo8 undoes what a site with SPDelta 8 did: one push.
@@ -120,17 +112,18 @@ type trial struct {
 	s     Site
 	l     Layout
 	in    *cpu
-	ret   uint64       // address of the return address
-	top   address.Addr // the stack from here on is filled with above
-	above []byte
+	ret   uint64 // address of the return address
 	state []byte // before the call, then after it as the interpreter says
 	audit bool   // the guard only counts
+
+	c      *Code
+	seed   uint64
+	want   bpf.Result // what the interpreter says
+	memory uint64     // digest of the target's memory after the call
 }
 
-// newTrial places p and prepares a call of it; nil when a goroutine's stack would
-// be too small for it.
-func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
-	t.Helper()
+// newTrial places p and prepares a call of it. The error is that of compile.
+func newTrial(m *machine, p program, r *generator) (*trial, error) {
 	x := &trial{m: m, p: p, l: m.layout(), s: randomSite(r)}
 	x.l.Faults = FaultMode(r.IntN(3))
 	x.l.State, x.l.Pointer, x.l.XSave, x.l.Symbols = farStateAt, true, 16<<10, []address.Addr{functionAt}
@@ -143,18 +136,11 @@ func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
 		x.l.Faults = Table
 		c, err = compile(p, x.s, x.l, try)
 	}
-	if errors.Is(err, ErrStack) {
-		return nil
-	}
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	mode := ModeEnforce
-	if x.audit = r.IntN(8) == 0; x.audit {
-		mode = ModeAudit
-	}
-	m.place(c, x.l, mode)
-	m.setTable(c.Faults)
+	x.c = c
+	x.audit = r.IntN(8) == 0
 	x.in = filled(uint64(8 * r.IntN(2)))
 	for i := range x.in.GPR {
 		if amd64.Reg(i) != amd64.RSP && r.IntN(2) == 0 {
@@ -164,21 +150,14 @@ func newTrial(t *testing.T, m *machine, p program, r *generator) *trial {
 	if x.s.ABI == GoInternal {
 		x.in.GPR[amd64.R14] = uint64(gAt)
 	}
-	x.state = make([]byte, p.Unit().State)
+	x.state = make([]byte, max(int(p.Unit().State), stateSize))
 	for i := range x.state[:stateSize] {
 		if i%8 < 1+r.IntN(8) {
 			x.state[i] = byte(r.Uint32())
 		}
 	}
-	m.poke(x.l.State, x.state[:stateSize])
 	x.ret = x.in.GPR[amd64.RSP] + uint64(x.s.SPDelta)
-	x.top, x.above = stackAt+stackLen-0x2000, make([]byte, 0x2000)
-	for i := range x.above {
-		x.above[i] = byte(i * 7)
-	}
-	binary.LittleEndian.PutUint64(x.above[x.ret-uint64(x.top):], uint64(m.returned))
-	m.poke(x.top, x.above)
-	return x
+	return x, nil
 }
 
 // randomSite has any registers free, and an entry at rsp or a push above it.
@@ -197,12 +176,12 @@ func randomSite(r *generator) Site {
 }
 
 // interpret runs the same call in the interpreter.
-func (x *trial) interpret(mem targetMemory) (bpf.Result, error) {
+func (x *trial) interpret(mem *targetMemory) (bpf.Result, error) {
 	f := bpf.Frame{SP: x.ret, Return: uint64(x.m.returned)}
 	for i, reg := range conventionOf(x.s.ABI).args {
 		f.Args[i] = x.in.GPR[reg]
 	}
-	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
+	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, MaxSteps: 1 << 22, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
 	in.Audit, in.Symbols = x.audit, []uint64{uint64(functionAt)}
 	in.Call = func(_ bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) { // as clobber does
 		sum := uint64(8)
@@ -239,17 +218,16 @@ func (x *trial) expected(want bpf.Result) (outcome int, after cpu) {
 	return hasReturned, after
 }
 
-// differences calls the guard and names what is not as want says.
-func (x *trial) differences(want bpf.Result, mem targetMemory) (wrong []string) {
-	m, outcome, out := x.m, 0, (*cpu)(nil)
-	outcome, out = m.call(x.l.Code, x.in)
+// differences names what is not as the interpreter says.
+func (x *trial) differences(got *answer) (wrong []string) {
+	want, out := x.want, &got.Registers
 	wantOutcome, after := x.expected(want)
 	check := func(what string, ok bool) {
 		if !ok {
 			wrong = append(wrong, what)
 		}
 	}
-	check("outcome", outcome == wantOutcome)
+	check("outcome", got.Outcome == uint64(wantOutcome))
 	results := conventionOf(x.s.ABI).results[:want.Verdict.Words()]
 	rewrites := want.Verdict.Rewrites()
 	if x.audit {
@@ -263,15 +241,14 @@ func (x *trial) differences(want bpf.Result, mem targetMemory) (wrong []string) 
 		check(fmt.Sprintf("%v (%#x, not %#x)", r, out.GPR[i], after.GPR[i]), free || out.GPR[i] == after.GPR[i])
 	}
 	check("ymm", out.YMM == after.YMM)
-	check("memory", string(m.peek(dataAt, dataLen)) == string(mem.data))
-	check("state", string(m.peek(x.l.State, stateSize)) == string(x.state[:stateSize]))
-	kept := int(x.in.GPR[amd64.RSP] - uint64(x.top))
-	check("stack above rsp", string(m.peek(x.top, len(x.above))[kept:]) == string(x.above[kept:]))
+	check("memory", got.Memory == x.memory)
+	check("state", string(got.State[:]) == string(x.state[:stateSize]))
+	check("stack above rsp", got.StackKept != 0)
 	rejected := wantOutcome == hasReturned
 	acted := rejected || rewrites != 0
 	audited := x.audit && (want.Withheld || want.Verdict.Kind() == bpf.VerdictReject || want.Verdict.Kind() == bpf.VerdictRewrite)
 	if rejected && want.Verdict&bpf.VerdictErrno != 0 {
-		check("errno", binary.LittleEndian.Uint32(m.ask(cmdErrno, 0, 0)) == want.Errno)
+		check("errno", uint32(got.Errno) == want.Errno)
 	}
 	for _, c := range []struct {
 		name string
@@ -281,25 +258,7 @@ func (x *trial) differences(want bpf.Result, mem targetMemory) (wrong []string) 
 		{"calls", CounterCalls, true}, {"rejects", CounterRejects, acted}, {"audited", CounterAudited, audited}, {"faults", CounterFaults, want.Faulted},
 		{"fuel", CounterFuel, want.OutOfFuel}, {"logs", CounterLogs, want.Verdict.Kind() == bpf.VerdictLog},
 	} {
-		check(c.name, m.counter(x.l, c.off) == 1 == c.one)
+		check(c.name, got.counter(c.off) == 1 == c.one)
 	}
 	return wrong
-}
-
-// compareOne calls one guard both ways.
-func compareOne(t *testing.T, m *machine, mem targetMemory, p program, r *generator, seed uint64) bpf.Result {
-	t.Helper()
-	x := newTrial(t, m, p, r)
-	if x == nil {
-		return bpf.Result{}
-	}
-	want, err := x.interpret(mem)
-	if err != nil {
-		t.Fatalf("seed %d: interpreter: %v", seed, err)
-	}
-	if wrong := x.differences(want, mem); len(wrong) > 0 {
-		t.Errorf("seed %d, ABI %d, free %v, mode %d: %s differ; want %+v\n%v",
-			seed, x.s.ABI, x.s.Free, x.l.Faults, strings.Join(wrong, ", "), want, bpf.Disassemble(p.Unit().Insns))
-	}
-	return want
 }

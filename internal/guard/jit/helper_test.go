@@ -48,7 +48,7 @@ type helperCall [4]uint64
 
 // both runs a helper in the interpreter and as machine code and compares. The
 // code is placed already.
-func (m *machine) both(u *bpf.Unit, mem targetMemory, call helperCall) bpf.Result {
+func (m *machine) both(u *bpf.Unit, mem *targetMemory, call helperCall) bpf.Result {
 	m.t.Helper()
 	f := bpf.Frame{}
 	in := filled(8)
@@ -92,7 +92,7 @@ func TestHelperEdges(t *testing.T) {
 	m := newMachine(t)
 	m.installHandler(nil, oldDefault, 0)
 	base := uint64(dataAt) + 0x1000
-	mem := targetMemory{make([]byte, dataLen)}
+	mem := &targetMemory{data: make([]byte, dataLen)}
 	for i := range mem.data {
 		mem.data[i] = 'x'
 	}
@@ -117,7 +117,7 @@ func TestHelperEdges(t *testing.T) {
 
 // helperEdge puts what a helper looks for just before, at and after the end of a
 // range.
-func (m *machine) helperEdge(u *bpf.Unit, mem targetMemory, helper string, at, n uint64) {
+func (m *machine) helperEdge(u *bpf.Unit, mem *targetMemory, helper string, at, n uint64) {
 	m.t.Helper()
 	off := at - uint64(dataAt)
 	set := func(from, to uint64, b byte) {
@@ -159,7 +159,7 @@ func (m *machine) helperEdge(u *bpf.Unit, mem targetMemory, helper string, at, n
 func TestHelperHole(t *testing.T) {
 	m := newMachine(t)
 	m.installHandler(nil, oldDefault, 0)
-	mem := targetMemory{make([]byte, dataLen)} // zeros, and nothing behind them
+	mem := &targetMemory{data: make([]byte, dataLen)} // zeros, and nothing behind them
 	m.poke(dataAt, mem.data)
 	end, other := uint64(dataAt)+dataLen, uint64(dataAt)+0x1003
 	last := uint64(dataLen - 1)
@@ -193,7 +193,7 @@ func TestHelperHole(t *testing.T) {
 // onfuel with a unit less.
 func TestFuelExact(t *testing.T) {
 	m := newMachine(t)
-	mem := targetMemory{make([]byte, dataLen)}
+	mem := &targetMemory{data: make([]byte, dataLen)}
 	m.poke(dataAt, mem.data) // zeros, and two words further on
 	copy(mem.data[0x800:], "needle")
 	m.poke(dataAt+0x800, mem.data[0x800:0x806])
@@ -250,7 +250,7 @@ func TestFuelLoop(t *testing.T) {
 	u.Fuel = 10
 	m.placeHelper(u, Probe)
 	for rounds := uint64(1); rounds < 14; rounds++ {
-		if res := m.both(u, targetMemory{}, helperCall{rounds}); res.OutOfFuel != (rounds > 11) {
+		if res := m.both(u, &targetMemory{}, helperCall{rounds}); res.OutOfFuel != (rounds > 11) {
 			t.Errorf("%d rounds: %+v", rounds, res)
 		}
 	}

@@ -56,6 +56,8 @@ const (
 	protWrite = 2
 	protExec  = 4
 	unmapped  = 8
+
+	codePages = 2 // a kind of map
 )
 
 // Commands of the test process.
@@ -71,6 +73,7 @@ const (
 	cmdRaise
 	cmdStorm
 	cmdAlarms
+	cmdTrial
 )
 
 // machine is a test process that runs guards.

@@ -243,7 +243,7 @@ func TestZero(t *testing.T) {
 		m.setTable(c.Faults)
 		check := func(at, n uint64) {
 			t.Helper()
-			mem := targetMemory{append(bytes.Clone(full), make([]byte, dataLen-readOnly)...)}
+			mem := &targetMemory{data: append(bytes.Clone(full), make([]byte, dataLen-readOnly)...)}
 			m.poke(dataAt, full)
 			want, err := (&bpf.Interp{Unit: u, Memory: mem}).Run(bpf.Frame{Args: [9]uint64{at, n}})
 			if err != nil {

@@ -48,7 +48,7 @@ static void put(const void *p, size_t n) {
 
 static void answer(const void *p, uint32_t n) { put(&n, 4); put(p, n); }
 
-enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS };
+enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL };
 
 static int avx(void) {
 	unsigned a, b, c, d;
@@ -72,7 +72,10 @@ static void info(void) {
 }
 
 /* map: u64 length, u32 prot, u32 kind: 0 anonymous, 1 one page of a file mapped
- * over two, so that the second gives SIGBUS; prot 8 unmaps. */
+ * over two, so that the second gives SIGBUS, 2 code, which trial writes through a
+ * mapping of its own; prot 8 unmaps. */
+static char *code_at, *code_alias;
+
 static void map(uint64_t addr) {
 	struct { uint64_t len; uint32_t prot, kind; } m;
 	get(&m, sizeof m);
@@ -85,6 +88,13 @@ static void map(uint64_t addr) {
 	if (m.kind == 1) {
 		fd = memfd_create("short", 0);
 		if (fd < 0 || ftruncate(fd, 4096)) die("memfd");
+	} else if (m.kind == 2) {
+		fd = memfd_create("code", 0);
+		if (fd < 0 || ftruncate(fd, m.len)) die("memfd");
+		flags = MAP_SHARED | MAP_FIXED;
+		code_at = (char *)addr;
+		code_alias = mmap(NULL, m.len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (code_alias == MAP_FAILED) die("mmap");
 	} else flags |= MAP_ANONYMOUS;
 	if (mmap((void *)addr, m.len, m.prot, flags, fd, 0) != (void *)addr) die("mmap");
 	if (fd >= 0) close(fd);
@@ -110,6 +120,63 @@ static void call(uint64_t addr) {
 	put(&(uint32_t){sizeof state + 8}, 4);
 	put(&outcome, 8);
 	put(state, sizeof state);
+}
+
+/* trial: a guard is placed, called once and looked at, all in one request: length
+ * is that of the code, address where it goes. Everything that a call changes is as
+ * for the first call: the control block, the counters, the events, the state, and
+ * the stack, whose upper part is filled with a pattern. */
+static struct {
+	uint64_t control, counters, events, state, table, table_count, top, ret, returned, data;
+	uint32_t mode, counters_len, events_len, data_len, table_len, state_len, control_len, top_len;
+} tr;
+static struct {
+	uint64_t outcome, data, stack_kept, err;
+} seen;
+
+static uint64_t digest(const uint64_t *p, uint32_t n) {
+	uint64_t h = 14695981039346656037ull;
+	for (uint32_t i = 0; i < n / 8; i++) h = (h ^ p[i]) * 1099511628211ull;
+	return h;
+}
+
+/* serialise makes the processor take new code as it is now: iretq to the next line. */
+static void serialise(void) {
+	uint64_t t;
+	__asm__ volatile("mov %%ss, %k0; push %0; lea 8(%%rsp), %0; push %0; pushfq; mov %%cs, %k0; push %0;"
+		"lea 1f(%%rip), %0; push %0; iretq; 1:" : "=&r"(t) : : "memory", "cc");
+}
+
+static void trial(uint64_t addr, uint32_t len) {
+	static unsigned char above[0x10000];
+	get(&tr, sizeof tr);
+	if (!code_alias || tr.top_len > sizeof above) die("trial");
+	get(state, sizeof state);
+	get((void *)tr.state, tr.state_len);
+	get(code_alias + (addr - (uint64_t)code_at), len);
+	get(code_alias + (tr.table - (uint64_t)code_at), tr.table_len);
+	memset((void *)tr.control, 0, tr.control_len);
+	*(uint32_t *)tr.control = tr.mode;
+	memset((void *)tr.counters, 0, tr.counters_len);
+	memset((void *)tr.events, 0, tr.events_len);
+	*(uint64_t *)(tr.table_count) = tr.table_len / 16;
+	for (uint32_t i = 0; i < tr.top_len; i++) above[i] = i * 7;
+	memcpy(above + (tr.ret - tr.top), &tr.returned, 8);
+	memcpy((void *)tr.top, above, tr.top_len);
+	uint64_t kept = ((uint64_t *)state)[4] - tr.top;
+	serialise();
+	entry = addr;
+	outcome = 0;
+	oracle_call();
+	seen.err = errno;
+	seen.outcome = outcome;
+	seen.data = digest((void *)tr.data, tr.data_len);
+	seen.stack_kept = !memcmp((char *)tr.top + kept, above + kept, tr.top_len - kept);
+	put(&(uint32_t){sizeof seen + sizeof state + tr.state_len + tr.counters_len}, 4);
+	put(&seen, sizeof seen);
+	put(state, sizeof state);
+	put((void *)tr.state, tr.state_len);
+	put((void *)tr.counters, tr.counters_len);
 }
 
 /* The dispositions a program may have before PIE's handler is installed. */
@@ -290,6 +357,7 @@ int main(void) {
 		case CMD_HANDLER: handler(q.addr); break;
 		case CMD_BENCH: bench(q.addr); break;
 		case CMD_STORM: storm(q.addr); break;
+		case CMD_TRIAL: trial(q.addr, q.len); break;
 		case CMD_ALARMS: set_alarms(q.addr); break;
 		case CMD_RAISE: raise_one(q.addr); break;
 		default: die("unknown command");
