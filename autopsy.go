@@ -42,7 +42,7 @@ type Autopsy struct {
 func AutopsyCore(path string) (*Autopsy, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, refuse(CodeNoCore, err, "name a core file, or a process with --pid", "%v", err)
+		return nil, refuse(CodeNoCore, err, "name a core file, or a process by its number", "%v", err)
 	}
 	defer f.Close()
 	c, err := autopsy.Read(f)

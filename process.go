@@ -39,7 +39,28 @@ func (p *process) close() { p.read.Close() }
 
 // String is what messages call the process. The name is escaped by who prints.
 func (p *process) String() string {
+	if p.exe == "" { // a kernel thread, an ended one, one that may not be looked at
+		if s, err := p.read.Status(); err == nil {
+			return fmt.Sprintf("pid %d (%s)", p.pid, s.Name)
+		}
+	}
 	return fmt.Sprintf("pid %d (%s)", p.pid, baseName(p.exe))
+}
+
+// ExeName returns the file name of the executable that process pid runs, as a
+// guard's exe= has it. The error is a *Refusal when nobody may know, or there is
+// none.
+func ExeName(pid int) (string, error) {
+	p, err := openProcess(pid)
+	if err != nil {
+		return "", err
+	}
+	defer p.close()
+	path, _, err := p.read.ExePath()
+	if err != nil {
+		return "", explain(err, p.String())
+	}
+	return filepath.Base(path), nil
 }
 
 func baseName(path string) string {

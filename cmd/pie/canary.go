@@ -25,11 +25,11 @@ type canaryFlags struct {
 func (f *canaryFlags) register(c *cobra.Command) {
 	d := canary.DefaultLimits
 	fs := c.Flags()
-	fs.StringVar(&f.steps, "canary", "", "guard step by step: so many processes, then such a share, then `all`, as in 1,10%,all")
+	fs.StringVar(&f.steps, "canary", "", "guard in `STEPS`: so many processes, then such a share, then all, as in 1,10%,all")
 	fs.DurationVar(&f.wait, "canary-wait", 30*time.Second, "with --canary: watch each step for this `TIME`")
 	fs.StringVar(&f.health.Command, "health-command", "", "with --canary: a shell `COMMAND` that ends with 0 while the service is well")
 	fs.StringVar(&f.health.URL, "health-url", "", "with --canary: a `URL` that answers with a status below 400 while the service is well")
-	fs.DurationVar(&f.health.Every, "health-every", 5*time.Second, "with --canary: ask about health this often")
+	fs.DurationVar(&f.health.Every, "health-every", 5*time.Second, "with --canary: ask about health once in this `TIME`")
 	fs.IntVar(&f.limits.Exits, "max-exits", d.Exits, "with --canary: give up when more than `N` processes end")
 	fs.IntVar(&f.limits.Restarts, "max-restarts", d.Restarts, "with --canary: give up when more than `N` processes are replaced by new ones")
 	fs.IntVar(&f.limits.Errors, "max-errors", d.Errors, "with --canary: give up after more than `N` guard errors")

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -21,7 +24,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Compile and verify a prepatch; show its cost and where it fails open.
 
 With --func, --when and --reject instead of a PREPATCH the Go file that they become
-is printed, too; --pid or --exe name the program.`,
+is printed, too, or written to a FILE with -o; --pid or --exe name the program.`,
 		Args:              atMost(1, "one PREPATCH"),
 		ValidArgsFunction: a.completePrepatch,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -38,6 +41,7 @@ is printed, too; --pid or --exe name the program.`,
 		},
 	}
 	line.register(c)
+	c.Flags().StringVarP(&line.output, "output", "o", "", "with --func: write the Go file to this `FILE`, which must not exist, instead of printing it")
 	c.Flags().IntSliceVar(&t.spec.Pids, "pid", nil, "with --func: the program of process `N`")
 	c.Flags().StringVar(&t.spec.Exe, "exe", "", "with --func: the program, an executable's `PATH` or name")
 	return c
@@ -48,6 +52,8 @@ func (a *app) checked(c *cobra.Command, args []string, line *oneLine, t *targetF
 	switch {
 	case line.given() && len(args) > 0:
 		return nil, usage(c, "give a PREPATCH or --func, not both")
+	case !line.given() && line.output != "":
+		return nil, usage(c, "-o writes what --func, --when and --reject become; a PREPATCH is a file already")
 	case len(args) == 1:
 		return a.loadPrepatch(args[0])
 	case !line.given():
@@ -57,10 +63,31 @@ func (a *app) checked(c *cobra.Command, args []string, line *oneLine, t *targetF
 	if err != nil {
 		return nil, err
 	}
-	if !a.json {
+	switch {
+	case line.output != "":
+		if err := writeNew(line.output, source); err != nil {
+			return nil, err
+		}
+	case !a.json:
 		fmt.Fprintf(a.out, "%s\n", source)
 	}
 	return pie.Load(map[string][]byte{"command-line.go": source})
+}
+
+// writeNew writes a file that must not exist.
+func writeNew(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if errors.Is(err, fs.ErrExist) {
+		return &pie.Refusal{Code: pie.CodeExists, Msg: path + " exists already", Instead: "name another file with -o", Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(path)
+	}
+	return err
 }
 
 func (a *app) printPrepatch(p *pie.Prepatch) {
@@ -148,6 +175,9 @@ func (a *app) printCost(g pie.GuardInfo) {
 
 // worstTime is "12 ns", "3.4 µs".
 func worstTime(d time.Duration) string {
+	if d < time.Nanosecond {
+		return "less than 1 ns"
+	}
 	if d < time.Microsecond {
 		return fmt.Sprintf("%d ns", d.Nanoseconds())
 	}

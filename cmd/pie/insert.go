@@ -36,6 +36,7 @@ func (f *insertFlags) register(c *cobra.Command) {
 	f.registerPlaces(c)
 	c.Flags().BoolVar(&f.audit, "audit", false, "count what would be rejected, reject nothing")
 	c.Flags().DurationVar(&f.trial, "trial", -1, "stop rejecting after this `TIME` unless kept; 0 for no trial (default 10m on a terminal)")
+	c.Flags().Lookup("trial").DefValue = "0s" // the text above tells, and -1 would not
 	c.Flags().StringVar(&f.maxReject, "max-reject", "", "end the trial when more than this `SHARE` of calls is rejected, such as 1%")
 }
 

@@ -101,12 +101,14 @@ func (a *app) command() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		SuggestionsMinimumDistance: 2, // letters between what was typed and a command
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetVersionTemplate("pie {{.Version}}\n")
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return &usageError{c, err.Error()} })
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
 	root.PersistentFlags().StringVar(&a.prepatches, "prepatches", ownPrepatches, "folder with prepatches of your own: ID.go, ID/guard.go, or PRODUCT/CVE/guard.go")
 	root.AddCommand(
@@ -116,6 +118,19 @@ func (a *app) command() *cobra.Command {
 		a.typesCommand(), a.newCommand(), a.testCommand(), a.recordCommand(),
 	)
 	return root
+}
+
+// flagError answers a flag that cannot be understood. Behind a word that is no
+// command the word is what is wrong, not the flag.
+func flagError(c *cobra.Command, err error) error {
+	if words := c.Flags().Args(); !c.HasParent() && len(words) > 0 {
+		return noCommand(c, words)
+	}
+	msg := err.Error()
+	if at := strings.Index(msg, ": strconv."); at > 0 { // of Go, not of the operator
+		msg = msg[:at] + ": not a number"
+	}
+	return &usageError{c, msg}
 }
 
 // noCommand answers a word that is no command.

@@ -79,6 +79,11 @@ func option(f *pflag.Flag) string {
 	if value != "" {
 		names += " " + value
 	}
+	switch f.DefValue {
+	case "", "0", "0s", "false", "[]":
+	default:
+		text += fmt.Sprintf(" (default %s)", f.DefValue)
+	}
 	return fmt.Sprintf(".TP\n.B %s\n%s\n", roff(names), roff(text))
 }
 

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,13 +13,15 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/oneline"
 	"github.com/patch-integration-engine/pie/internal/operate/author"
 	"github.com/patch-integration-engine/pie/internal/operate/target"
-	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // oneLine is a guard typed on the command line instead of a PREPATCH:
 //
 //	--func vuln --when 'len > 256' --reject -22
-type oneLine struct{ fn, when, reject, lib string }
+type oneLine struct {
+	fn, when, reject, lib string
+	output                string // file for what it becomes; of pie check
+}
 
 func (l *oneLine) register(c *cobra.Command) {
 	c.Flags().StringVar(&l.fn, "func", "", "instead of a PREPATCH: guard the function `NAME`")
@@ -30,17 +32,35 @@ func (l *oneLine) register(c *cobra.Command) {
 
 func (l *oneLine) given() bool { return l.fn != "" || l.when != "" || l.reject != "" || l.lib != "" }
 
-// String is the guard as it is typed.
+// String is the guard as it is typed to a shell.
 func (l *oneLine) String() string {
-	s := fmt.Sprintf("--func %s --when '%s' --reject %s", l.fn, l.when, l.reject)
+	s := fmt.Sprintf("--func %s --when %s --reject %s", shellWord(l.fn), quotedWord(l.when), shellWord(l.reject))
 	if l.lib != "" {
-		s += " --lib " + l.lib
+		s += " --lib " + shellWord(l.lib)
 	}
 	return s
 }
 
+// shellWord is s as a shell takes it for one word, quoted where it must be.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:@+,=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return quotedWord(s)
+}
+
+func quotedWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
 // load makes the guard a Go file, like any other prepatch, and loads that.
 func (l *oneLine) load(c *cobra.Command, t *targetFlags) (*pie.Prepatch, error) {
+	if t.given() {
+		if err := t.some(c); err != nil {
+			return nil, err
+		}
+	}
 	source, err := l.source(c, t)
 	if err != nil {
 		return nil, err
@@ -177,16 +197,38 @@ func (l *oneLine) executable(c *cobra.Command, t *targetFlags) (string, error) {
 	case t.spec.Exe != "":
 		return t.spec.Exe, nil
 	case len(t.spec.Pids) > 0:
-		p, err := proc.Open(t.spec.Pids[0])
-		if err != nil {
-			return "", missingPid(t.spec.Pids, err)
-		}
-		defer p.Close()
-		path, _, err := p.ExePath()
-		if err != nil {
-			return "", fmt.Errorf("the program of pid %d: %w", p.Pid(), err)
-		}
-		return filepath.Base(path), nil
+		return pie.ExeName(t.spec.Pids[0])
+	case t.spec.Unit != "" || t.spec.Container != "":
+		return t.onlyExe(c)
 	}
 	return "", usage(c, "--func needs to know the program: add --pid N or --exe NAME")
+}
+
+// onlyExe is the program that all processes of the TARGET run.
+func (t *targetFlags) onlyExe(c *cobra.Command) (string, error) {
+	s, err := t.selector(c)
+	if err != nil {
+		return "", err
+	}
+	pids, err := s.Select(c.Context())
+	if err != nil {
+		return "", err
+	}
+	var names []string
+	for _, pid := range pids {
+		name, err := pie.ExeName(pid)
+		if err != nil && pie.ReasonOf(err) != pie.CodeNoProcess {
+			return "", err
+		}
+		if err == nil && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	switch len(names) {
+	case 0:
+		return "", noMatch(target.ErrNone)
+	case 1:
+		return names[0], nil
+	}
+	return "", usage(c, "the TARGET runs %s: say with --exe which one has the function", strings.Join(names, ", "))
 }

@@ -159,6 +159,14 @@ func (a *app) record(c *cobra.Command, x chosen, o pie.RecordOptions, path strin
 	return nil
 }
 
+// wereNot is "1 was", "2,291 were".
+func wereNot(n uint64) string {
+	if n == 1 {
+		return "1 was"
+	}
+	return grouped(n) + " were"
+}
+
 func (a *app) printRecord(r *pie.RecordReport, x chosen, o pie.RecordOptions, path string) {
 	style := term.StyleFor(a.out, a.getenv)
 	fmt.Fprintln(a.out, style.Bold(term.Escape(r.ID)+"  recording ended: "+r.Why))
@@ -171,6 +179,9 @@ func (a *app) printRecord(r *pie.RecordReport, x chosen, o pie.RecordOptions, pa
 		plural(len(r.Processes), "process", "processes"), milliseconds(r.Pause))
 	if r.Cut > 0 {
 		fmt.Fprintf(a.out, "  %s of them are not whole: the guard read more than fits (--per-call)\n", grouped(r.Cut))
+	}
+	if unseen := r.Calls - min(r.Calls, r.Recorded+r.Lost); unseen > 0 && o.Every <= 1 && r.Why != "calls" && r.Why != "size" {
+		fmt.Fprintf(a.out, "  %s not: made faster than --rate allows, or in processes that ended within a second of their birth\n", wereNot(unseen))
 	}
 	if r.Lost > 0 {
 		fmt.Fprintf(a.out, "  %s were taken down and could not be read\n", grouped(r.Lost))
@@ -190,7 +201,11 @@ func (a *app) printRecord(r *pie.RecordReport, x chosen, o pie.RecordOptions, pa
 	}
 	fmt.Fprintf(a.out, "  %s, %s, readable by you alone: %s\n", term.Escape(path), sizeWords(r.Size), holds)
 	if strings.HasPrefix(x.ref, "-") { // typed as one line
-		fmt.Fprintf(a.out, "replay: save the Go file that pie check %s prints as guard.go, then pie test guard.go --replay %s\n", term.Escape(x.ref), term.Escape(path))
+		program := "--exe NAME"
+		if len(r.Processes) > 0 {
+			program = fmt.Sprintf("--pid %d", r.Processes[0])
+		}
+		fmt.Fprintf(a.out, "replay: pie check %s %s -o guard.go, then pie test guard.go --replay %s\n", term.Escape(x.ref), program, term.Escape(shellWord(path)))
 		return
 	}
 	fmt.Fprintf(a.out, "replay: pie test %s --replay %s\n", term.Escape(x.ref), term.Escape(path))

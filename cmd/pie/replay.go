@@ -27,12 +27,13 @@ func (a *app) replay(c *cobra.Command, arg, path string) error {
 	if err != nil {
 		return err
 	}
-	if a.json {
+	switch {
+	case !a.json:
+		a.printReplay(r)
+	case r.Calls > 0:
 		if err := a.printJSON(r); err != nil {
 			return err
 		}
-	} else {
-		a.printReplay(r)
 	}
 	switch {
 	case r.Rejected > 0:
@@ -40,13 +41,21 @@ func (a *app) replay(c *cobra.Command, arg, path string) error {
 	case r.Unknown > 0:
 		return exitWith{exitPartly}
 	case r.Calls == 0:
-		instead := "nothing was called while it was recorded: record for longer (--for), or under load"
-		if r.Other > 0 {
-			instead = "record with this prepatch"
-		}
-		return &pie.Refusal{Code: pie.CodeNoCalls, Msg: fmt.Sprintf("%s has no call of a function that %s guards", path, p.ID), Instead: instead}
+		return &pie.Refusal{Code: pie.CodeNoCalls, Msg: fmt.Sprintf("%s has no call of a function that %s guards", path, p.ID), Instead: recordBetter(r)}
 	}
 	return nil
+}
+
+// recordBetter says what to do about a recording without calls.
+func recordBetter(r *pie.ReplayReport) string {
+	switch {
+	case r.Other > 0:
+		return "record with this prepatch"
+	case r.Recorded.Calls > 0:
+		return fmt.Sprintf("of the %s made while it was recorded none was taken down: processes that end within a second of their birth are not recorded",
+			plural(int(r.Recorded.Calls), "call", "calls"))
+	}
+	return "nothing was called while it was recorded: record for longer (--for), or under load"
 }
 
 func (a *app) printReplay(r *pie.ReplayReport) {

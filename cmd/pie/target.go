@@ -134,7 +134,7 @@ func (a *app) selectForInsert(c *cobra.Command, t *targetFlags, p *pie.Prepatch,
 	}
 	groups, err := s.Groups(c.Context())
 	if errors.Is(err, target.ErrNone) && len(t.spec.Pids) == 0 {
-		return nil, &pie.Refusal{Code: pie.CodeNoProcess, Msg: "no running process matches", Instead: "pie scan lists what a catalogue prepatch is about", Err: err}
+		return nil, noMatch(err)
 	}
 	if err != nil && !errors.Is(err, target.ErrNone) {
 		return nil, err
@@ -145,6 +145,23 @@ func (a *app) selectForInsert(c *cobra.Command, t *targetFlags, p *pie.Prepatch,
 		}
 	}
 	return t.with(s, groups), nil
+}
+
+// some makes sure that the TARGET names a process, before it is asked what the
+// program is made of.
+func (t *targetFlags) some(c *cobra.Command) error {
+	s, err := t.selector(c)
+	if err != nil || len(t.spec.Pids) > 0 {
+		return err
+	}
+	if _, err = s.Groups(c.Context()); errors.Is(err, target.ErrNone) {
+		return noMatch(err)
+	}
+	return err
+}
+
+func noMatch(err error) error {
+	return &pie.Refusal{Code: pie.CodeNoProcess, Msg: "no running process matches", Instead: "pie scan lists what a catalogue prepatch is about", Err: err}
 }
 
 // executables are those the guards of a prepatch name; none when one guard

@@ -26,9 +26,9 @@ func (a *app) testCommand() *cobra.Command {
 calls that pie record took down, and say which of them would be rejected.
 
 PREPATCH is a folder, a .go file with a _test.go file beside it, or an id of the
-catalogue. libpie and
-libpietest are those of this pie; nothing is fetched. A Go toolchain is needed, here
-and nowhere else. The tests run as you, like any other program of yours.
+catalogue. libpie and libpietest are those of this pie; nothing is fetched. A Go
+toolchain is needed, here and nowhere else. The tests run as you, like any other
+program of yours.
 
 A replay needs no toolchain and no test. PREPATCH may be another version than the
 one recorded with. A call for which the guard asks what was not recorded is unknown,

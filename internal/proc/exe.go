@@ -16,7 +16,8 @@ type Identity struct {
 	Inode        uint64
 }
 
-// ErrNoExe says that a process has no executable: a kernel thread or a zombie.
+// ErrNoExe says that a process has no executable: a kernel thread. Of a zombie, or
+// one that is about to be, the error is ErrGone as well.
 var ErrNoExe = errors.New("the process has no executable")
 
 // exeDirs is where an executable given by name is looked for in the process's
@@ -79,16 +80,32 @@ func (p *Process) RootIdentity() (Identity, error) {
 	return id, nil
 }
 
-// exeErr tells a process that never had an executable from one that ended:
-// readlink says ENOENT of both.
+// exeErr tells a kernel thread, which never had an executable, from a process
+// that ended or is ending, and has none any more: readlink says ENOENT of all.
 func (p *Process) exeErr(err error) error {
 	if !errors.Is(err, unix.ENOENT) {
 		return p.goneOr(err)
 	}
-	if _, statErr := p.readSmall("stat"); statErr != nil {
+	kernel, statErr := p.KernelThread()
+	switch {
+	case statErr != nil:
 		return statErr
+	case kernel:
+		return ErrNoExe
 	}
-	return ErrNoExe
+	return fmt.Errorf("%w (%w)", ErrGone, ErrNoExe)
+}
+
+// KernelThread tells whether the process is a thread of the kernel. That it has no
+// executable does not tell: a process has none either once exit(2) has let go of
+// its memory, some time before it becomes a zombie.
+func (p *Process) KernelThread() (bool, error) {
+	text, err := p.readSmall("stat")
+	if err != nil {
+		return false, err
+	}
+	flags, err := parseFlags(text)
+	return flags&flagKernelThread != 0, err
 }
 
 // RunsExe tells whether the process runs an executable, which is given as a

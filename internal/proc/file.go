@@ -77,7 +77,7 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 
 // OpenExe opens the executable the process runs, through /proc/PID/exe: the
 // inode itself, also when it was deleted or replaced. The error is ErrNoExe for
-// a kernel thread or a zombie.
+// a kernel thread, a zombie, and a process on its way there.
 func (p *Process) OpenExe() (*File, error) {
 	f, err := p.openFile("exe")
 	if errors.Is(err, unix.ENOENT) {

@@ -154,9 +154,83 @@ func TestNoExe(t *testing.T) {
 	_, _, errPath := p.ExePath()
 	_, errRuns := p.RunsExe("true")
 	for _, err := range []error{errOpen, errPath, errRuns} {
-		if !errors.Is(err, ErrNoExe) {
-			t.Errorf("%v, want ErrNoExe", err)
+		if !errors.Is(err, ErrNoExe) || !errors.Is(err, ErrGone) {
+			t.Errorf("%v, want ErrNoExe and ErrGone", err)
 		}
+	}
+}
+
+// TestEndingProcess looks at a process that has let go of its memory, which takes
+// the kernel a while, and is no zombie yet: it is not a kernel thread.
+func TestEndingProcess(t *testing.T) {
+	for range 20 {
+		cmd := exec.Command("python3", "-c", "b = bytearray(b'x') * (256 << 20); print(flush=True); input()")
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stdout.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		p, err := Open(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := whileEnding(t, cmd, p)
+		p.Close()
+		_ = cmd.Wait()
+		if seen {
+			return
+		}
+	}
+	t.Error("no process was ever seen without memory before it was a zombie")
+}
+
+// whileEnding kills the process and tells whether it was seen on its way.
+func whileEnding(t *testing.T, cmd *exec.Cmd, p *Process) bool {
+	t.Helper()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		_, _, err := p.ExePath()
+		s, statusErr := p.Status()
+		if statusErr != nil || s.State == 'Z' || s.State == 'X' {
+			return false
+		}
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, ErrGone) {
+			t.Errorf("%v, want ErrGone", err)
+		}
+		if kernel, err := p.KernelThread(); err != nil || kernel {
+			t.Errorf("kernel thread: %v, %v", kernel, err)
+		}
+		return true
+	}
+}
+
+func TestKernelThread(t *testing.T) {
+	p, err := Open(2) // kthreadd
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if kernel, err := p.KernelThread(); err != nil || !kernel {
+		t.Errorf("kthreadd: %v, %v", kernel, err)
+	}
+	if _, _, err := p.ExePath(); !errors.Is(err, ErrNoExe) || errors.Is(err, ErrGone) {
+		t.Errorf("its executable: %v, want ErrNoExe alone", err)
+	}
+	if kernel, err := self(t).KernelThread(); err != nil || kernel {
+		t.Errorf("this process: %v, %v", kernel, err)
 	}
 }
 

@@ -93,13 +93,9 @@ func effectiveID(value string) (uint32, error) {
 // The second field is the name in parentheses and may hold anything, so
 // counting starts after the last parenthesis.
 func ParseStat(text []byte) (ppid int, start uint64, err error) {
-	i := bytes.LastIndexByte(text, ')')
-	if i < 0 {
-		return 0, 0, fmt.Errorf("stat %.80q: no name in parentheses", text)
-	}
-	fields := strings.Fields(string(text[i+1:]))
-	if len(fields) < 20 {
-		return 0, 0, fmt.Errorf("stat %.80q: too few fields", text)
+	fields, err := statFields(text)
+	if err != nil {
+		return 0, 0, err
 	}
 	if ppid, err = strconv.Atoi(fields[1]); err != nil {
 		return 0, 0, fmt.Errorf("stat: parent: %w", err)
@@ -108,4 +104,33 @@ func ParseStat(text []byte) (ppid int, start uint64, err error) {
 		return 0, 0, fmt.Errorf("stat: start time: %w", err)
 	}
 	return ppid, start, nil
+}
+
+// flagKernelThread is PF_KTHREAD of the kernel's flags of a process.
+const flagKernelThread = 0x0020_0000
+
+// parseFlags returns the kernel's flags (field 9 of proc_pid_stat(5)).
+func parseFlags(text []byte) (uint64, error) {
+	fields, err := statFields(text)
+	if err != nil {
+		return 0, err
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("stat: flags: %w", err)
+	}
+	return flags, nil
+}
+
+// statFields are the fields behind the name, from the third on.
+func statFields(text []byte) ([]string, error) {
+	i := bytes.LastIndexByte(text, ')')
+	if i < 0 {
+		return nil, fmt.Errorf("stat %.80q: no name in parentheses", text)
+	}
+	fields := strings.Fields(string(text[i+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("stat %.80q: too few fields", text)
+	}
+	return fields, nil
 }

@@ -126,7 +126,8 @@ func join(errs []*Error) error {
 
 // Hash identifies the content of a prepatch: SHA-256 over the base names and
 // contents of its files, wherever they lie, so that what was inserted from one
-// place is known again from another.
+// place is known again from another. What a single file is called does not matter:
+// a guard typed as one line is the same when it was saved to a file.
 func Hash(files map[string][]byte) [32]byte {
 	h := sha256.New()
 	byBase := func(a, b string) int {
@@ -134,6 +135,9 @@ func Hash(files map[string][]byte) [32]byte {
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(files), byBase) {
 		base := path.Base(name)
+		if len(files) == 1 {
+			base = "guard.go"
+		}
 		fmt.Fprintf(h, "%d:%s%d:", len(base), base, len(files[name]))
 		h.Write(files[name])
 	}

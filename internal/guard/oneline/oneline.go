@@ -195,13 +195,41 @@ func (s Spec) verdict() (string, error) {
 		}
 		return fmt.Sprintf("libpie.RejectFloat(%s)", strconv.FormatFloat(f, 'g', -1, 64)), nil
 	}
+	switch word := s.Reject; {
+	case s.Result == "bool" && (word == "true" || word == "false"):
+		return fmt.Sprintf("libpie.Reject(%s)", word), nil
+	case s.Result == "addr" && (word == "null" || word == "NULL"):
+		return "libpie.RejectPtr(0)", nil
+	}
 	if n, err := strconv.ParseInt(s.Reject, 0, 64); err == nil {
+		if least, most := s.range64(); n < least || n > most {
+			return refuse("%s returns a value of type %s, which is %d to %d", s.Func, s.Result, least, most)
+		}
 		return fmt.Sprintf("libpie.Reject(int64(%d))", n), nil
 	}
 	if n, err := strconv.ParseUint(s.Reject, 0, 64); err == nil {
+		if _, most := s.range64(); most < math.MaxInt64 {
+			return refuse("%s returns a value of type %s, which is at most %d", s.Func, s.Result, most)
+		}
 		return fmt.Sprintf("libpie.Reject(uint64(%#x))", n), nil
 	}
 	return refuse(`not a value to return: write an integer such as -1, or "void"`)
+}
+
+// range64 is what an integer that the function returns can be written as: -1 is
+// also that of an unsigned type, and 0xffffffff that of a signed one.
+func (s Spec) range64() (least, most int64) {
+	switch s.Result {
+	case "i8", "u8":
+		return math.MinInt8, math.MaxUint8
+	case "i16", "u16":
+		return math.MinInt16, math.MaxUint16
+	case "i32", "u32":
+		return math.MinInt32, math.MaxUint32
+	case "bool":
+		return 0, 1
+	}
+	return math.MinInt64, math.MaxInt64
 }
 
 // goName is the full name of a variable of a Go program.

@@ -78,19 +78,15 @@ func (p *Process) pin(pid int) (err error) {
 	if st.State == 'Z' || st.State == 'X' {
 		return fmt.Errorf("pid %d (%q): %w", pid, st.Name, ErrZombie)
 	}
-	if p.isKernelThread() {
+	if kernel, err := p.KernelThread(); err != nil {
+		return err
+	} else if kernel {
 		return fmt.Errorf("pid %d (%q): %w", pid, st.Name, ErrKernelThread)
 	}
 	if err := p.pinExe(); err != nil {
 		return err
 	}
 	return p.Check()
-}
-
-// isKernelThread uses that a kernel thread alone has no executable while it lives.
-func (p *Process) isKernelThread() bool {
-	_, _, err := p.ExePath()
-	return errors.Is(err, proc.ErrNoExe) && p.alive()
 }
 
 // pinExe remembers the executable's inode and refuses other machines than

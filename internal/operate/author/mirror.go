@@ -82,8 +82,12 @@ func (m *mirrors) formatted() ([]byte, error) {
 	return format.Source([]byte(strings.Join(m.texts, "\n")))
 }
 
-// split parts TYPE:FIELD,FIELD; a namespace of C++ is not looked at.
+// split parts TYPE:FIELD,FIELD, with or without the "struct" that C wants before
+// it; a namespace of C++ is not looked at.
 func split(wanted string) (name string, fields []string) {
+	for _, word := range []string{"struct ", "class "} {
+		wanted = strings.TrimPrefix(wanted, word)
+	}
 	if cut := strings.LastIndex(wanted, "::"); cut >= 0 {
 		wanted = wanted[cut+2:]
 	}
