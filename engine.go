@@ -304,6 +304,14 @@ func (k *known) debugNotes(about noted, read func() notes) notes {
 	return n
 }
 
+const (
+	// maxSegment bounds a segment of code, in bytes. The largest programs have a
+	// quarter of it; the file of an enemy may be sparse, and of any size.
+	maxSegment = 1 << 30
+	// maxCode bounds the segments that are kept, in bytes, but for the last one.
+	maxCode = 512 << 20
+)
+
 // segment returns the executable segment around a function, and where it is.
 func (k *known) segment(f locate.Function) ([]byte, address.Addr, error) {
 	for _, s := range f.Image.File.Segments {
@@ -313,13 +321,29 @@ func (k *known) segment(f locate.Function) ([]byte, address.Addr, error) {
 		at := place{f.Image.File, s.Vaddr}
 		b, ok := k.code[at]
 		if !ok {
+			if s.Filesz > maxSegment {
+				return nil, 0, refuse(CodeUnsupported, nil, "guard a function of another file: no program that is known has so much code",
+					"%s has %d MiB of code in one segment, and %d are looked through", f.Image.Name(), s.Filesz>>20, maxSegment>>20)
+			}
 			b = make([]byte, s.Filesz)
 			if err := f.Image.File.ReadVaddr(b, s.Vaddr); err != nil {
 				return nil, 0, err
 			}
-			k.code[at] = b
+			k.keepCode(at, b)
 		}
 		return b, s.Vaddr.Addr(f.Image.Bias), nil
 	}
 	return nil, 0, nil
+}
+
+// keepCode keeps a segment, and forgets all others when they have become much.
+func (k *known) keepCode(at place, b []byte) {
+	total := 0
+	for _, kept := range k.code {
+		total += len(kept)
+	}
+	if total > maxCode {
+		clear(k.code)
+	}
+	k.code[at] = b
 }

@@ -154,3 +154,13 @@ func TestParentsFirst(t *testing.T) {
 		t.Errorf("a loop of parents: %v", got)
 	}
 }
+
+// The file of an enemy may be sparse, and have a segment of any size.
+func TestHugeSegmentIsNotRead(t *testing.T) {
+	file := &binfile.File{Segments: []binfile.Segment{{Type: elf.PT_LOAD, Flags: elf.PF_R | elf.PF_X, Vaddr: 0x1000, Filesz: 1 << 40, Memsz: 1 << 40}}}
+	k := newKnown()
+	_, _, err := k.segment(locate.Function{Vaddr: 0x2000, Image: &locate.Image{Path: "/srv/huge", File: file}})
+	if ReasonOf(err) != CodeUnsupported {
+		t.Errorf("got %v", err)
+	}
+}

@@ -67,6 +67,9 @@ type resolved struct {
 	// tableRisk says why reads must not rely on signals; empty when they may. It
 	// looks at every thread, and so only when a guard reads memory.
 	tableRisk func() (string, error)
+	// filtered tells whether a thread is under a seccomp filter, which may kill the
+	// program for a system call of a guard's. It looks at every thread, too.
+	filtered func() (bool, error)
 }
 
 // notYet is why table mode must not be used in a program that has not run yet.
@@ -120,12 +123,13 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 		}
 		return insert.TableRisk(w)
 	})
+	r.filtered = sync.OnceValues(func() (bool, error) { return insert.Filtered(w) })
 	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space}
 	if err := addState(&in, rs.p, w); err != nil {
 		return nil, explain(err, p.String())
 	}
 	for i := range rs.p.compiled.Guards {
-		if err := r.add(&in, rs, i, status); err != nil {
+		if err := r.add(&in, rs, i); err != nil {
 			return nil, explain(err, p.String())
 		}
 	}
@@ -136,7 +140,7 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 }
 
 // add resolves guard i and appends it, once for each place its function is at.
-func (r *resolved) add(in *plan.Input, rs *resolver, i int, status proc.Status) error {
+func (r *resolved) add(in *plan.Input, rs *resolver, i int) error {
 	g, prog := rs.p.compiled.Guards[i], rs.p.programs[i]
 	found, err := r.find(rs.p, g.Guard, rs.o)
 	if err != nil {
@@ -149,7 +153,7 @@ func (r *resolved) add(in *plan.Input, rs *resolver, i int, status proc.Status) 
 		if len(f.Copies) > 0 && !rs.o.Partial {
 			return refuseCopies(f)
 		}
-		gi, err := r.input(f, g.Guard, prog, status)
+		gi, err := r.input(f, g.Guard, prog)
 		if err != nil {
 			return err
 		}
@@ -184,8 +188,8 @@ func refuseCopies(f locate.Function) error {
 }
 
 // input makes plan's input for one guard at one function.
-func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program, status proc.Status) (plan.GuardInput, error) {
-	gi := plan.GuardInput{Name: g.Name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image), Gettid: mayAskTid(prog, status)}
+func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program) (plan.GuardInput, error) {
+	gi := plan.GuardInput{Name: g.Name, Program: prog, Image: identify(f.Image), Mapped: span(f.Image)}
 	off, ok := f.Image.File.Off(f.Vaddr)
 	if !ok {
 		return gi, fmt.Errorf("%s at %v: not in the file", f.Name, f.Vaddr)
@@ -193,6 +197,9 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 	gi.EntryOff = off
 	gi.Function = plan.Function{Name: g.Func, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
 	var err error
+	if gi.Gettid, err = r.mayAskTid(prog); err != nil {
+		return gi, err
+	}
 	if gi.Function.Segment, gi.Function.SegmentAt, err = r.known.segment(f); err != nil {
 		return gi, err
 	}
@@ -204,7 +211,10 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 		gi.Symbols = append(gi.Symbols, a)
 	}
 	if callsFunctions(prog) {
-		if status.Seccomp != 0 {
+		switch filtered, err := r.filtered(); {
+		case err != nil:
+			return gi, err
+		case filtered:
 			return gi, refuse(CodeSeccomp, nil, "use a guard that calls no function", "%s in %s: the guard calls functions of the program, for which it asks what stack it is on, and a seccomp filter may forbid that", f.Name, f.Image.Name())
 		}
 		gi.XSave = int32(tracee.XSaveSize())
@@ -222,24 +232,22 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 		}
 		gi.Pointer = hasThreadPointer(r.images.Exe())
 	}
-	gi.Faults, err = r.faultMode(f, prog, status)
+	gi.Faults, err = r.faultMode(f, prog)
 	return gi, err
 }
 
 // mayAskTid tells whether the guard may make gettid(2): only when it asks for the
-// thread's id itself, and no filter is in force. Events alone are not worth it: a
+// thread's id itself, and no thread is under a filter. Events alone are not worth it: a
 // program may enter a sandbox later, as a server's child does after the fork, and
 // the filter would kill it for PIE's call.
-func mayAskTid(prog *verify.Program, status proc.Status) bool {
-	if status.Seccomp != 0 {
-		return false
-	}
+func (r *resolved) mayAskTid(prog *verify.Program) (bool, error) {
 	for i, in := range prog.Unit().Insns {
 		if prog.Reachable(i) && in.IsHelperCall() && bpf.Helper(in.Imm) == bpf.HelperTid {
-			return true
+			filtered, err := r.filtered()
+			return !filtered && err == nil, err
 		}
 	}
-	return false
+	return false, nil
 }
 
 // symbol finds what a guard in image im refers to; it calls the functions of calls.
@@ -265,7 +273,7 @@ func setsErrno(prog *verify.Program) bool {
 // nothing a read, but needs the fault signals unblocked in every thread. Copy
 // asks the kernel for every piece and has no race; it needs system calls, which a
 // seccomp filter may answer by killing the program.
-func (r *resolved) faultMode(f locate.Function, prog *verify.Program, status proc.Status) (jit.FaultMode, error) {
+func (r *resolved) faultMode(f locate.Function, prog *verify.Program) (jit.FaultMode, error) {
 	if !readsTarget(prog) {
 		return jit.Copy, nil
 	}
@@ -275,8 +283,9 @@ func (r *resolved) faultMode(f locate.Function, prog *verify.Program, status pro
 		return jit.Copy, err
 	case risk == "":
 		return jit.Table, nil
-	case status.Seccomp == 0:
-		return jit.Copy, nil
+	}
+	if filtered, err := r.filtered(); err != nil || !filtered {
+		return jit.Copy, err
 	}
 	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), risk)
 }

@@ -61,6 +61,21 @@ func blocksFaults(p *tracee.Process) (string, error) {
 	return "", nil
 }
 
+// Filtered tells whether a thread of p is under a seccomp filter. Each has its own:
+// a program may give one to a worker alone.
+func Filtered(p *tracee.Process) (bool, error) {
+	tids, err := p.Tasks()
+	if err != nil {
+		return false, err
+	}
+	for _, tid := range tids {
+		if st, err := p.Task(tid); err == nil && st.Seccomp != 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // faultTable is the change of table mode that an insertion makes.
 type faultTable struct {
 	in        int // arena of the handler, index in insertion.arenas

@@ -41,6 +41,7 @@ type remote struct {
 	frame   []byte
 	look    []byte // for what is read of the stack
 	zero    []byte
+	filter  []unix.SockFilter // for the thread's seccomp filters, one after another
 	// intent is what is written on the frame about a mapping: that of the next
 	// call, or one that a dead tracer's frame in the same place still speaks of.
 	intent [16]byte

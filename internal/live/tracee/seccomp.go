@@ -36,8 +36,14 @@ const (
 	retAllow      = 0x7fff0000
 )
 
-// maxFilter is BPF_MAXINSNS.
-const maxFilter = 4096
+const (
+	// maxFilter is BPF_MAXINSNS.
+	maxFilter = 4096
+	// maxFilters is how many filters a thread may have: a container's, a service's and
+	// a program's own are some tens. The kernel counts them anew for each that is read,
+	// so that the thousands which it allows would take longer than a stop may.
+	maxFilters = 256
+)
 
 // seccompData is struct seccomp_data, as 32-bit words.
 type seccompData [16]uint32
@@ -97,16 +103,16 @@ func (a *Attached) suspendSeccomp(nr uint64) error {
 // seccompAction runs all filters of the stopped thread and returns the action
 // that takes precedence: the smallest as a signed number.
 func (a *Attached) seccompAction(d *seccompData) (uint32, error) {
-	filter := make([]unix.SockFilter, maxFilter)
+	filter := a.remote.filter
 	action := int32(retAllow)
-	for i := uintptr(0); ; i++ {
+	for i := uintptr(0); i < maxFilters; i++ {
 		n, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, ptraceSeccompFilter, uintptr(a.tid), i, uintptr(unsafe.Pointer(&filter[0])), 0, 0)
 		runtime.KeepAlive(filter)
 		a.h.step("getfilter")
 		if errno == unix.ENOENT {
 			return uint32(action), nil
 		}
-		if errno != 0 || n > maxFilter {
+		if errno != 0 || n > uintptr(len(filter)) {
 			return 0, fmt.Errorf("pid %d: it runs under seccomp, and reading its filter takes CAP_SYS_ADMIN and no filter of our own: %w (%w)", a.p.Pid(), ErrNoRemoteSyscall, errno)
 		}
 		ret, err := runFilter(filter[:n], d)
@@ -115,6 +121,7 @@ func (a *Attached) seccompAction(d *seccompData) (uint32, error) {
 		}
 		action = min(action, int32(ret&retActionMask))
 	}
+	return 0, fmt.Errorf("pid %d: thread %d has more than %d seccomp filters: %w", a.p.Pid(), a.tid, maxFilters, ErrNoRemoteSyscall)
 }
 
 // runFilter runs a classic BPF program as seccomp allows it (the kernel's

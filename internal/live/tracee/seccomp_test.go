@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"errors"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -74,6 +75,40 @@ func TestRunFilterRefusesNonsense(t *testing.T) {
 	} {
 		if ret, err := runFilter(prog, newSeccompData(0, 0, nil)); err == nil {
 			t.Errorf("%s: %#x, no error", name, ret)
+		}
+	}
+}
+
+// The kernel lets a process have thousands of filters. Reading them takes longer than
+// a stop may last: it must be refused, not end by the watchdog, which kills pie.
+func TestThousandsOfFilters(t *testing.T) {
+	for _, c := range []struct {
+		filters string
+		want    error
+	}{{"100", nil}, {"4000", ErrNoRemoteSyscall}} {
+		v := startVictim(t, "filters", c.filters)
+		if v.answer < 100 {
+			t.Fatalf("the kernel allowed %d filters only", v.answer)
+		}
+		p, err := Open(v.pid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		tr, err := NewTracer(Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Close()
+		err = tr.Attach(t.Context(), p, func(a *Attached) error {
+			pid, err := a.Syscall(unix.SYS_GETPID)
+			if err == nil && int(pid) != v.pid() {
+				t.Errorf("getpid is %d, not %d", pid, v.pid())
+			}
+			return err
+		})
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s filters: %v, want %v", c.filters, err, c.want)
 		}
 	}
 }

@@ -256,6 +256,7 @@ func attempts(ctx context.Context, try func() (reached bool, err error)) error {
 // and touched once.
 type scratch struct {
 	xstate, frame, look, zero []byte
+	filter                    []unix.SockFilter // of seccomp
 	tasks                     []task
 	dents                     []byte // of a directory being listed
 	pids, tids                []int
@@ -267,9 +268,10 @@ func (s *scratch) allocate() {
 	s.frame = make([]byte, frameMax)
 	s.look = make([]byte, frameMax)
 	s.zero = make([]byte, frameMax)
+	s.filter = make([]unix.SockFilter, maxFilter)
 	s.dents = make([]byte, direntsSize)
 }
 
 func (s *scratch) remote() remote {
-	return remote{xstate: s.xstate, frame: s.frame, look: s.look, zero: s.zero}
+	return remote{xstate: s.xstate, frame: s.frame, look: s.look, zero: s.zero, filter: s.filter}
 }

@@ -166,6 +166,7 @@ func (p *pool) giveUp(h *hold) {
 
 // ended returns what the worker was at, and sees to another one.
 func (p *pool) ended(w *worker) *hold {
+	w.close()
 	h := w.at
 	w.at, w.ready, w.learning, w.learn = nil, false, false, nil
 	pause := time.Duration(0)

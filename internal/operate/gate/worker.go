@@ -89,9 +89,12 @@ func (w *worker) listen(process *exec.Cmd, socket int, answers chan<- said) {
 	}
 	_ = process.Process.Kill()
 	_ = process.Wait()
-	unix.Close(socket)
 	answers <- said{worker: w, ended: true}
 }
+
+// close is for the gate's own goroutine, when the process has ended: until then it
+// may send, and the number of a closed socket may be that of another file.
+func (w *worker) close() { unix.Close(w.socket) }
 
 // kill ends the process, which lets go of what it holds.
 func (w *worker) kill() {
