@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,7 +70,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		if on {
 			v = 1
 		}
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+		out <- metric(d, prometheus.GaugeValue, v, labels)
 	}
 	gauge(policyGood, s.PolicyError == "")
 	gauge(holding, s.Holding.On)
@@ -93,9 +94,19 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			d *prometheus.Desc
 			v uint64
 		}{{calls, g.Calls}, {rejects, g.Rejects}, {audited, g.Audited}, {guardErrors, g.Errors}, {ranLong, g.RanLong}} {
-			out <- prometheus.MustNewConstMetric(m.d, prometheus.CounterValue, float64(m.v), labels...)
+			out <- metric(m.d, prometheus.CounterValue, float64(m.v), labels)
 		}
 	}
+}
+
+// metric makes a metric. Labels name what a process had a hand in, which may be any
+// bytes, and a label that is no UTF-8 is none.
+func metric(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels []string) prometheus.Metric {
+	valid := make([]string, len(labels))
+	for i, l := range labels {
+		valid[i] = strings.ToValidUTF8(l, "\uFFFD")
+	}
+	return prometheus.MustNewConstMetric(d, kind, v, valid...)
 }
 
 // guardsOf reads what is in the processes that are kept.

@@ -69,6 +69,7 @@ type run struct {
 	plan  Plan
 	total *pie.Report
 	mine  []int  // pids it has inserted into
+	had   []int  // pids that had the prepatch before the first step
 	start counts // before the first step
 }
 
@@ -101,7 +102,8 @@ func (r *run) step(ctx context.Context, i int, s Step) error {
 	}
 	before := measure(ctx, all, r.plan.Wait)
 	if i == 0 {
-		r.start = sum(r.p.ID, statusOf(ctx, all))
+		before := statusOf(ctx, all)
+		r.start, r.had = sum(r.p.ID, before), having(r.p.ID, before)
 	}
 	report, err := pie.Insert(ctx, r.p, sel, r.o)
 	if err != nil {
@@ -155,12 +157,7 @@ func (r *run) giveUp(ctx context.Context, s Step, why string, cause error) error
 	f := &Failed{Step: s, Why: why}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	// Children that a guarded process forked meanwhile have the guard, too.
-	all, err := r.sel(ctx)
-	if err != nil {
-		all = nil
-	}
-	report, err := pie.Remove(ctx, r.p.ID, pie.Pids(slices.Concat(r.mine, all)...))
+	report, err := pie.Remove(ctx, r.p.ID, pie.Pids(r.toTakeOut(ctx)...))
 	if err != nil && pie.ReasonOf(err) != pie.CodeNotIn && pie.ReasonOf(err) != pie.CodeNoProcess {
 		f.Left, f.Remove = r.mine, err
 		return f
@@ -178,15 +175,45 @@ func (r *run) giveUp(ctx context.Context, s Step, why string, cause error) error
 	return f
 }
 
+// toTakeOut are the processes that this canary has inserted into, and children that
+// they forked meanwhile, which have the guard, too. What others guarded before, with
+// its children, is left alone.
+func (r *run) toTakeOut(ctx context.Context) []int {
+	all, err := r.sel(ctx)
+	if err != nil {
+		return r.mine
+	}
+	return slices.Concat(r.mine, slices.DeleteFunc(all, func(pid int) bool {
+		for at, steps := pid, 0; at > 1 && steps < maxAncestors; at, steps = parentOf(at), steps+1 {
+			switch {
+			case slices.Contains(r.mine, at):
+				return false
+			case slices.Contains(r.had, at):
+				return true
+			}
+		}
+		return false
+	}))
+}
+
+// maxAncestors bounds a walk to the top of the process tree.
+const maxAncestors = 256
+
+// parentOf is the pid of a process's parent, 0 when it cannot be told.
+func parentOf(pid int) int {
+	parent, _, err := proc.Stat(pid)
+	if err != nil {
+		return 0
+	}
+	return parent
+}
+
 // leavesFirst orders processes so that those without children among them come
 // first, and a process before its parent.
 func leavesFirst(pids []int) []int {
 	parent := map[int]int{}
 	for _, pid := range pids {
-		if p, err := proc.Open(pid); err == nil {
-			parent[pid], _ = p.Parent()
-			p.Close()
-		}
+		parent[pid] = parentOf(pid)
 	}
 	depth := func(pid int) (d int) {
 		for at := parent[pid]; at != 0 && d < len(pids); at = parent[at] {

@@ -2,10 +2,19 @@ package canary
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/patch-integration-engine/pie"
 )
 
 func TestParseSteps(t *testing.T) {
@@ -69,4 +78,65 @@ func TestHealth(t *testing.T) {
 	if err := (Health{URL: s.URL}).check(ctx); err == nil || !strings.Contains(err.Error(), "502") {
 		t.Errorf("502: %v", err)
 	}
+}
+
+// A canary that is given up takes out what it has put in, not what was in before.
+func TestGivingUpLeavesWhatWasIn(t *testing.T) {
+	const testdata = "../../../cmd/pie/testdata/"
+	path := filepath.Join(t.TempDir(), "victim")
+	if out, err := exec.Command("gcc", "-O2", "-o", path, testdata+"victim/victim.c", testdata+"victim/other.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s(scripts/setup installs gcc)", err, out)
+	}
+	src, err := os.ReadFile(testdata + "guard/guard.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := pie.Load(map[string][]byte{"guard.go": src})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, fresh := startVictim(t, path), startVictim(t, path)
+	ctx, o := t.Context(), pie.Options{Mode: pie.ModeEnforce}
+	if _, err := pie.Insert(ctx, p, pie.Pids(before), o); err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32 // well before the first step, ill ever after
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) > 1 {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	}))
+	defer s.Close()
+	steps, err := ParseSteps("all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := pie.Pids(before, fresh)
+	var failed *Failed
+	_, err = Run(ctx, p, both, o, Plan{Steps: steps, Wait: 200 * time.Millisecond, Health: Health{URL: s.URL}, Limits: DefaultLimits})
+	if !errors.As(err, &failed) || !strings.Contains(failed.Why, "502") || failed.Out != 1 {
+		t.Errorf("%+v, %v", failed, err)
+	}
+	all, err := pie.Status(ctx, both)
+	if pids := having(p.ID, all); err != nil || !slices.Equal(pids, []int{before}) {
+		t.Errorf("it is in %v, %v; want pid %d, not %d", pids, err, before, fresh)
+	}
+}
+
+// startVictim runs a program until the test ends.
+func startVictim(t *testing.T, path string) (pid int) {
+	cmd := exec.Command(path)
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid
 }

@@ -182,6 +182,16 @@ func sum(id string, all []pie.ProcessStatus) (c counts) {
 	return c
 }
 
+// having are the pids of those that have a prepatch.
+func having(id string, all []pie.ProcessStatus) (pids []int) {
+	for _, s := range all {
+		if slices.ContainsFunc(s.Prepatches, func(p pie.PrepatchStatus) bool { return p.ID == id }) {
+			pids = append(pids, s.Pid)
+		}
+	}
+	return pids
+}
+
 // lookAtGuards looks at what guards did since the step began.
 func (r *run) lookAtGuards(ctx context.Context, start counts) string {
 	all := r.status(ctx)
