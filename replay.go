@@ -71,8 +71,8 @@ func Replay(ctx context.Context, p *Prepatch, r io.Reader) (*ReplayReport, error
 		Examples: []ReplayedCall{}, Unknowns: []ReplayedCall{},
 	}}
 	for n := 0; ; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
+		if err := ctx.Err(); err != nil {
+			return nil, err
 		}
 		c, err := in.Next()
 		if errors.Is(err, io.EOF) {

@@ -1,14 +1,13 @@
 package recording
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/recorder"
 )
 
 // Memory is the memory that one call read: pieces that do not overlap, ascending,
-// each as it was when it was read first.
+// each as it was when it was read first. None reaches the end of the address space.
 type Memory struct{ pieces []recorder.Read }
 
 // Gather brings reads into order.
@@ -26,7 +25,10 @@ func (m *Memory) Pieces() []recorder.Read { return m.pieces }
 // after is the index of the first piece that ends behind addr.
 func (m *Memory) after(addr uint64) int {
 	i, _ := slices.BinarySearchFunc(m.pieces, addr, func(p recorder.Read, a uint64) int {
-		return cmp.Compare(end(p), a+1)
+		if end(p) <= a {
+			return -1
+		}
+		return 1
 	})
 	return i
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/recorder"
@@ -148,6 +149,7 @@ func (in *Reader) call() (*Call, error) {
 	for range d.below(maxPieces) {
 		addr := d.uvarint()
 		c.Reads = append(c.Reads, recorder.Read{Addr: addr, Bytes: d.bytes(d.below(maxCall))})
+		d.bad = d.bad || addr > math.MaxUint64-maxCall // its end would be no address
 		if d.bad {
 			break
 		}

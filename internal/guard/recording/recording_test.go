@@ -2,8 +2,10 @@ package recording_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -87,7 +89,10 @@ func TestCutAnywhere(t *testing.T) {
 			continue
 		}
 		for err == nil {
-			_, err = r.Next()
+			var c *recording.Call
+			if c, err = r.Next(); err == nil {
+				recording.Gather(c.Reads)
+			}
 		}
 		if !errors.Is(err, io.EOF) {
 			t.Errorf("cut at %d: %v", n, err)
@@ -141,6 +146,30 @@ func TestMemory(t *testing.T) {
 				t.Fatalf("reads %v: %d bytes at %d are %v, %v; want %v, %v", reads, len(p), addr, got, ok, p, want)
 			}
 		}
+	}
+}
+
+// Memory whose end is no address would be sought for ever.
+func TestMemoryAtTheEndOfAddresses(t *testing.T) {
+	const last = math.MaxUint64
+	call := make([]byte, 11) // nine words, no argument, no answer
+	call = append(call, 2)
+	for _, r := range []recorder.Read{{Addr: last - 5, Bytes: []byte("abcde")}, {Addr: last, Bytes: []byte("f")}} {
+		call = binary.AppendUvarint(call, r.Addr)
+		call = append(binary.AppendUvarint(call, uint64(len(r.Bytes))), r.Bytes...)
+	}
+	r, err := recording.NewReader(bytes.NewReader(recording.Frames(t, recording.Header{Guards: make([]recording.Guard, 1)}, []byte("{}"), call)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := r.Next(); !errors.Is(err, recording.ErrDamaged) {
+		t.Errorf("%+v, %v; want ErrDamaged", c, err)
+	}
+	if recording.Gather(nil).Read(last, make([]byte, 1)) {
+		t.Error("a byte that was not recorded is known")
+	}
+	if recording.Gather([]recorder.Read{{Addr: 10, Bytes: []byte("abc")}}).Read(last, make([]byte, 1)) {
+		t.Error("a byte that was not recorded is known")
 	}
 }
 
