@@ -155,6 +155,17 @@ func TestParentsFirst(t *testing.T) {
 	}
 }
 
+// A selection is asked time and again, and says the same each time.
+func TestSelectionIsLeftAlone(t *testing.T) {
+	sel := Pids(os.Getppid(), 1, os.Getppid())
+	for range 2 {
+		pids, err := selected(t.Context(), sel)
+		if err != nil || len(pids) != 2 || pids[0] != 1 || pids[1] != os.Getppid() {
+			t.Errorf("%v, %v; want 1 and %d", pids, err, os.Getppid())
+		}
+	}
+}
+
 // The file of an enemy may be sparse, and have a segment of any size.
 func TestHugeSegmentIsNotRead(t *testing.T) {
 	file := &binfile.File{Segments: []binfile.Segment{{Type: elf.PT_LOAD, Flags: elf.PF_R | elf.PF_X, Vaddr: 0x1000, Filesz: 1 << 40, Memsz: 1 << 40}}}

@@ -20,6 +20,7 @@ func selected(ctx context.Context, sel Select) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	pids = slices.Clone(pids) // the selection's own
 	slices.Sort(pids)
 	pids = slices.Compact(pids)
 	if len(pids) == 0 {

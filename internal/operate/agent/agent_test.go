@@ -11,11 +11,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -283,6 +285,67 @@ func TestLeavesAlone(t *testing.T) {
 	if err := w.client.Reload(ctx); err != nil || inMode(t, pid) != pie.ModeOff {
 		t.Errorf("off became %q, %v", inMode(t, pid), err)
 	}
+}
+
+// The socket answers members of its group, by what the kernel says of who connects.
+func TestSocketOfAGroup(t *testing.T) {
+	const other, member, group = 65533, 65532, 65531
+	listener, err := net.Listen("unix", fmt.Sprintf("@pie-agent-test-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	l := &peerListener{gid: group}
+	for _, c := range []struct {
+		name   string
+		user   syscall.Credential
+		answer bool
+	}{
+		{"root", syscall.Credential{}, true},
+		{"primary group", syscall.Credential{Uid: member, Gid: group}, true},
+		{"one of its groups", syscall.Credential{Uid: member, Gid: member, Groups: append(make([]uint32, 70), group)}, true},
+		{"another group", syscall.Credential{Uid: other, Gid: other, Groups: []uint32{1, 2}}, false},
+	} {
+		fd, err := connectAs(c.user, listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.permitted(conn); got != c.answer {
+			t.Errorf("%s: permitted %v, want %v", c.name, got, c.answer)
+		}
+		conn.Close()
+		unix.Close(fd)
+	}
+}
+
+// connectAs connects from a thread that has become another user, and then ends.
+func connectAs(user syscall.Credential, path string) (fd int, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: nobody else gets the thread
+		groups := append(user.Groups, 0)
+		for _, call := range [][4]uintptr{
+			{unix.SYS_SETGROUPS, uintptr(len(user.Groups)), uintptr(unsafe.Pointer(&groups[0])), 0},
+			{unix.SYS_SETRESGID, uintptr(user.Gid), uintptr(user.Gid), uintptr(user.Gid)},
+			{unix.SYS_SETRESUID, uintptr(user.Uid), uintptr(user.Uid), uintptr(user.Uid)},
+		} {
+			if _, _, errno := unix.RawSyscall(call[0], call[1], call[2], call[3]); errno != 0 {
+				err = errno
+				return
+			}
+		}
+		runtime.KeepAlive(groups)
+		if fd, err = unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+		}
+	}()
+	<-done
+	return fd, err
 }
 
 // The socket answers root; nonsense gets an error and changes nothing.

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -179,28 +180,31 @@ func (l *peerListener) permitted(c net.Conn) bool {
 		if err != nil {
 			return
 		}
-		ok = cred.Uid == 0 || l.gid >= 0 && (int(cred.Gid) == l.gid || slices.Contains(groupsOf(int(cred.Pid), cred.Uid), l.gid))
+		ok = cred.Uid == 0 || l.gid >= 0 && (int(cred.Gid) == l.gid || slices.Contains(peerGroups(fd), uint32(l.gid)))
 	})
 	return err == nil && ok
 }
 
-// groupsOf are the groups of a user, as the system's database has them.
-func groupsOf(_ int, uid uint32) []int {
-	u, err := user.LookupId(strconv.Itoa(int(uid)))
-	if err != nil {
-		return nil
-	}
-	ids, err := u.GroupIds()
-	if err != nil {
-		return nil
-	}
-	var out []int
-	for _, id := range ids {
-		if n, err := strconv.Atoi(id); err == nil {
-			out = append(out, n)
+// peerGroups are the supplementary groups that who connected had then (SO_PEERGROUPS,
+// socket(7)): none when they cannot be told.
+func peerGroups(fd uintptr) []uint32 {
+	const most = 1 << 16 // NGROUPS_MAX
+	size := uint32(64)
+	for size <= most {
+		groups := make([]uint32, size)
+		bytes := 4 * size
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&bytes)), 0)
+		switch {
+		case errno == unix.ERANGE && bytes/4 > size:
+			size = bytes / 4
+		case errno != 0:
+			return nil
+		default:
+			return groups[:min(bytes/4, size)]
 		}
 	}
-	return out
+	return nil
 }
 
 // Serve answers on l until ctx ends: HTTP, because every tool speaks it.

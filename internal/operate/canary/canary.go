@@ -183,17 +183,29 @@ func (r *run) toTakeOut(ctx context.Context) []int {
 	if err != nil {
 		return r.mine
 	}
-	return slices.Concat(r.mine, slices.DeleteFunc(all, func(pid int) bool {
-		for at, steps := pid, 0; at > 1 && steps < maxAncestors; at, steps = parentOf(at), steps+1 {
-			switch {
-			case slices.Contains(r.mine, at):
-				return false
-			case slices.Contains(r.had, at):
-				return true
-			}
+	out := slices.Clone(r.mine)
+	for _, pid := range all {
+		if !r.wasIn(pid) {
+			out = append(out, pid)
 		}
-		return false
-	}))
+	}
+	return out
+}
+
+// wasIn tells whether a process has the prepatch from before, or from a parent that has.
+func (r *run) wasIn(pid int) bool {
+	for range maxAncestors {
+		switch {
+		case slices.Contains(r.mine, pid):
+			return false
+		case slices.Contains(r.had, pid):
+			return true
+		}
+		if pid = parentOf(pid); pid <= 1 {
+			break
+		}
+	}
+	return false
 }
 
 // maxAncestors bounds a walk to the top of the process tree.
