@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -113,3 +114,42 @@ func allowed(dir, layer, imported string) bool {
 }
 
 func within(dir, folder string) bool { return dir == folder || strings.HasPrefix(dir, folder+"/") }
+
+// A newcomer finds every package in docs/architecture.md, and every file of package pie
+// in its comment.
+func TestMapsAreWhole(t *testing.T) {
+	doc, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, places, _ := strings.Cut(string(doc), "## Where a line belongs")
+	places, _, _ = strings.Cut(places, "\n## ")
+	folders, err := filepath.Glob("internal/*/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	more, err := filepath.Glob("[a-z]*/*") // cmd/pie, test/e2e …
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range append(folders, more...) {
+		files, _ := filepath.Glob(dir + "/*.go")
+		name := filepath.Base(dir)
+		if len(files) > 0 && name != "testdata" && !strings.HasPrefix(dir, "prepatches/") && !strings.HasPrefix(dir, "bench/") && !strings.Contains(places, name) {
+			t.Errorf("docs/architecture.md does not say what belongs into %s", dir)
+		}
+	}
+	f, err := parser.ParseFile(token.NewFileSet(), "pie.go", nil, parser.ParseComments|parser.PackageClauseOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if !strings.HasSuffix(file, "_test.go") && !strings.Contains(f.Doc.Text(), file) {
+			t.Errorf("the comment of package pie does not say what belongs into %s", file)
+		}
+	}
+}

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
@@ -44,19 +42,7 @@ const rejectNull = `
 // libcFunction reads one function of libc as if it were mapped at bias.
 func libcFunction(t *testing.T, name string, bias address.Bias) (Function, arena.Range, address.Off) {
 	t.Helper()
-	f, err := os.Open(library(t, "libc.so.6"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := binfile.Open(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
+	file, size := openFile(t, library(t, "libc.so.6"))
 	syms, err := file.DynSymbols()
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +56,7 @@ func libcFunction(t *testing.T, name string, bias address.Bias) (Function, arena
 			t.Fatal(err)
 		}
 		off, _ := file.Off(s.Value)
-		image := arena.Range{Start: address.Vaddr(0).Addr(bias), End: address.Vaddr(info.Size() + 1<<20).Addr(bias).Page()}
+		image := arena.Range{Start: address.Vaddr(0).Addr(bias), End: address.Vaddr(size + 1<<20).Addr(bias).Page()}
 		return Function{Name: name, Entry: s.Value.Addr(bias), Size: s.Size, Text: text}, image, off
 	}
 	t.Fatalf("libc has no %s", name)

@@ -29,14 +29,14 @@ func library(t *testing.T, name string) string {
 	return ""
 }
 
-// functionsOf returns every function that .eh_frame tells, with its segment.
-func functionsOf(t *testing.T, path string) []Function {
+// openFile opens a program or library until the test ends, and tells its size in bytes.
+func openFile(t *testing.T, path string) (*binfile.File, int64) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	info, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +45,13 @@ func functionsOf(t *testing.T, path string) []Function {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return file, info.Size()
+}
+
+// functionsOf returns every function that .eh_frame tells, with its segment.
+func functionsOf(t *testing.T, path string) []Function {
+	t.Helper()
+	file, _ := openFile(t, path)
 	frames, err := file.Frames()
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +62,7 @@ func functionsOf(t *testing.T, path string) []Function {
 			continue
 		}
 		text := make([]byte, s.Filesz)
-		if _, err := f.ReadAt(text, int64(s.Off)); err != nil {
+		if err := file.ReadVaddr(text, s.Vaddr); err != nil {
 			t.Fatal(err)
 		}
 		for _, r := range frames {
