@@ -20,7 +20,8 @@
 // # Where a line is
 //
 //	what all verbs have   pie.go: options and reports; refusal.go: refusals and their codes; explain.go: of errors from below
-//	                      process.go: one process, pinned; group.go: several, and patience; engine.go: what verbs share
+//	                      process.go: one process, pinned; group.go: several, and patience; engine.go: what verbs share;
+//	                      background.go: giving way to the program while its change is prepared
 //	a prepatch            prepatch.go: loading; cost.go, capability.go: what it costs and may do
 //	before a change       plan.go: for people; prepare.go: a prepatch against a process, with match.go (fingerprints),
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)
