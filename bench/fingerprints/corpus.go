@@ -16,6 +16,9 @@ type pair struct {
 	bin  string
 }
 
+// parts are what corpus.sh fetches and builds.
+var parts = []string{"release", "held", "fresh", "source", "held-source"}
+
 // key names the pair, wherever the corpus is.
 func (p pair) key() string {
 	k := p.from + " " + p.set + " " + label(p.bin)
@@ -31,7 +34,7 @@ func label(path string) string { return filepath.Base(filepath.Dir(path)) + "/" 
 // corpus lists the pairs of what corpus.sh fetched and built.
 func corpus(dir string) ([]pair, error) {
 	var out []pair
-	for _, from := range []string{"release", "held", "source", "held-source"} {
+	for _, from := range parts {
 		names, err := filepath.Glob(filepath.Join(dir, from, "*"))
 		if err != nil {
 			return nil, err
@@ -76,7 +79,7 @@ func order(key string) int {
 	if n < 0 {
 		n = len(sets)
 	}
-	return 100*slices.Index([]string{"release", "held", "source", "held-source"}, from) + n
+	return 100*slices.Index(parts, from) + n
 }
 
 // Sets of releases. What Debian's releases 11 to 14 (unstable) are built by is

@@ -13,6 +13,7 @@ type body struct {
 	whole    bool // every byte was decoded
 	insns    int  // without padding
 	exact    uint64
+	outline  uint64    // hash of the operations alone: it survives another layout of structures
 	features []Feature // ascending, each once
 	parts    []int32   // functions that are parts of this one
 
@@ -161,6 +162,7 @@ func (r *bodyReader) address(v address.Vaddr, loaded bool) {
 
 // operation adds the sequence of three operations that ends here. A token is never 0.
 func (r *bodyReader) operation(token uint64) {
+	r.b.outline = mix(r.b.outline + token + 1)
 	if r.gram[0] != 0 {
 		r.add(numberFeature(KindGram, r.gram[0]*0x9e3779b97f4a7c15+r.gram[1]*0xbf58476d1ce4e5b9+token))
 	}

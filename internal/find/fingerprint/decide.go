@@ -19,11 +19,21 @@ const (
 	// sameFound functions around are those around the reference.
 	sameSimilar, sameFound = .6, 1
 	sameShrunk, sameGrown  = .8, 1.15 // instructions by those of the reference
-	farSimilar             = .15      // with
-	farScore               = 15
-	confirmSim             = .5
-	hintSimilarity         = .12
-	hintScore              = 12
+	// slotSimilar is enough in the same source for a function that lies where the target
+	// lay, the next best marginSlot nats behind.
+	slotSimilar, marginSlot = .3, 25
+	// patchedSimilar is enough in the same source, or a patch from it, for a function with
+	// all that is around it, and nothing else within marginPatched.
+	patchedSimilar, marginPatched = .4, 60
+	patchedGrown                  = 1.35
+	// farSame is enough in the same source with farFound functions around, and nothing
+	// else within marginFar.
+	farSame, farFound = .3, 2
+	farSimilar        = .15 // with
+	farScore          = 15
+	confirmSim        = .5
+	hintSimilarity    = .12
+	hintScore         = 12
 	// marginExact is enough for the same code, instruction by instruction and with
 	// the same texts and imports, that is once on either side.
 	marginExact = 1
@@ -121,10 +131,11 @@ func (v *verdict) lower(to Tier, why string) {
 func (s *search) judge(r int) verdict {
 	all := s.scores[r]
 	ref := &s.refs[r]
+	s.putTwinFirst(all, ref)
 	v := verdict{top: &all[0]} // the one with most evidence
 	top := v.top
 	v.margin = s.marginOf(all, top, ref, &v)
-	v.tier = s.tierOf(top)
+	v.tier = s.tierOf(top, v.margin)
 	once := s.unique(&v, all, ref)
 	if n := min(ref.Target.Insns, s.m.body(top.fn).insns); n < autoInsns {
 		v.lower(Confirm, fmt.Sprintf("a function of %d instructions is never taken without asking", n))
@@ -178,6 +189,10 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 		v.tier, v.margin = Auto, v.top.score-next.score
 		v.lower(Confirm, "several functions have exactly this code; only what calls them, or what they call, tells them apart")
 		return true
+	case twins == ref.Twins && s.slottedAlone(ref, v.top.fn, exactOnes(all[1:])):
+		v.tier, v.margin = Auto, marginMoved
+		v.lower(Confirm, "several functions have exactly this code; only the functions right before and after it tell them apart")
+		return true
 	case twins == 1:
 		v.lower(Hint, fmt.Sprintf("%d functions of the reference build have exactly this code, and one was found", ref.Twins))
 		return false
@@ -224,9 +239,9 @@ func neededMargin(m *match, once bool) (auto, confirm float64) {
 }
 
 // tierOf is the tier that the numbers of a match alone allow.
-func (s *search) tierOf(m *match) Tier {
+func (s *search) tierOf(m *match, margin float64) Tier {
 	switch {
-	case m.similarity >= s.autoSimilar(m) && m.score >= autoScore:
+	case m.similarity >= s.autoSimilar(m, margin) && m.score >= autoScore:
 		return Auto
 	case m.similarity >= confirmSim && m.score >= autoScore, m.similarity >= farSimilar && m.score >= farScore:
 		return Confirm
@@ -237,18 +252,31 @@ func (s *search) tierOf(m *match) Tier {
 }
 
 // autoSimilar is how similar a match must be to be AUTO. A newer version may have
-// moved the target's code into another function; in the same source compiled otherwise,
-// which shows in the functions around, all code differs and none moved. But what was
-// inlined makes a function longer, and what was split off makes it shorter.
-func (s *search) autoSimilar(m *match) float64 {
-	if m.similarity < sameSimilar || m.similarity >= autoSimilar || m.found < sameFound || 2*m.unchanged > m.found {
+// moved the target's code into another function; in the same source it did not, where
+// the function lies among the same others, or was compiled otherwise, which shows in the
+// functions around. But what was inlined makes a function longer, and what was split off
+// makes it shorter.
+func (s *search) autoSimilar(m *match, margin float64) float64 {
+	if m.similarity < slotSimilar || m.similarity >= autoSimilar {
 		return autoSimilar
 	}
 	ref := &s.refs[m.ref]
+	if m.missed == 0 && margin >= marginSlot && s.nearSource() && s.slotted(ref, m.fn) {
+		return slotSimilar
+	}
 	n := s.m.body(m.fn).insns
 	grown := float64(n) / float64(s.nearestSize(ref, n))
-	if grown < sameShrunk || grown > sameGrown || !ref.Target.reads(s.m.arguments(m.fn)) || !s.sameSource() {
+	if m.found < sameFound || grown < sameShrunk || !ref.Target.reads(s.m.arguments(m.fn)) || !s.nearSource() {
 		return autoSimilar
+	}
+	if m.missed == 0 && margin >= marginPatched && m.similarity >= patchedSimilar && grown <= patchedGrown {
+		return patchedSimilar
+	}
+	if 2*m.unchanged > m.found || grown > sameGrown || !s.sameSource() {
+		return autoSimilar
+	}
+	if m.found >= farFound && m.found >= m.missed && margin >= marginFar && m.score >= marginFar {
+		return farSame
 	}
 	return sameSimilar
 }
@@ -261,6 +289,15 @@ func (s *search) sameSource() bool {
 		s.same = &same
 	}
 	return *s.same
+}
+
+// nearSource is sameSource, or a patch apart.
+func (s *search) nearSource() bool {
+	if s.near == nil {
+		near := s.sameSource() || slices.ContainsFunc(s.fp.References, func(r Reference) bool { return !r.Fixed && r.Sketch.nearSource(s.m.sketch()) })
+		s.near = &near
+	}
+	return *s.near
 }
 
 // marginOf is how much better the match is than the next best function of the
@@ -287,173 +324,4 @@ func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) f
 		}
 	}
 	return min(inModule, inReference, near, top.score)
-}
-
-// gates are the remaining reasons not to trust a match.
-func (s *search) gates(v *verdict, ref *Reference) {
-	top := v.top
-	b := s.m.body(top.fn)
-	alike := top.exact || top.similarity >= alikeEnough
-	if n := s.nearestSize(ref, b.insns); float64(min(n, b.insns)) < sizeRatio*float64(max(n, b.insns)) {
-		v.lower(Hint, fmt.Sprintf("it has %d instructions, the reference %d", b.insns, n))
-	}
-	if !b.whole {
-		v.lower(Hint, "not all of its code could be decoded")
-	}
-	n := top.found + top.missed
-	// The same code, and much of it, needs less from around it: when other
-	// options of the compiler changed the functions around, it stayed.
-	long := top.exact && b.insns >= longExact && top.found > 0
-	// So does what no other function comes near: other compilers inline otherwise.
-	far := v.margin >= marginFar && top.found >= 2 && 4*top.found >= n || v.margin >= margins[2].auto && top.found >= 3 && 3*top.found >= n
-	if n > 0 && 2*top.found < n && !long && !far {
-		to := Hint
-		if top.exact || alike && 3*top.found >= n {
-			to = Confirm
-		}
-		v.lower(to, fmt.Sprintf("only %d of %d functions around it are like those around the reference", top.found, n))
-	}
-	if !alike {
-		s.corroborated(v, ref)
-	}
-	if !top.exact && !ref.Target.readsEnough(s.m.arguments(top.fn)) {
-		v.lower(Confirm, "it does not read all arguments that the reference reads")
-	}
-	s.calledAlike(v, ref)
-	s.folded(v, ref)
-	s.wrapped(v, ref)
-	s.absorbed(v, ref)
-	if !top.exact {
-		s.claimed(v, ref)
-	}
-}
-
-// corroborated wants more than code that is somewhat alike: texts, imports and
-// functions around that are the reference's. A sibling of the target, which another
-// version may have first, differs in its code as another compiler's build of the
-// target does, but has a text of its own in place of the target's.
-func (s *search) corroborated(v *verdict, ref *Reference) {
-	t := s.texts(&ref.Target, v.top.fn)
-	to := Hint
-	if v.top.similarity >= confirmSim {
-		to = Confirm
-	}
-	switch {
-	case t.both < t.missing+t.extra:
-		v.lower(to, "it refers to other texts and imports than the reference")
-	case t.missing >= otherText && t.extra >= otherText:
-		v.lower(Confirm, "it refers to another text or import in place of one of the reference's")
-	case t.both+perFunction*float64(v.top.found) < corroboration, v.top.similarity < confirmSim && v.top.found == 0:
-		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's")
-	}
-}
-
-const (
-	otherText     = 4  // nats: a text or import that at most one function in fifty has
-	corroboration = 12 // nats
-	perFunction   = 6  // nats, for each function around
-)
-
-// nearestSize returns how many instructions the reference has; of several builds
-// put together, the one nearest to n.
-func (s *search) nearestSize(ref *Reference, n int) int {
-	best := ref.Target.Insns
-	if ref.Target.Exact != 0 {
-		return best
-	}
-	for i := range s.fp.References {
-		if o := s.fp.References[i].Target.Insns; max(o-n, n-o) < max(best-n, n-best) {
-			best = o
-		}
-	}
-	return best
-}
-
-// calledAlike compares who calls. A caller with the target inlined can be as
-// good as equal to the target, and gives itself away by its own callers.
-func (s *search) calledAlike(v *verdict, ref *Reference) {
-	called := len(s.m.callers(v.top.fn))
-	switch {
-	case called == 0 && len(ref.Callers) > 0:
-		to := Hint
-		if v.top.exact {
-			to = Confirm
-		}
-		v.lower(to, "nothing calls it, and the reference is called")
-	case called > 0 && len(ref.Callers) == 0:
-		to := Hint
-		if v.top.exact || v.top.similarity >= alikeEnough {
-			to = Confirm
-		}
-		v.lower(to, "it is called, and nothing calls the reference")
-	case called > 0 && v.top.callers == 0 && !v.top.exact:
-		v.lower(Confirm, "none of its callers is like one of the reference's")
-	}
-}
-
-// folded looks for functions that do nothing but jump to the match, or to the
-// reference: compilers and linkers keep one of several functions with the same code, and
-// lead the others to it; which they keep is not the same in every build.
-func (s *search) folded(v *verdict, ref *Reference) {
-	const why = "a function that only jumps to it may be one with the same code"
-	for i := range ref.Callers {
-		if ref.Callers[i].Insns == 1 {
-			v.lower(Confirm, why)
-			return
-		}
-	}
-	for _, j := range s.m.callers(v.top.fn) {
-		if s.m.funcs[j].size <= maxJump && s.m.body(int(j)).insns == 1 {
-			v.lower(Confirm, why)
-			return
-		}
-	}
-}
-
-// maxJump is the most bytes of a function that only jumps: endbr64 and a jump.
-const maxJump = 16
-
-// wrapped looks for a small function in front of the match that the reference has
-// not: when a version moved the target's code into a function of its own, the small
-// one is the target now.
-func (s *search) wrapped(v *verdict, ref *Reference) {
-	if v.top.exact || len(ref.Callers) == maxAround {
-		return
-	}
-	known, small := 0, 0
-	for i := range ref.Callers {
-		if ref.Callers[i].Insns <= wrapperInsns {
-			known++
-		}
-	}
-	callers := s.m.callers(v.top.fn)
-	for _, j := range callers[:min(len(callers), maxCompared)] {
-		if s.m.body(int(j)).insns <= wrapperInsns {
-			small++
-		}
-	}
-	if small > known {
-		v.lower(Confirm, "a small function that the reference does not have calls it, and may be the one that is meant")
-	}
-}
-
-// wrapperInsns is the most instructions of a function that only prepares a call.
-const wrapperInsns = 40
-
-// absorbed refuses a function that has what a caller of the target has beside it:
-// that is the caller, with the target's code inlined.
-func (s *search) absorbed(v *verdict, ref *Reference) {
-	if v.top.exact {
-		return
-	}
-	b := s.m.body(v.top.fn)
-	target := []*Sample{&ref.Target}
-	for i := range ref.Callers {
-		c := &ref.Callers[i]
-		p := b.has(distinct([]*Sample{c}, target))
-		if p.of >= absorbedWeight && p.has >= absorbedShare*p.of {
-			v.lower(Hint, "it looks like the caller "+cmp.Or(c.Name, "of the reference")+" with the function inlined")
-			return
-		}
-	}
 }

@@ -12,7 +12,7 @@ func (s *search) tellFixed(v *verdict) {
 	if !s.fp.KnowsFix() {
 		return
 	}
-	switch fixOf(s.fp, s.m.body(v.top.fn)) {
+	switch s.m.fixOf(s.fp, v.top.fn) {
 	case FixPresent:
 		v.fixed = true
 	case FixUnknown:
@@ -42,7 +42,7 @@ func (s *search) finding(v *verdict) Finding {
 		f.Why = append(f.Why, fmt.Sprintf("the evidence is %.0f nats for code %.0f %% alike, and %d for %.0f %% are needed", f.Score, 100*f.Similarity, autoScore, 100*farSimilar))
 	}
 	if f.Tier == Confirm && len(f.Why) == 0 {
-		f.Why = append(f.Why, fmt.Sprintf("its code is %.0f %% like the reference, and %.0f %% is needed to go without asking", 100*f.Similarity, 100*s.autoSimilar(v.top)))
+		f.Why = append(f.Why, fmt.Sprintf("its code is %.0f %% like the reference, and %.0f %% is needed to go without asking", 100*f.Similarity, 100*s.autoSimilar(v.top, v.margin)))
 	}
 	return f
 }

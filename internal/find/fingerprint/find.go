@@ -70,6 +70,7 @@ type search struct {
 
 	// What was computed already.
 	same    *bool // see sameSource
+	near    *bool // see nearSource
 	merged  []Reference
 	samples map[*Sample]*sampled
 	odds    map[compared]float64

@@ -14,14 +14,13 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// The .pf format, version 2; docs/pfp.md describes it. Version 1, without sketches,
-// is read too. After the magic, the
-// version and a CRC-32 of the rest comes deflated data: integers are unsigned
+// The .pf format, version 3; docs/pfp.md describes it. Version 1, without sketches, and
+// version 2, without slots, are read too. After the magic, the version and a CRC-32 of the rest comes deflated data: integers are unsigned
 // LEB128 (as in DWARF), a text is its length and its bytes, a list is its length
 // and its elements.
 const (
 	magic   = "PIEpf"
-	version = 2
+	version = 3
 	header  = len(magic) + 1 + 4
 )
 
@@ -159,6 +158,8 @@ func (w *writer) reference(r *Reference) {
 		w.number(n)
 	}
 	w.sketch(&r.Sketch)
+	w.codes(r.Slot.Before)
+	w.codes(r.Slot.After)
 	w.sample(&r.Target)
 	for _, list := range [][]Sample{r.Callees, r.Callers, r.Alike} {
 		w.number(uint64(len(list)))
@@ -175,6 +176,13 @@ func (w *writer) sketch(s *Sketch) {
 	for _, v := range s.Words {
 		b := binary.BigEndian.AppendUint64(nil, v)
 		w.b = append(w.b, b[8-hashBits/8:]...)
+	}
+}
+
+func (w *writer) codes(list []uint64) {
+	w.number(uint64(len(list)))
+	for _, v := range list {
+		w.b = binary.LittleEndian.AppendUint64(w.b, v)
 	}
 }
 
@@ -317,6 +325,9 @@ func (r *reader) reference() Reference {
 	if r.version >= 2 {
 		ref.Sketch = r.sketch()
 	}
+	if r.version >= 3 {
+		ref.Slot = Slot{Before: r.codes(), After: r.codes()}
+	}
 	ref.Target = r.sample()
 	if ref.Target.Insns < smallest {
 		r.fail("a function of %d instructions", ref.Target.Insns)
@@ -327,6 +338,16 @@ func (r *reader) reference() Reference {
 		}
 	}
 	return ref
+}
+
+func (r *reader) codes() []uint64 {
+	var out []uint64
+	for n := r.number(slotSize); n > 0 && r.bad == ""; n-- {
+		if b := r.take(8); r.bad == "" {
+			out = append(out, binary.LittleEndian.Uint64(b))
+		}
+	}
+	return out
 }
 
 func (r *reader) sketch() Sketch {

@@ -29,6 +29,7 @@ type Reference struct {
 	Functions int // functions of the build
 	Twins     int // functions with exactly the target's code, the target included
 	Sketch    Sketch
+	Slot      Slot
 	Target    Sample
 	Callees   []Sample
 	Callers   []Sample
@@ -118,7 +119,7 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 // reference describes function i and what is around it.
 func (m *Module) reference(i int) Reference {
 	all := m.everything()
-	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Sketch: *m.sketch(), Target: m.sample(i, true)}
+	r := Reference{BuildID: m.BuildID, At: m.funcs[i].at, Functions: len(m.funcs), Sketch: *m.sketch(), Slot: m.slot(i), Target: m.sample(i, true)}
 	r.Target.Features = append(r.Target.Features, Rated{Feature: m.arguments(i), Share: .5})
 	r.Twins = all.twins[r.Target.Exact]
 	r.Callees = m.samples(m.callees(i))
@@ -190,6 +191,7 @@ type whole struct {
 	census *census
 	index  index
 	twins  map[uint64]int // functions by the hash of their code
+	like   map[uint64]int // functions by the outline of their code
 	names  map[address.Vaddr][]string
 	bySize []int32 // the functions that may be candidates, by their bytes
 	rated  []rated // by function
@@ -200,11 +202,12 @@ func (m *Module) everything() *whole {
 	if m.whole != nil {
 		return m.whole
 	}
-	w := &whole{census: newCensus(len(m.funcs) * 128), twins: map[uint64]int{}}
+	w := &whole{census: newCensus(len(m.funcs) * 128), twins: map[uint64]int{}, like: map[uint64]int{}}
 	for i := range m.funcs {
 		b := m.body(i)
 		w.census.add(b.features)
 		w.twins[b.exact]++
+		w.like[b.outline]++
 	}
 	w.index = newIndex(m)
 	w.bySize = m.bySize()

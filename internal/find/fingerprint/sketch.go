@@ -32,6 +32,8 @@ const (
 	// sameWords is the share that builds of one source have in common; of one version
 	// number, when their compilers differ much.
 	sameWords, sameVersionWords = .98, .95
+	// patchedWords is the share that is left of one version number by a large patch.
+	patchedWords = .8
 )
 
 // sameSource tells whether two builds were made from the same source, as far as what
@@ -45,6 +47,20 @@ func (s *Sketch) sameSource(o *Sketch) bool {
 		need = sameVersionWords
 	}
 	return s.common(o) >= need
+}
+
+// nearSource tells whether two builds are of one version of the source, or of two that
+// differ by a patch, which adds a message, a version of its own, or a function.
+func (s *Sketch) nearSource(o *Sketch) bool {
+	switch {
+	case s.sameSource(o):
+		return true
+	case s.Versions != 0 && s.Versions == o.Versions:
+		return s.common(o) >= patchedWords
+	case s.Exports != 0 && s.Exports == o.Exports:
+		return s.common(o) >= sameVersionWords
+	}
+	return false
 }
 
 // common returns which share of their pairs of words two builds have in common, or 0

@@ -1,5 +1,8 @@
 /* A program with functions that are like each other, to be built several ways.
- * FIXED adds the check that the vulnerable parse_line lacks; GONE leaves it out. */
+ * FIXED adds the check that the vulnerable parse_line lacks; GONE leaves it out; MENDED
+ * changes it less than FIXED. TALKS has
+ * messages by which two builds are known to be of one source; SPLIT moves parse_line's
+ * code into another function. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +13,18 @@ static long total;
 
 #define KEEP __attribute__((noinline, noclone))
 
+#ifdef TALKS
+const char *const help[] = {
+	"shop version 1.2.3 reads lines of names and prices and adds up what every name has to pay",
+	"usage: shop LINE... where each line begins with letters and has one number behind the comma",
+	"names that are longer than twenty three letters are cut off without asking anybody for it",
+	"prices without any dot count as whole coins; those with two dots are taken for a mistake",
+};
+#endif
+
+#ifdef SPLIT
+#define parse_line parse_inner
+#endif
 #ifndef GONE
 static KEEP int parse_line(struct line *l, const char *s, int n)
 {
@@ -19,6 +34,9 @@ static KEEP int parse_line(struct line *l, const char *s, int n)
 		fprintf(stderr, "line too long: %d\n", n);
 		return -2;
 	}
+#endif
+#ifdef MENDED
+	if (n > 77) n = 77;
 #endif
 	memset(l, 0, sizeof *l);
 	for (i = 0; i < n; i++) {
@@ -35,6 +53,14 @@ static KEEP int parse_line(struct line *l, const char *s, int n)
 	l->next = lines;
 	lines = l;
 	return l->length;
+}
+#endif
+#ifdef SPLIT
+#undef parse_line
+static KEEP int parse_line(struct line *l, const char *s, int n)
+{
+	if (!s || n > 4096) return -3;
+	return parse_inner(l, s, n) + 1;
 }
 #endif
 
@@ -160,6 +186,9 @@ int main(int argc, char **argv)
 	printf("%ld of %ld, %d %d\n", sum_of(NULL), total, ask_a(argv[0]), ask_b(argv[0]) + tiny(argc));
 #ifdef KIN
 	printf("%p %p %p\n", save_names(&i), save_more(&i), save_total(&i));
+#endif
+#ifdef TALKS
+	for (i = 0; argc > 9 && i < 4; i++) puts(help[i]);
 #endif
 	drop_all();
 	return 0;
