@@ -18,22 +18,19 @@ const (
 	// sameSimilar is enough where the source is the same and the compiler another, and
 	// sameFound functions around are those around the reference.
 	sameSimilar, sameFound = .6, 1
-	sameShrunk, sameGrown  = .8, 1.15 // instructions by those of the reference
+	sameShrunk, sameGrown  = .85, 1.15 // instructions by those of the reference
 	// slotSimilar is enough in the same source for a function that lies where the target
 	// lay, the next best marginSlot nats behind.
 	slotSimilar, marginSlot = .3, 25
-	// patchedSimilar is enough in the same source, or a patch from it, for a function with
-	// all that is around it, and nothing else within marginPatched.
+	// patchedSimilar is enough in the same source, or a patch from it, by the same compiler
+	// for a function with all that is around it, and nothing else within marginPatched.
 	patchedSimilar, marginPatched = .4, 60
 	patchedGrown                  = 1.35
-	// farSame is enough in the same source with farFound functions around, and nothing
-	// else within marginFar.
-	farSame, farFound = .3, 2
-	farSimilar        = .15 // with
-	farScore          = 15
-	confirmSim        = .5
-	hintSimilarity    = .12
-	hintScore         = 12
+	farSimilar                    = .15 // with
+	farScore                      = 15
+	confirmSim                    = .5
+	hintSimilarity                = .12
+	hintScore                     = 12
 	// marginExact is enough for the same code, instruction by instruction and with
 	// the same texts and imports, that is once on either side.
 	marginExact = 1
@@ -261,24 +258,19 @@ func (s *search) autoSimilar(m *match, margin float64) float64 {
 		return autoSimilar
 	}
 	ref := &s.refs[m.ref]
-	if m.missed == 0 && margin >= marginSlot && s.nearSource() && s.slotted(ref, m.fn) {
-		return slotSimilar
-	}
 	n := s.m.body(m.fn).insns
 	grown := float64(n) / float64(s.nearestSize(ref, n))
-	if m.found < sameFound || grown < sameShrunk || !ref.Target.reads(s.m.arguments(m.fn)) || !s.nearSource() {
+	switch {
+	case grown < sameShrunk || !ref.Target.reads(s.m.arguments(m.fn)) || !s.nearSource():
 		return autoSimilar
-	}
-	if m.missed == 0 && margin >= marginPatched && m.similarity >= patchedSimilar && grown <= patchedGrown {
+	case m.missed == 0 && margin >= marginSlot && s.slotted(ref, m.fn):
+		return slotSimilar
+	case m.found >= sameFound && m.missed == 0 && 2*m.unchanged >= m.found && margin >= marginPatched && grown <= patchedGrown:
 		return patchedSimilar
+	case m.found >= sameFound && 2*m.unchanged <= m.found && grown <= sameGrown && s.sameSource():
+		return sameSimilar
 	}
-	if 2*m.unchanged > m.found || grown > sameGrown || !s.sameSource() {
-		return autoSimilar
-	}
-	if m.found >= farFound && m.found >= m.missed && margin >= marginFar && m.score >= marginFar {
-		return farSame
-	}
-	return sameSimilar
+	return autoSimilar
 }
 
 // sameSource tells whether a build of the fingerprint without the fix is of the source
@@ -304,24 +296,35 @@ func (s *search) nearSource() bool {
 // module, and than any look-alike of the reference is for this function:
 // whichever is less.
 func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) float64 {
-	inModule, inReference, near := math.Inf(1), math.Inf(1), math.Inf(1)
+	own, near := s.against(&ref.Target, top.fn), top.score
+	var swaps swaps
+	if !top.exact {
+		swaps = s.swapped(top, ref)
+	}
 	for i := range all {
 		if &all[i] == top {
 			continue
 		}
-		inModule = min(inModule, top.score-all[i].score)
-		if (all[i].exact && top.exact || top.score-all[i].score < margins[0].auto) && len(v.rivals) < maxRivals {
+		apart := top.score - all[i].score
+		if (all[i].exact && top.exact || apart < margins[0].auto) && len(v.rivals) < maxRivals {
 			v.rivals = append(v.rivals, all[i])
 		}
+		if apart >= leastApart {
+			apart += swaps.byPlace[all[i].fn]
+		}
+		near = min(near, apart)
 	}
-	own := s.against(&ref.Target, top.fn)
 	for i := range ref.Alike {
-		inReference = min(inReference, own-s.against(&ref.Alike[i], top.fn))
+		apart := own - s.against(&ref.Alike[i], top.fn)
+		if swaps.byAlike != nil {
+			apart += swaps.byAlike[i]
+		}
+		near = min(near, apart)
 	}
 	for _, around := range [][]Sample{ref.Callers, ref.Callees} {
 		for i := range around {
 			near = min(near, top.plain-s.plain(&around[i], top.fn))
 		}
 	}
-	return min(inModule, inReference, near, top.score)
+	return near
 }

@@ -346,17 +346,27 @@ func FuzzContent(f *testing.F) {
 	})
 }
 
-// FuzzModule changes bytes of a program.
-func FuzzModule(f *testing.F) {
-	out := filepath.Join(f.TempDir(), "shop")
-	run(f, "gcc", "-O2", "-s", "-o", out, "testdata/shop.c")
+// strippedShop returns the file of a build without symbols.
+func strippedShop(t testing.TB) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "shop")
+	run(t, "gcc", "-O2", "-s", "-o", out, "testdata/shop.c")
 	file, err := os.ReadFile(out)
 	if err != nil {
-		f.Fatal(err)
+		t.Fatal(err)
 	}
+	return file
+}
+
+// FuzzModule changes bytes of a program.
+func FuzzModule(f *testing.F) {
+	file := strippedShop(f)
 	p, q := build(f, "-O2"), build(f, "-O1")
 	fp := create(f, "parse_line", p.build("parse_line", false), q.build("parse_line", false), build(f, "-O2", "-DFIXED").build("parse_line", true))
 	f.Add(uint32(64), []byte{1})
+	for _, c := range hostileChanges(f, file) {
+		f.Add(c.at, c.with)
+	}
 	f.Add(uint32(0x1100), []byte{0xe8, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, at uint32, change []byte) {
 		b := slices.Clone(file)
