@@ -3,7 +3,7 @@
 # the programs that distributions ship: builds each server as Debian does, with the hole
 # and without, and runs pfp create.
 #
-#   prepatches/fingerprints.sh [redis] [nginx] [poppler]      all when none is named
+#   prepatches/fingerprints.sh [redis|nginx|poppler|libevent|iperf3]...      all when none is named
 #
 # Beside the builds with symbols, the packages that Debian ships fixed go in: the
 # function is found in them by the fingerprint of the builds, which must answer AUTO or
@@ -48,6 +48,7 @@ build_redis() {
 	fingerprint redis-server redis stringmatchlen redis/cve-2024-31228/stringmatchlen.pf
 	fingerprint redis-server redis stringmatch redis/cve-2024-31228/stringmatch.pf
 	fingerprint redis-server redis ACLSetSelector redis/cve-2024-31227/aclsetselector.pf
+	fingerprint redis-server redis bit_tohex redis/cve-2024-31449/bit-tohex.pf
 }
 
 # As Debian builds it, with --with-debug, whose texts are in every function, and
@@ -70,11 +71,29 @@ build_nginx() {
 	fingerprint nginx nginx ngx_http_mp4_crop_stsc_data nginx/cve-2024-7347/crop-stsc.pf
 }
 
-# Debian's own builds, which export the function.
+# Libraries that export the function: Debian's own builds, with the hole and fixed.
 build_poppler() {
-	local servers=$PIE_TEST_CACHE/servers/pdfpage library=lib/x86_64-linux-gnu/libpoppler.so.126
-	test/e2e/servers.sh pdfpage
-	"$out/pfp" create "$servers/usr/$library" -f PDFDoc::markAnnotations --fixed "$servers/fixed/$library" -o prepatches/poppler/cve-2025-50420/mark-annotations.pf
+	exported libpoppler126 22.12.0-2+deb12u2 22.12.0-2+deb12u3 libpoppler.so.126 \
+		PDFDoc::markAnnotations poppler/cve-2025-50420/mark-annotations.pf
+}
+build_libevent() {
+	exported libevent-2.1-7 2.1.12-stable-8 2.1.12-stable-8+deb12u1 libevent-2.1.so.7 \
+		bufferevent_socket_set_conn_address_ libevent/cve-2026-63388/set-conn-address.pf
+}
+build_iperf3() {
+	exported libiperf0 3.12-1+deb12u1 3.12-1+deb12u2 libiperf.so.0 \
+		decode_auth_setting iperf3/cve-2025-54350/decode-auth-setting.pf
+}
+
+# exported PACKAGE HOLE FIXED LIBRARY FUNCTION FILE
+exported() {
+	local version library=usr/lib/x86_64-linux-gnu/$4
+	for version in "$2" "$3"; do
+		[ ! -e "$out/$1.$version/$library" ] || continue
+		(cd "$out" && rm -f ./*.deb && quietly apt-get download "$1=$version" && quietly dpkg -x ./*.deb "$1.$version")
+	done
+	"$out/pfp" create "$out/$1.$2/$library" -f "$5" --fixed "$out/$1.$3/$library" -o "prepatches/$6"
+	"$out/pfp" show "prepatches/$6"
 }
 
 # shipped SERVER PACKAGE FILE: every version that apt offers, as SERVER.VERSION.
@@ -106,8 +125,8 @@ print(a["address"] if sure and a.get("fixed") else "")' || true)
 	"$out/pfp" show "$file"
 }
 
-[ $# -gt 0 ] || set -- redis nginx poppler
-[ -e "$APT_CONFIG" ] || test/e2e/servers.sh "$@"
+[ $# -gt 0 ] || set -- redis nginx poppler libevent iperf3
+[ -e "$APT_CONFIG" ] || test/e2e/servers.sh redis nginx iperf3
 for server; do
 	"build_$server"
 done
