@@ -114,10 +114,11 @@ func (a *app) printScan(results []pie.ScanResult) error {
 	}
 	t := (&term.Table{}).Right(1)
 	t.Row("PREPATCH", "PID", "EXE", "FIXED IN", "STATE", "")
+	next := ""
 	for _, f := range fold(results) {
 		detail := f.Message
-		if f.State == pie.ScanGuardable {
-			detail = fmt.Sprintf("pie insert %s --pid %d", f.ID, f.Pid)
+		if f.State == pie.ScanGuardable && next == "" {
+			next = fmt.Sprintf("guard one: pie insert %s --pid %d   what it is: pie show %s", f.ID, f.Pid, f.ID)
 		}
 		state := string(f.State)
 		if f.children > 0 {
@@ -125,7 +126,11 @@ func (a *app) printScan(results []pie.ScanResult) error {
 		}
 		t.Row(f.ID, fmt.Sprint(f.Pid), baseName(f.Exe), f.FixedIn, state, detail)
 	}
-	return t.Write(a.out, "")
+	if err := t.Write(a.out, ""); err != nil || next == "" {
+		return err
+	}
+	_, err := fmt.Fprintln(a.out, next)
+	return err
 }
 
 // folded is a process and how many of its descendants have the same result:

@@ -19,7 +19,8 @@ type Picture struct {
 
 // row is one prepatch in the processes of one family, which count together.
 type row struct {
-	id, exe, mode, state   string
+	id, exe, mode          string
+	state                  string // what is unusual, in parentheses after a space
 	pids                   []int
 	calls, rejects, errors uint64
 	// callRate and rates are per second; rates is of rejected and audited calls,
@@ -92,22 +93,30 @@ func modeOf(p pie.PrepatchStatus, now time.Time) string {
 	case p.TrialEnd.Before(now):
 		m += ", trial over"
 	default:
-		m += ", trial " + p.TrialEnd.Sub(now).Round(time.Second).String()
+		m += ", trial " + left(p.TrialEnd.Sub(now))
 	}
 	return m
+}
+
+// left is a time in few characters: seconds count at its end only.
+func left(d time.Duration) string {
+	if d < 2*time.Minute {
+		return d.Round(time.Second).String()
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
 func stateOf(p pie.PrepatchStatus) string {
 	for _, g := range p.Guards {
 		if !g.Intact {
-			return "changed by someone else"
+			return " (changed by someone else)"
 		}
 	}
 	switch {
 	case p.Stopped != "":
-		return "off: " + p.Stopped
+		return " (off: " + p.Stopped + ")"
 	case p.State != "in":
-		return p.State
+		return " (" + p.State + ")"
 	}
 	return ""
 }

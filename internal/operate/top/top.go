@@ -215,13 +215,26 @@ func (m model) head() []string {
 	return []string{line, ""}
 }
 
-const format = "%s %-18s %-14s %5s %10s %9s %9s %7s  %-24s %s"
+// columns before the sparkline, which takes what is left of the width.
+var columns = []struct {
+	name  string
+	right bool
+	of    func(*row) string
+}{
+	{"PREPATCH", false, func(r *row) string { return r.id }},
+	{"EXE", false, func(r *row) string { return r.exe }},
+	{"PROCS", true, func(r *row) string { return fmt.Sprint(len(r.pids)) }},
+	{"MODE", false, func(r *row) string { return r.mode + r.state }},
+	{"CALLS/S", true, func(r *row) string { return number(r.callRate) }},
+	{"REJECTED", true, func(r *row) string { return fmt.Sprint(r.rejects) }},
+	{"ERRORS", true, func(r *row) string { return fmt.Sprint(r.errors) }},
+}
 
 func (m model) table() []string {
 	if len(m.rows) == 0 {
 		return []string{"no prepatch is in any process; pie scan tells what could be guarded"}
 	}
-	out := []string{fmt.Sprintf(format, " ", "PREPATCH", "EXE", "PROCS", "CALLS/S", "CALLS", "REJECTED", "ERRORS", "REJECTED/S, LAST "+fmt.Sprint(sparkWidth)+" S", "MODE")}
+	lines := []string{" "}
 	most := max(1, m.height-9)
 	first := 0
 	for i, r := range m.rows {
@@ -229,22 +242,62 @@ func (m model) table() []string {
 			first = i - most + 1
 		}
 	}
-	for _, r := range m.rows[first:min(first+most, len(m.rows))] {
+	shown := m.rows[first:min(first+most, len(m.rows))]
+	for _, r := range shown {
 		mark := " "
 		if r.key() == m.chosen {
 			mark = ">"
 		}
-		mode := r.mode
-		if r.state != "" {
-			mode += " (" + r.state + ")"
-		}
-		out = append(out, fmt.Sprintf(format, mark, term.Escape(r.id), term.Escape(r.exe), fmt.Sprint(len(r.pids)), number(r.callRate), fmt.Sprint(r.calls),
-			fmt.Sprint(r.rejects), fmt.Sprint(r.errors), sparkline(r.rates, sparkWidth), term.Escape(mode)))
+		lines = append(lines, mark)
 	}
-	return out
+	for _, c := range columns {
+		cells := []string{c.name}
+		for _, r := range shown {
+			cells = append(cells, term.Escape(c.of(r)))
+		}
+		beside(lines, cells, c.right)
+	}
+	return m.sparklines(lines, shown)
 }
 
-const sparkWidth = 24
+// beside appends a column to lines, all of them then being as long.
+func beside(lines, cells []string, right bool) {
+	width, gap := 0, "  "
+	for _, c := range cells {
+		width = max(width, len([]rune(c)))
+	}
+	if lines[0] == " " {
+		gap = " " // behind the mark of the chosen row
+	}
+	for i, c := range cells {
+		space := strings.Repeat(" ", width-len([]rune(c)))
+		if right {
+			lines[i] += " " + space + c
+		} else {
+			lines[i] += gap + c + space
+		}
+	}
+}
+
+// leastSpark is the narrowest sparkline, in seconds; where there is less room there
+// is none.
+const leastSpark = 8
+
+func (m model) sparklines(lines []string, shown []*row) []string {
+	width := min(history, m.width-len([]rune(lines[0]))-2)
+	if width < leastSpark {
+		return lines
+	}
+	title := fmt.Sprintf("REJECTED/S, LAST %d S", width)
+	if len(title) > width {
+		title = "REJECTED/S"[:min(width, len("REJECTED/S"))]
+	}
+	lines[0] += "  " + title
+	for i, r := range shown {
+		lines[i+1] += "  " + sparkline(r.rates, width)
+	}
+	return lines
+}
 
 // inspect shows the chosen row process by process, guard by guard.
 func (m model) inspect() []string {

@@ -61,7 +61,7 @@ func press(t *testing.T, m model, keys ...string) model {
 func TestScreen(t *testing.T) {
 	m, _ := script(t)
 	text := m.text()
-	for _, want := range []string{"3 guarded processes", "50 rejected/s", "> CVE-1", "1000", "  CVE-2", "██", "reject", "server[812]  parse(0x1, 0x2)", "q quit"} {
+	for _, want := range []string{"3 guarded processes", "50 rejected/s", "> CVE-1", "  CVE-2", "enforce  ", "1000 ", "██", "reject", "server[812]  parse(0x1, 0x2)", "q quit"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the screen has no %q:\n%s", want, text)
 		}
