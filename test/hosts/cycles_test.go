@@ -92,36 +92,6 @@ func TestCyclesLeaveNothing(t *testing.T) {
 	h.asItsFiles()
 }
 
-// Calls that race insertions and removals, of three threads that never pause: each answer
-// is compared with what the function must say. The long form has a thousand removals raced
-// by more than 10⁸ of them.
-func TestEveryCallIsRight(t *testing.T) {
-	cycles, calls := 20, uint64(4_000_000)
-	if os.Getenv("PIE_TEST_LONG") != "" {
-		cycles, calls = 1000, 100_000_000
-	}
-	path := build(t, "plain", "gcc", "-pthread", "plain.c", "guarded.c")
-	p := guard(t, "HOST-1", exeOf(path))
-	h := start(t, nil, path, "", "3")
-	began := h.read().Calls
-	for i := range cycles {
-		h.insert(p)
-		h.remove(p.ID)
-		for due := began + calls/uint64(cycles)*uint64(i+1); h.read().Calls < due; {
-			h.calls(perHalf)
-		}
-		if now := h.read(); i%100 == 99 { // a long run that is ended early has said how far it came
-			t.Logf("%d calls raced %d removals, %d wrong", now.Calls-began, i+1, now.Wrong)
-		}
-	}
-	s := h.read()
-	if s.Wrong != 0 {
-		t.Errorf("%d wrong results", s.Wrong)
-	}
-	h.asItsFiles()
-	t.Logf("%d calls raced %d insertions and as many removals: %d rejected, %d wrong", s.Calls-began, cycles, s.Rejected, s.Wrong)
-}
-
 // Two pies at work on one process at one time, each with a prepatch of its own on
 // the same function: both get their way, one after the other.
 func TestTwoAtOnce(t *testing.T) {

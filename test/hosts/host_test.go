@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	if order := os.Getenv(cyclerOrder); order != "" {
+		return cycler(order)
+	}
 	dir, err := os.MkdirTemp("", "pie-hosts")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
@@ -163,7 +166,15 @@ func (h *host) calls(n uint64) stats {
 // guard is a prepatch for the hosts' function in where ("exe=plain").
 func guard(t testing.TB, id, where string) *pie.Prepatch {
 	t.Helper()
-	p, err := pie.Load(map[string][]byte{"guard.go": []byte(fmt.Sprintf(`package prepatch
+	p, err := loadGuard(id, where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func loadGuard(id, where string) (*pie.Prepatch, error) {
+	return pie.Load(map[string][]byte{"guard.go": []byte(fmt.Sprintf(`package prepatch
 
 import "github.com/patch-integration-engine/pie/libpie"
 
@@ -180,10 +191,6 @@ func Guard(c *libpie.Call, n int32, text libpie.Addr) libpie.Verdict {
 	return libpie.Pass()
 }
 `, id, where))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 func exeOf(path string) string { return "exe=" + filepath.Base(path) }

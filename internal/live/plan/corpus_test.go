@@ -2,10 +2,12 @@ package plan
 
 import (
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"testing"
 
@@ -65,17 +67,43 @@ func functionsOf(t *testing.T, path string) []Function {
 		if err := file.ReadVaddr(text, s.Vaddr); err != nil {
 			t.Fatal(err)
 		}
+		entered := targets(text)
 		for _, r := range frames {
 			if r.Start < s.Vaddr || uint64(r.Start-s.Vaddr)+r.Size > s.Filesz {
 				continue
 			}
+			off := int64(r.Start - s.Vaddr)
+			from, to := surroundings(text, off, off+int64(r.Size), entered)
 			all = append(all, Function{
 				Name: filepath.Base(path), Entry: address.Addr(r.Start), Size: r.Size,
-				Text: text[r.Start-s.Vaddr:], Segment: text, SegmentAt: address.Addr(s.Vaddr),
+				Text: text[off:], Segment: text[from:to], SegmentAt: address.Addr(s.Vaddr).Add(from),
 			})
 		}
 	}
 	return all
+}
+
+// targets are the offsets in text that any rel32 branch may lead to, in order. Every
+// byte is taken for the start of a displacement.
+func targets(text []byte) (all []int64) {
+	for n := 1; n+4 <= len(text); n++ {
+		if endsBranch(text[:n]) {
+			all = append(all, int64(n+4)+int64(int32(binary.LittleEndian.Uint32(text[n:]))))
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// surroundings is the part of text in which something may enter the first bytes of the
+// function from begin to end: all of it only if a rel32 branch may do so. A search of
+// everything for each of some hundred thousand functions would take hours.
+func surroundings(text []byte, begin, end int64, entered []int64) (from, to int64) {
+	const reach = maxKept*15 + jumpLen // a site ends no further behind the entry
+	if n, _ := slices.BinarySearch(entered, begin+1); n < len(entered) && entered[n] < begin+reach {
+		return 0, int64(len(text))
+	}
+	return max(begin-2*neighbourhood, 0) &^ 15, min(end+2*neighbourhood, int64(len(text)))
 }
 
 // TestEveryFunction plans every function of real libraries and counts what is
@@ -90,10 +118,7 @@ func TestEveryFunction(t *testing.T) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			reasons := map[string]int{}
 			total, planned, shown := 0, 0, 0
-			for n, f := range functionsOf(t, path) {
-				if !*whole && n%16 != 0 {
-					f.Segment = nil // a search of the whole text for every function takes its time
-				}
+			for _, f := range functionsOf(t, path) {
 				if f.Size < jumpLen {
 					reasons["(shorter than a jump)"]++
 				} else {
