@@ -9,6 +9,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
+	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // findInCore looks in the files that a crashed process had mapped. Each must still
@@ -45,7 +46,7 @@ func findInCore(fp *fingerprint.Fingerprint, path string, core *binfile.Core) ([
 }
 
 func findInMapped(fp *fingerprint.Fingerprint, m binfile.CoreFile, id []byte) (answer, error) {
-	f, err := openELF(m.Path)
+	f, err := openMapped(m.Path)
 	if errors.Is(err, os.ErrNotExist) {
 		return answer{}, fmt.Errorf("the file is not there any more; its build ID is %x", id)
 	}
@@ -63,4 +64,24 @@ func findInMapped(fp *fingerprint.Fingerprint, m binfile.CoreFile, id []byte) (a
 		}
 	}
 	return a, err
+}
+
+// openMapped opens a file by the path that a process had chosen: not where somebody
+// serves the file system, who could let everybody wait.
+func openMapped(path string) (*elfFile, error) {
+	self, err := proc.Open(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	defer self.Close()
+	file, err := self.OpenInRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := binfile.OpenToRead(file, file.Size)
+	if err != nil {
+		file.Close()
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &elfFile{f, file}, nil
 }

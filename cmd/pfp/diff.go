@@ -92,9 +92,9 @@ func printDiff(w io.Writer, d fingerprint.Difference, changes []change, asJSON b
 			alike = fmt.Sprintf("%.0f %%", 100*c.Alike)
 		}
 		name := strings.Join(c.Names, " ")
-		t.Row(c.What, dash(c.Old), dash(c.New), alike, dash(term.Escape(name)))
+		t.Row(c.What, dash(c.Old), dash(c.New), alike, dash(name))
 		for _, word := range c.Words {
-			t.Row("", "", "", "", "  "+term.Escape(word))
+			t.Row("", "", "", "", "  "+word)
 		}
 	}
 	if err := t.Write(w, ""); err != nil {

@@ -153,11 +153,11 @@ func printIndex(w io.Writer, files []*mappedFile, fps []*fingerprint.Fingerprint
 			}
 			found = append(found, fmt.Sprintf("%s at %s [%s]", a.Function, a.Address, word))
 		}
-		path := term.Escape(f.Path)
+		path := f.Path
 		if f.Deleted {
 			path += " (deleted)"
 		}
-		t.Row(path, dash(f.BuildID[:min(len(f.BuildID), 12)]), fmt.Sprint(len(f.Pids)), dash(term.Escape(strings.Join(found, "; "))))
+		t.Row(path, dash(f.BuildID[:min(len(f.BuildID), 12)]), fmt.Sprint(len(f.Pids)), dash(strings.Join(found, "; ")))
 	}
 	if err := t.Write(w, ""); err != nil {
 		return err

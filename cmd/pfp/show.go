@@ -34,7 +34,7 @@ func showCommand() *cobra.Command {
 				if r.Fixed {
 					fix = "fixed"
 				}
-				t.Row(term.Escape(r.Label), fix, fmt.Sprint(r.Target.Insns), fmt.Sprint(len(r.Target.Features)), fmt.Sprint(len(r.Callers)), fmt.Sprint(len(r.Callees)), fmt.Sprint(len(r.Alike)), r.At.String(), term.Escape(r.BuildID))
+				t.Row(r.Label, fix, fmt.Sprint(r.Target.Insns), fmt.Sprint(len(r.Target.Features)), fmt.Sprint(len(r.Callers)), fmt.Sprint(len(r.Callees)), fmt.Sprint(len(r.Alike)), r.At.String(), r.BuildID)
 			}
 			if err := t.Write(w, ""); err != nil {
 				return err

@@ -22,6 +22,7 @@ import (
 // Bounds.
 const (
 	maxSection = 512 << 20 // bytes of one DWARF section
+	maxAll     = 1 << 30   // bytes of all that are read: a small file may be compressed
 	maxEntries = 8 << 20   // entries looked at in one question
 	maxTypes   = 32        // steps from a type through typedefs and qualifiers
 	maxParams  = 64
@@ -37,13 +38,17 @@ type Info struct {
 }
 
 // Open reads the DWARF sections of a file; ErrNone when it has none.
-func Open(f *binfile.File) (*Info, error) {
+func Open(f *binfile.File) (*Info, error) { return openWithin(f, maxAll) }
+
+// openWithin reads at most so many bytes of sections.
+func openWithin(f *binfile.File, most uint64) (*Info, error) {
 	var missing error
 	section := func(name string) []byte {
-		b, err := f.DebugSection(name, maxSection)
+		b, err := f.DebugSection(name, min(maxSection, most))
 		if err != nil && !errors.Is(err, binfile.ErrNoTable) {
 			missing = err
 		}
+		most -= uint64(len(b))
 		return b
 	}
 	abbrev, info := section(".debug_abbrev"), section(".debug_info")

@@ -313,3 +313,20 @@ func TestAssembler(t *testing.T) {
 		t.Errorf("its result: %+v, %v", got, err)
 	}
 }
+
+// Sections are bounded together: compressed ones cost an enemy little.
+func TestAllSectionsAreBounded(t *testing.T) {
+	for _, build := range []string{"dwarf 5", "compressed"} {
+		f := open(t, gcc(t, builds[build]...))
+		info, err := f.DebugSection(".debug_info", maxSection)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openWithin(f, uint64(len(info))); err == nil {
+			t.Errorf("%s: more was read than .debug_info alone has", build)
+		}
+		if _, err := openWithin(f, 1<<20); err != nil {
+			t.Errorf("%s: %v", build, err)
+		}
+	}
+}
