@@ -187,7 +187,7 @@ func (e *Engine) Prepare(path string, p *Prepatch) {
 	if err != nil {
 		return
 	}
-	rs, err := newResolver(p, Options{known: e.known})
+	rs, err := newResolver(context.Background(), p, Options{known: e.known})
 	if err != nil {
 		return
 	}
@@ -214,6 +214,7 @@ type known struct {
 	// code is the executable segments that functions were found in.
 	code    map[place][]byte
 	servers []string // debuginfod servers that files asks
+	client  *debuginfod.Client
 }
 
 // place is a segment of a file.
@@ -251,22 +252,24 @@ func newKnown() *known {
 	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{}}
 }
 
-// ask makes these the debuginfod servers that are asked from now on.
-func (k *known) ask(servers []string) error {
-	if slices.Equal(k.servers, servers) {
-		return nil
-	}
-	var client *debuginfod.Client
-	if len(servers) > 0 {
-		var err error
-		if client, err = debuginfod.New(servers); err != nil {
-			return err
+// ask makes these the debuginfod servers that are asked from now on, until ctx ends.
+func (k *known) ask(ctx context.Context, servers []string) error {
+	if !slices.Equal(k.servers, servers) {
+		var client *debuginfod.Client
+		if len(servers) > 0 {
+			var err error
+			if client, err = debuginfod.New(servers); err != nil {
+				return err
+			}
 		}
+		if k.client != nil {
+			k.client.Close()
+		}
+		k.client, k.servers = client, servers
 	}
-	if k.files.Servers != nil {
-		k.files.Servers.Close()
+	if k.files.Servers = nil; k.client != nil {
+		k.files.Servers = k.client.Within(ctx)
 	}
-	k.files.Servers, k.servers = client, servers
 	return nil
 }
 

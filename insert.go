@@ -38,7 +38,7 @@ func insertWith(ctx context.Context, t *tracee.Tracer, p *Prepatch, sel Select, 
 	if err != nil {
 		return nil, err
 	}
-	rs, err := newResolver(p, o)
+	rs, err := newResolver(ctx, p, o)
 	if err != nil {
 		return nil, err
 	}

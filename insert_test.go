@@ -3,8 +3,11 @@ package pie_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -225,5 +228,50 @@ func TestInsertAtOnce(t *testing.T) {
 	all, err := pie.Status(context.Background(), pie.Pids(v.pid()))
 	if err != nil || len(all) != 1 || len(all[0].Prepatches) != 1 || len(all[0].Prepatches[0].Guards) != 1 {
 		t.Errorf("status %+v, %v", all, err)
+	}
+}
+
+// An interrupted command does not wait for a debuginfod server.
+func TestInterruptedWhileAServerIsAsked(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	asked := make(chan struct{}, 16)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	p, err := pie.Load(map[string][]byte{"guard.go": []byte(`package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id ASKED-1
+
+//pie:guard lib=libc.so.6 func=no_such_function onfault=pass onfuel=pass
+func Guard(_ *libpie.Call) libpie.Verdict { return libpie.Pass() }
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := startVictims(t, 1)[0].pid()
+	done := make(chan error, 1)
+	go func() {
+		_, err := pie.Plan(ctx, p, pie.Pids(pid), pie.Options{Debuginfod: []string{server.URL}})
+		done <- err
+	}()
+	select {
+	case <-asked:
+	case err := <-done:
+		t.Fatalf("the server was not asked: %v", err)
+	}
+	cancel()
+	const soon = 5 * time.Second // half of what the server has for an answer
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(soon):
+		t.Error("the interrupted command waits for the server")
 	}
 }

@@ -45,7 +45,7 @@ func Plan(ctx context.Context, p *Prepatch, sel Select, o Options) ([]ProcessPla
 	if err != nil {
 		return nil, err
 	}
-	rs, err := newResolver(p, o)
+	rs, err := newResolver(ctx, p, o)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +56,9 @@ func Plan(ctx context.Context, p *Prepatch, sel Select, o Options) ([]ProcessPla
 			return nil, err
 		}
 		pp, err := planOne(pid, rs)
+		if err != nil && ctx.Err() != nil {
+			return nil, ctx.Err() // whatever the interruption made fail
+		}
 		var r *Refusal
 		switch {
 		case errors.As(err, &r) && r.Code == CodeNoProcess && len(pids) > 1:

@@ -1,6 +1,7 @@
 package pie
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -28,12 +29,12 @@ type resolver struct {
 	known *known
 }
 
-func newResolver(p *Prepatch, o Options) (*resolver, error) {
+func newResolver(ctx context.Context, p *Prepatch, o Options) (*resolver, error) {
 	rs := &resolver{p: p, o: o, known: o.known}
 	if rs.known == nil {
 		rs.known = newKnown()
 	}
-	if err := rs.known.ask(o.Debuginfod); err != nil {
+	if err := rs.known.ask(ctx, o.Debuginfod); err != nil {
 		rs.close()
 		return nil, err
 	}

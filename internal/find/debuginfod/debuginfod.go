@@ -144,6 +144,18 @@ func (c *Client) Symbols(ctx context.Context, buildID []byte) *Answer {
 	return a
 }
 
+// Within returns what asks the client's servers until ctx ends.
+func (c *Client) Within(ctx context.Context) *Asker { return &Asker{c, ctx} }
+
+// Asker asks a Client's servers for one command, which may be interrupted.
+type Asker struct {
+	*Client
+	ctx context.Context
+}
+
+// Symbols is Client.Symbols.
+func (a *Asker) Symbols(buildID []byte) *Answer { return a.Client.Symbols(a.ctx, buildID) }
+
 func (c *Client) fetch(ctx context.Context, server *url.URL, id string) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.JoinPath("buildid", id, "debuginfo").String(), nil)
 	if err != nil {

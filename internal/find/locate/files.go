@@ -20,7 +20,7 @@ const maxShared = 512
 type Files struct {
 	// Servers are asked for the symbols of stripped files, when the operator named
 	// some; nil for none.
-	Servers *debuginfod.Client
+	Servers *debuginfod.Asker
 
 	shared map[Identity]*elfFile
 	others []*elfFile // beyond maxShared

@@ -74,7 +74,7 @@ type Set struct {
 	// separately is set while separate debug files are looked into as well.
 	separately bool
 	// servers are asked for debug files that the process's root has not; may be nil.
-	servers    *debuginfod.Client
+	servers    *debuginfod.Asker
 	unanswered error // what went wrong with them
 }
 

@@ -1,7 +1,6 @@
 package locate
 
 import (
-	"context"
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
@@ -66,7 +65,7 @@ func (s *Set) remote(im *Image) ([]binfile.Symbol, string) {
 	if id == nil {
 		return nil, ""
 	}
-	a := s.servers.Symbols(context.Background(), id)
+	a := s.servers.Symbols(id)
 	if a.Symbols == nil {
 		if !errors.Is(a.Err, debuginfod.ErrUnknown) {
 			s.unanswered = a.Err
