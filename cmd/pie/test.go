@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -102,6 +103,7 @@ func (a *app) goTest(ctx context.Context, files map[string][]byte, run string) e
 		args = append(args, "-run", run)
 	}
 	cmd := exec.CommandContext(ctx, goTool, append(args, "./"+author.Package)...)
+	cmd.WaitDelay = time.Second // after an interruption the test itself may go on for minutes
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod", "GOTOOLCHAIN=local", "GOPROXY=off", "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
