@@ -247,13 +247,14 @@ import "github.com/patch-integration-engine/pie/libpie"
 
 //pie:id ASKED-1
 
-//pie:guard lib=libc.so.6 func=no_such_function onfault=pass onfuel=pass
+//pie:guard exe=host func=no_such_function onfault=pass onfuel=pass
 func Guard(_ *libpie.Call) libpie.Verdict { return libpie.Pass() }
 `)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid := startVictims(t, 1)[0].pid()
+	path := filepath.Join(t.TempDir(), "host")
+	pid := runHost(t, path, exec.Command("gcc", "-O2", "-s", "-pthread", "-o", path, "testdata/language/host.c")).cmd.Process.Pid
 	done := make(chan error, 1)
 	go func() {
 		_, err := pie.Plan(ctx, p, pie.Pids(pid), pie.Options{Debuginfod: []string{server.URL}})
