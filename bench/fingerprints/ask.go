@@ -71,7 +71,14 @@ func (t *target) put(o options, fp *fingerprint.Fingerprint) {
 	if len(truth) > 0 {
 		f := s.Find()
 		score.There++
-		if same := s.Identical(nil); len(same) == 1 {
+		same := s.Identical(nil)
+		if single := fp.References[0].Twins == 1 && len(same) < 2; single {
+			score.Single++
+			if f.Tier == fingerprint.Auto && slices.Contains(truth, f.At) {
+				score.SingleAuto++
+			}
+		}
+		if len(same) == 1 {
 			if same[0] == truth[0] {
 				score.SameCode[0]++
 			} else {

@@ -303,8 +303,8 @@ func (r results) of(set string) *tally {
 
 func (r results) print(w io.Writer) {
 	sets := slices.SortedFunc(maps.Keys(r), func(a, b string) int { return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a, b)) })
-	fmt.Fprintln(w, "| set | functions | same code only | HINT | CONFIRM | AUTO | absent | HINT | CONFIRM | AUTO | AUTO wrong | at most |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| set | functions | same code only | HINT | CONFIRM | AUTO | AUTO, of single code | absent | HINT | CONFIRM | AUTO | AUTO wrong | at most |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 	var all tally
 	for _, s := range sets {
 		r[s].row(w, s)

@@ -14,6 +14,9 @@ const auto = fingerprint.Auto
 type tally struct {
 	There, Absent int // questions
 	Right, Wrong  [4]int
+	// Single are, of There, functions whose code no other function has, here and in the
+	// reference, and SingleAuto those of them found with AUTO: others can never be.
+	Single, SingleAuto int
 	// SameCode are answers, right and wrong, when the only thing asked is whether one
 	// function has the reference's code: what signatures of code without its
 	// addresses find, as FLIRT's are.
@@ -33,6 +36,8 @@ func (t *tally) questions() int { return t.There + t.Absent }
 func (t *tally) add(o *tally) {
 	t.There += o.There
 	t.Absent += o.Absent
+	t.Single += o.Single
+	t.SingleAuto += o.SingleAuto
 	for i := range t.SameCode {
 		t.SameCode[i] += o.SameCode[i]
 	}
@@ -55,8 +60,9 @@ func (t *tally) row(w io.Writer, name string) {
 	cell := func(tier fingerprint.Tier) string {
 		return fmt.Sprintf("%.3f/%d", share(t.Right[tier]), t.Wrong[tier])
 	}
-	fmt.Fprintf(w, "| %s | %d | %.3f/%d | %s | %s | %s | %d | %d | %d | %d | %d | %.2g |\n", name, t.There, share(t.SameCode[0]), t.SameCode[1],
-		cell(fingerprint.Hint), cell(fingerprint.Confirm), cell(auto),
+	single := float64(t.SingleAuto) / float64(max(t.Single, 1))
+	fmt.Fprintf(w, "| %s | %d | %.3f/%d | %s | %s | %s | %.3f | %d | %d | %d | %d | %d | %.2g |\n", name, t.There, share(t.SameCode[0]), t.SameCode[1],
+		cell(fingerprint.Hint), cell(fingerprint.Confirm), cell(auto), single,
 		t.Absent, t.Invented[fingerprint.Hint], t.Invented[fingerprint.Confirm], t.Invented[auto], t.wrong(auto), bound(t.wrong(auto), t.questions()))
 }
 
