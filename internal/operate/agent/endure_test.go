@@ -77,16 +77,25 @@ func TestEndures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	said := &strings.Builder{} // what it ends with, should it end
+	agent.Stderr = said
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { in.Close(); _ = agent.Wait() })
+	ended := make(chan struct{})
+	go func() { _ = agent.Wait(); close(ended) }()
+	t.Cleanup(func() { in.Close(); <-ended })
 	begin, n := time.Now(), 0
 	during := func(from, until time.Duration) footprint {
 		var all []footprint
 		for time.Since(begin) < until {
 			_ = exec.Command(w.victim, "4").Run()
 			_ = exec.Command("/bin/true").Run()
+			select {
+			case <-ended:
+				t.Fatalf("the agent ended after %v: %v\n%s", time.Since(begin).Round(time.Second), agent.ProcessState, said.String())
+			default:
+			}
 			if n++; time.Since(begin) >= from && n%8 == 0 {
 				all = append(all, footprintOf(t, agent.Process.Pid))
 			}
