@@ -166,7 +166,7 @@ func diagnoseStatus(d *Diagnosis, p *process) {
 		d.add("tracer", FindingOK, "nobody traces it")
 	}
 	if s.Seccomp != 0 {
-		d.add("seccomp", FindingNote, "a filter is on; pie suspends it for its own calls")
+		d.add("seccomp", FindingNote, "a filter is on: pie suspends it for its own calls; one that forbids rt_sigreturn is refused at insertion")
 	} else {
 		d.add("seccomp", FindingOK, "no filter")
 	}

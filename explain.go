@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
@@ -56,7 +57,7 @@ func explainProcess(err error, who string) *Refusal {
 	case errors.As(err, &elf), errors.Is(err, tracee.ErrNotAMD64):
 		return refuse(CodeMachine, nil, "only 64-bit x86-64 programs can be guarded", "%s is not a 64-bit x86-64 program", who)
 	case errors.Is(err, os.ErrPermission):
-		return refuse(CodePermission, nil, "run pie as root, or as the user of a process it may trace: pie doctor --pid N tells", "%s: %v", who, err)
+		return refuse(CodePermission, nil, "run pie as root, or as the user of a process it may trace: pie doctor --pid N tells", "%s: %s", who, unnamed(err))
 	case errors.Is(err, tracee.ErrFrozen):
 		return refuse(CodeFrozen, nil, "thaw its cgroup, then insert", "%s is frozen by its cgroup", who)
 	case errors.Is(err, tracee.ErrBusy):
@@ -64,9 +65,22 @@ func explainProcess(err error, who string) *Refusal {
 	case errors.Is(err, tracee.ErrNoExec):
 		return refuse(CodeStale, nil, "guard it when it runs", "%s: %v", who, err)
 	case errors.Is(err, tracee.ErrNoRemoteSyscall):
-		return refuse(CodeNoSyscall, nil, "pie doctor --pid N tells what forbids it", "%s: no system call can be run in it without a risk: %v", who, err)
+		return refuse(CodeNoSyscall, nil, "guard the process that it was forked from: a child inherits guards, and enters its sandbox with them",
+			"%s: no system call can be run in it without a risk: %s", who, why(err, tracee.ErrNoRemoteSyscall))
 	}
 	return nil
+}
+
+// pidPrefix is how lower packages call a process that who in a refusal names.
+var pidPrefix = regexp.MustCompile(`\bpid [0-9]+: `)
+
+// unnamed is what err says, without the process.
+func unnamed(err error) string { return pidPrefix.ReplaceAllString(err.Error(), "") }
+
+// why is what err says without the process and without the sentinel, which the
+// refusal says in its own words.
+func why(err, sentinel error) string {
+	return strings.ReplaceAll(unnamed(err), ": "+sentinel.Error(), "")
 }
 
 // explainFunction is about finding the function.
@@ -100,7 +114,7 @@ func explainFunction(err error, who string) *Refusal {
 		return refuse(CodeNoImage, nil, "the process does not use the library; it maps "+strings.Join(library.Mapped, ", "),
 			"%s maps no library %s", who, library.SOName)
 	case errors.Is(err, locate.ErrOtherExe):
-		return refuse(CodeNoImage, nil, "name a process that runs the program the prepatch is for", "%s: %v", who, err)
+		return refuse(CodeNoImage, nil, "name a process that runs the program the prepatch is for", "%s: %s", who, unnamed(err))
 	case errors.Is(err, locate.ErrAssembly):
 		return refuse(CodeAssembly, nil, "guard the Go function that calls it", "%s: %v", who, err)
 	case errors.Is(err, locate.ErrTooManyNames):

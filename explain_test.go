@@ -94,6 +94,24 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// A refusal names the process once, whatever each package put in front.
+func TestExplainNamesTheProcessOnce(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("pid 7: preparing the arena: pid 7: its seccomp filter forbids rt_sigreturn: %w", tracee.ErrNoRemoteSyscall),
+			"pid 7 (httpd): no system call can be run in it without a risk: preparing the arena: its seccomp filter forbids rt_sigreturn"},
+		{fmt.Errorf("pid 7: %w than redis-server: /usr/sbin/httpd", locate.ErrOtherExe),
+			"pid 7 (httpd): " + locate.ErrOtherExe.Error() + " than redis-server: /usr/sbin/httpd"},
+		{fmt.Errorf("pid 7: opening /proc/7/maps: %w", os.ErrPermission), "pid 7 (httpd): opening /proc/7/maps: permission denied"},
+	} {
+		if got := explain(tt.err, "pid 7 (httpd)").Error(); !strings.Contains(got, tt.want) {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
+	}
+}
+
 func TestExplainKeepsFailures(t *testing.T) {
 	cause := errors.New("disk on fire")
 	err := explain(cause, "pid 7 (httpd)")

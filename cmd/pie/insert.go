@@ -298,7 +298,11 @@ func (a *app) printProcessNotes(p pie.ProcessReport, w reportWords, style term.S
 		return
 	}
 	if p.Error != "" {
-		fmt.Fprintf(a.out, "  %s pid %d (%s): %s [%s]\n", style.Bad(w.undone+":"), p.Pid, term.Escape(baseName(p.Exe)), term.Escape(p.Error), p.Reason)
+		text, who := p.Error, fmt.Sprintf("pid %d (%s)", p.Pid, baseName(p.Exe))
+		if !strings.HasPrefix(text, who) {
+			text = who + ": " + text
+		}
+		fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad(w.undone+":"), term.Escape(text), p.Reason)
 		for _, line := range append(slices.Clone(p.Details), p.Instead) {
 			fmt.Fprintf(a.out, "    %s\n", term.Escape(line))
 		}

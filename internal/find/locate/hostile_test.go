@@ -177,8 +177,8 @@ func TestErrnoForms(t *testing.T) {
 	}
 }
 
-// Names as Rust's two manglings write them.
-func TestRustNames(t *testing.T) {
+// Names as the manglings of Rust and C++ write them.
+func TestDemangledNames(t *testing.T) {
 	for _, c := range []struct {
 		mangled, written string
 		want             bool
@@ -188,8 +188,19 @@ func TestRustNames(t *testing.T) {
 		{"_ZN5hyper5proto6decode17h0123456789abcdefE", "hyper::proto::decode", true},
 		{"_RNvNtCs1234_7mycrate3foo3bar", "mycrate::foo::bar", true},
 		{"_RNvNtCs1234_7mycrate3foo3bar", "foo::bar", false},
+		{"_ZN3srv1S1hEPKcRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "srv::S::h(char const*, std::string const&)", true},
+		{"_ZN3srv1S1hEPKcRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "srv::S::h(const char *, const std::string &)", true},
+		{"_ZN3srv1S1hEPKcRKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE", "srv::S::h(char*, std::string&)", false},
+		{"_ZN3srv1S4convImEET_S2_j", "unsigned long srv::S::conv<unsigned long>(unsigned long, unsigned int)", true},
+		{"_ZN3srv1S4convImEET_S2_j", "srv::S::conv<unsigned long>(unsigned long, unsigned int)", true},
+		{"_ZN3srv1S4convImEET_S2_j", "conv<unsigned long>(unsigned long, unsigned int)", false},
+		{"_ZN3srv1S4convImEET_S2_j", "long srv::S::conv<unsigned long>(unsigned long, unsigned int)", false},
+		{"_ZNK3srv1S1mERKSt3mapIiPKcSt4lessIiESaISt4pairIKiS3_EEEPKm",
+			"srv::S::m(const std::map<int, const char*, std::less<int>, std::allocator<std::pair<const int, const char*>>>&, const unsigned long*) const", true},
+		{"_Znwm", "operator new(unsigned long)", true},
+		{"_Znwm", "new(unsigned long)", false},
 	} {
-		if got := demangledMatches(c.mangled, squeeze(c.written)); got != c.want {
+		if got := demangledMatches(c.mangled, spelled(c.written)); got != c.want {
 			t.Errorf("%s as %s: %v, want %v", c.mangled, c.written, got, c.want)
 		}
 	}

@@ -171,7 +171,7 @@ var ErrTooManyNames = errors.New("too many C++ or Rust names are like it; give t
 // demangled matches C++ and Rust symbols by what people write: with or without
 // parameters, spaces apart.
 func (t *tables) demangled(n name) ([]candidate, error) {
-	wanted := squeeze(n.base)
+	wanted := spelled(n.base)
 	id := lastIdentifier(n.base)
 	if id == "" {
 		return nil, nil
@@ -210,14 +210,79 @@ func isMangled(s string) bool {
 func demangledMatches(mangled, wanted string) bool {
 	for _, opts := range [][]demangle.Option{{}, {demangle.NoParams}, {demangle.NoParams, demangle.NoTemplateParams}} {
 		s, err := demangle.ToString(mangled, append(opts, demangle.MaxLength(maxDemangled))...)
-		if err == nil && squeeze(s) == wanted {
+		if err == nil && (spelled(s) == wanted || spelled(withoutResult(s)) == wanted) {
 			return true
 		}
 	}
 	return false
 }
 
-func squeeze(s string) string { return strings.ReplaceAll(s, " ", "") }
+// spelled brings the ways in which one C++ name is written to one: without spaces,
+// const behind what it is about, std::string by that name.
+func spelled(s string) string {
+	s = strings.ReplaceAll(constBehind(s), " ", "")
+	return strings.ReplaceAll(s, "std::__cxx11::basic_string<char,std::char_traits<char>,std::allocator<char>>", "std::string")
+}
+
+// constBehind writes "const char*" as demanglers do, "char const*". What is left of a
+// type that it does not understand matches nothing.
+func constBehind(s string) string {
+	const word = "const "
+	for at := 0; ; {
+		i := strings.Index(s[at:], word)
+		if i < 0 {
+			return s
+		}
+		at += i
+		if before := strings.TrimRight(s[:at], " "); before == "" || !strings.ContainsRune("(,<", rune(before[len(before)-1])) {
+			at += len(word) // it stands behind something already
+			continue
+		}
+		begin := at + len(word)
+		end := begin + typeEnd(s[begin:])
+		s = s[:at] + strings.TrimRight(s[begin:end], " ") + " const" + s[end:]
+	}
+}
+
+// typeEnd is where the pointer, the reference or the end behind a type's name is.
+func typeEnd(s string) int {
+	depth := 0
+	for i, r := range s {
+		switch {
+		case r == '<':
+			depth++
+		case r == '>' && depth > 0:
+			depth--
+		case depth == 0 && strings.ContainsRune("*&,)>", r):
+			return i
+		}
+	}
+	return len(s)
+}
+
+// withoutResult is a demangled name without the type of the result, which only those
+// of templates have.
+func withoutResult(s string) string {
+	depth, begin := 0, 0
+	for i, r := range s {
+		switch r {
+		case '(':
+			if depth == 0 {
+				return s[begin:]
+			}
+			depth++
+		case '<':
+			depth++
+		case '>', ')':
+			depth--
+		case ' ':
+			if depth == 0 && !strings.HasSuffix(s[:i], "operator") {
+				begin = i + 1
+			}
+		}
+	}
+	return s[begin:]
+}
 
 // lastIdentifier is what a mangled name must contain: the last identifier
 // before the parameters.

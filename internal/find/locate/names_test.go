@@ -127,6 +127,13 @@ func TestCPlusPlusNames(t *testing.T) {
 	if _, err := set.Find(Query{Func: "shop::Cart::add"}); !errors.As(err, &several) || len(several.Candidates) != 2 {
 		t.Errorf("an overloaded method: %v, want *Ambiguous", err)
 	}
+	if f := findOne(t, set, Query{Func: "shop::Cart::add(int, const std::string&)"}); !strings.Contains(f.How, "_ZN4shop4Cart3addEi") {
+		t.Errorf("add(int, const std::string&) is found as %s", f.How)
+	}
+	var none *NotFound
+	if _, err := set.Find(Query{Func: "shop::Crate::add"}); !errors.As(err, &none) || !slices.Contains(none.Near, "shop::Cart::add(double)") {
+		t.Errorf("a method of another class: %v, want those of its name", err)
+	}
 }
 
 // findOne finds what must be there exactly once.

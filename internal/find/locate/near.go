@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ianlancetaylor/demangle"
+
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 )
 
@@ -16,7 +18,8 @@ const (
 )
 
 // near returns the names most like one that was not found: first those that
-// contain it (a method without its type, a clone of a function that is gone),
+// contain it (a method without its type, a clone of a function that is gone), or of
+// C++ and Rust the last identifier of it,
 // then by edit distance up to a third of its length. It looks where the query
 // does.
 func (s *Set) near(q Query) []string {
@@ -35,8 +38,10 @@ func (s *Set) near(q Query) []string {
 // nearSearch keeps the best of the names it has seen.
 type nearSearch struct {
 	wanted string
+	id     string // the last identifier of the wanted name, when it is of C++ or Rust
 	limit  int
 	looked int // names compared
+	left   int // bytes of mangled names that may still be demangled
 	seen   map[string]bool
 	found  []nearName
 }
@@ -47,7 +52,11 @@ type nearName struct {
 }
 
 func newNearSearch(wanted string) *nearSearch {
-	return &nearSearch{wanted: wanted, limit: max(1, min(len(wanted), nearLongest)/3), seen: map[string]bool{}}
+	n := &nearSearch{wanted: wanted, limit: max(1, min(len(wanted), nearLongest)/3), left: maxDemangling, seen: map[string]bool{}}
+	if strings.Contains(wanted, "::") {
+		n.id = lastIdentifier(wanted)
+	}
+	return n
 }
 
 func (n *nearSearch) tables(t *tables) {
@@ -69,10 +78,19 @@ func (n *nearSearch) consider(name string) {
 	if n.looked++; name == "" || n.looked > nearNames {
 		return
 	}
+	if n.id != "" && isMangled(name) && strings.Contains(name, n.id) && len(name) <= n.left {
+		n.left -= len(name)
+		n.add(demangle.Filter(name, demangle.MaxLength(maxDemangled)), 0)
+		return
+	}
 	score := 0
 	if len(n.wanted) < 4 || !strings.Contains(name, n.wanted) {
 		score = 1 + distance(n.wanted, name, n.limit)
 	}
+	n.add(name, score)
+}
+
+func (n *nearSearch) add(name string, score int) {
 	if score > n.limit+1 || n.seen[name] {
 		return
 	}

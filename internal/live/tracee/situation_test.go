@@ -166,11 +166,6 @@ func TestOpenRefuses(t *testing.T) {
 		st, err := taskStatus(zombie.Process.Pid, zombie.Process.Pid)
 		return err == nil && st.State == 'Z'
 	})
-	leader := startVictim(t, "situation", "leader")
-	waitFor(t, "the main thread to end", func() bool {
-		st, err := taskStatus(leader.pid(), leader.pid())
-		return err == nil && st.State == 'Z'
-	})
 	for _, c := range []struct {
 		name string
 		pid  int
@@ -181,7 +176,6 @@ func TestOpenRefuses(t *testing.T) {
 		{"no process", -3, ErrGone},
 		{"a kernel thread", 2, ErrKernelThread},
 		{"a zombie", zombie.Process.Pid, ErrZombie},
-		{"one whose main thread has ended", leader.pid(), ErrZombie},
 	} {
 		p, err := Open(c.pid)
 		if !errors.Is(err, c.want) {
