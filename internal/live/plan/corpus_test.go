@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -83,25 +84,34 @@ func functionsOf(t *testing.T, path string) []Function {
 	return all
 }
 
-// targets are the offsets in text that any rel32 branch may lead to, in order. Every
-// byte is taken for the start of a displacement.
-func targets(text []byte) (all []int64) {
+// rel32 is a branch from one offset to another that text may hold.
+type rel32 struct{ from, to int64 }
+
+func byTarget(a, b rel32) int { return cmp.Compare(a.to, b.to) }
+
+// targets are the rel32 branches that text may hold, by where they lead. Every byte is
+// taken for the start of a displacement.
+func targets(text []byte) (all []rel32) {
 	for n := 1; n+4 <= len(text); n++ {
 		if endsBranch(text[:n]) {
-			all = append(all, int64(n+4)+int64(int32(binary.LittleEndian.Uint32(text[n:]))))
+			all = append(all, rel32{int64(n), int64(n+4) + int64(int32(binary.LittleEndian.Uint32(text[n:])))})
 		}
 	}
-	slices.Sort(all)
+	slices.SortFunc(all, byTarget)
 	return all
 }
 
 // surroundings is the part of text in which something may enter the first bytes of the
-// function from begin to end: all of it only if a rel32 branch may do so. A search of
-// everything for each of some hundred thousand functions would take hours.
-func surroundings(text []byte, begin, end int64, entered []int64) (from, to int64) {
+// function from begin to end: all of it only if a rel32 branch from elsewhere may do so. A
+// search of everything for each of some hundred thousand functions would take hours.
+func surroundings(text []byte, begin, end int64, entered []rel32) (from, to int64) {
 	const reach = maxKept*15 + jumpLen // a site ends no further behind the entry
-	if n, _ := slices.BinarySearch(entered, begin+1); n < len(entered) && entered[n] < begin+reach {
-		return 0, int64(len(text))
+	last := min(begin+reach, max(end, begin+2*jumpLen))
+	n, _ := slices.BinarySearchFunc(entered, rel32{to: begin + 1}, byTarget)
+	for ; n < len(entered) && entered[n].to < last; n++ {
+		if f := entered[n].from; f <= begin || f >= end {
+			return 0, int64(len(text))
+		}
 	}
 	return max(begin-2*neighbourhood, 0) &^ 15, min(end+2*neighbourhood, int64(len(text)))
 }
