@@ -261,6 +261,10 @@ func (l *lowerer) convert(in *instance, x ssa.Value, to types.Type) value {
 		if b, isBasic := to.Underlying().(*types.Basic); isBasic && b.Info()&types.IsString != 0 && v.text != nil {
 			return v
 		}
+		if b, isBasic := to.Underlying().(*types.Basic); isBasic && b.Info()&types.IsFloat != 0 {
+			l.fail("compute with integers: 3*n/2 is n*1.5", "a guard has no floating-point arithmetic")
+			return value{}
+		}
 		l.fail("compare bytes as numbers, and memory with Mem's methods", "a guard cannot convert %s to %s", typeName(x.Type()), typeName(to))
 		return value{}
 	}

@@ -99,6 +99,10 @@ func (l *lowerer) zero(t types.Type) value {
 	if _, ok := t.Underlying().(*types.Slice); ok {
 		return value{} // RejectGo without results
 	}
+	if types.IsInterface(t) {
+		l.fail("return a bool or a number", "a guard cannot hold an interface value, of type %s", typeName(t))
+		return value{}
+	}
 	all, ok := l.m.leaves(t)
 	if !ok || len(all) > maxParts {
 		l.fail("use a variable, or declare only the part that is needed", "a value of type %s is too large to be copied, or of a kind a guard cannot hold", typeName(t))
@@ -182,6 +186,8 @@ func (l *lowerer) compute(in *instance, i ssa.Value) value {
 			return value{}
 		}
 		l.fail("use the concrete type", "a guard cannot use interfaces")
+	case *ssa.Range:
+		l.fail("for i := 0; i < len(s); i++ goes over the bytes of a constant string, s[i]", "a guard cannot range over text")
 	default:
 		l.fail("", "a guard cannot use %s", i)
 	}

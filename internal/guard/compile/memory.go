@@ -168,8 +168,11 @@ func (l *lowerer) index(in *instance, i *ssa.Index) value {
 		return l.loadAt(l.indexPlace(x.place, array, index), array.Elem())
 	}
 	if !index.isConst() {
-		l.fail("declare a variable for the array and index that", "a guard cannot index this array by a variable")
-		return value{}
+		p := l.keep(x, i.X.Type())
+		if p == nil {
+			return value{}
+		}
+		return l.loadAt(l.indexPlace(p, array, index), array.Elem())
 	}
 	n := l.m.width(array.Elem())
 	return value{parts: x.parts[int(index.c)*n : (int(index.c)+1)*n]}

@@ -66,7 +66,10 @@ func TestRefusals(t *testing.T) {
 		{"function value", "func f() int { return 1 }\nfunc G(c *libpie.Call) libpie.Verdict {\n\tx := f; return libpie.Reject(x()) }", "3:2", "cannot hold a function value; call the function by its name"},
 		{"method value", "func (r rec) f() int { return 1 }\nfunc G(c *libpie.Call, r *rec) libpie.Verdict {\n\tx := r.f; return libpie.Reject(x()) }", "3:2", "function value"},
 		{"range over function", "func f(yield func(int) bool) {}\nfunc G(c *libpie.Call) libpie.Verdict {\n\tfor range f { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "1:8", "cannot hold a function value"},
-		{"range over text", "func G(c *libpie.Call) libpie.Verdict {\n\tfor range \"abc\" { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "2:", "cannot use"},
+		{"range over text", "func G(c *libpie.Call) libpie.Verdict {\n\tfor range \"abc\" { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "2:", "cannot range over text; for i := 0; i < len(s); i++"},
+		{"error result", "func f(n int32) error { return nil }\nfunc G(c *libpie.Call, n int32) libpie.Verdict {\n\tif f(n) != nil { return libpie.RejectVoid() }; return libpie.Pass() }", "1:", "cannot hold an interface value, of type error; return a bool or a number"},
+		{"float operand", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\tif float64(n)*1.5 > 9 { return libpie.RejectVoid() }; return libpie.Pass() }", "2:", "no floating-point arithmetic; compute with integers"},
+		{"table variable", "var t = [4]int{1, 2}\nfunc G(c *libpie.Call, n int32) libpie.Verdict { return libpie.Reject(t[n&3]) }", "1:5", "an array that the guard declares"},
 
 		// Declarations.
 		{"variable", "var n = 3\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(n) }", "1:5", "no package-level variables but those of libpie's state; use a constant"},

@@ -50,13 +50,25 @@ func (l *lowerer) snapshotLocal(from *place, t types.Type) value {
 // spread copies an array from registers.
 func (l *lowerer) spread(from *place, t types.Type) value {
 	v := l.loadAt(from, t)
-	p := l.onStack(t)
-	if p == nil || l.err != nil {
+	if l.err != nil {
 		return value{}
 	}
+	return value{place: l.keep(v, t)}
+}
+
+// keep puts a value on the stack; nil when it does not fit there.
+func (l *lowerer) keep(v value, t types.Type) *place {
 	all, _ := l.m.leaves(t)
+	if len(v.parts) != len(all) {
+		l.fail("declare a variable for the array and index that", "a guard cannot index this array by a variable")
+		return nil
+	}
+	p := l.onStack(t)
+	if p == nil {
+		return nil
+	}
 	for k, leaf := range all {
 		l.putStack(p, leaf, v.parts[k])
 	}
-	return value{place: p}
+	return p
 }

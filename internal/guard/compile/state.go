@@ -77,7 +77,7 @@ func (m *module) declare(info *types.Info, name *ast.Ident, init ast.Expr, at in
 		}
 	}
 	if kind == "" || name.Name == "_" {
-		m.refuse(name.Pos(), "use a constant (a table can be a constant string, indexed); what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a prepatch has no package-level variables but those of libpie's state")
+		m.refuse(name.Pos(), "use a constant (a table can be a constant string, indexed, or an array that the guard declares: t := [4]int64{1, 2, 4, 8}); what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a prepatch has no package-level variables but those of libpie's state")
 		return at
 	}
 	o := &object{name: name.Name, kind: kind, off: at}

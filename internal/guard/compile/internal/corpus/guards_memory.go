@@ -254,6 +254,18 @@ func ArrayValue(c *libpie.Call, a, b, i int32) libpie.Verdict {
 	return libpie.Reject(n + xs[i%3])
 }
 
+func weigh(xs [4]uint8, at uint8) (sum int32) {
+	for k, x := range xs {
+		sum += int32(x) << k
+	}
+	return sum + int32(xs[at])
+}
+
+//pie:guard exe=x func=f onfault=reject:-77 onfuel=reject:-78
+func ArrayParameter(c *libpie.Call, a, b uint8, at uint8) libpie.Verdict {
+	return libpie.Reject(weigh([4]uint8{a, b, a ^ b, 9}, at%5) - weigh([4]uint8{b, 1}, 0))
+}
+
 type lanes struct {
 	a [4]uint8
 	b [4]uint32
