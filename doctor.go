@@ -12,6 +12,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/insert"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
@@ -127,6 +128,7 @@ func diagnoseAccess(d *Diagnosis, p *process) {
 	defer w.Close()
 	d.add("access", FindingOK, "memory can be read and written")
 	diagnoseHeadroom(d, w)
+	diagnoseThreads(d, w)
 }
 
 func diagnoseHeadroom(d *Diagnosis, w *tracee.Process) {
@@ -148,11 +150,23 @@ func diagnoseHeadroom(d *Diagnosis, w *tracee.Process) {
 	d.add("headroom", FindingOK, "room for PIE's %d KiB", arena.Span>>10)
 }
 
-// Bits of SigBlk.
-const (
-	blocksSEGV = 1 << (unix.SIGSEGV - 1)
-	blocksBUS  = 1 << (unix.SIGBUS - 1)
-)
+// diagnoseThreads says what its threads have in common that matters to guards.
+func diagnoseThreads(d *Diagnosis, w *tracee.Process) {
+	all, err := insert.Survey(w)
+	switch {
+	case err != nil:
+		d.add("seccomp", FindingNote, "could not be told: %v", err)
+	case all.Seccomp == insert.SeccompStrict:
+		d.block("seccomp", refuse(CodeSeccomp, nil, strictInstead, "a thread is in strict seccomp mode, which the kernel ends when it reads the time stamp counter, as guards do"))
+	case all.Seccomp != 0:
+		d.add("seccomp", FindingNote, "a filter is on, and stays on: pie reads it when it has stopped a thread, and does nothing where it would kill the process for a call of pie's")
+	default:
+		d.add("seccomp", FindingOK, "no filter")
+	}
+	if all.Risk != "" {
+		d.add("signals", FindingNote, "%s: guards read memory by system calls, about 1 µs each", all.Risk)
+	}
+}
 
 func diagnoseStatus(d *Diagnosis, p *process) {
 	s, err := p.read.Status()
@@ -165,16 +179,8 @@ func diagnoseStatus(d *Diagnosis, p *process) {
 	} else {
 		d.add("tracer", FindingOK, "nobody traces it")
 	}
-	if s.Seccomp != 0 {
-		d.add("seccomp", FindingNote, "a filter is on: pie suspends it for its own calls; one that forbids rt_sigreturn is refused at insertion")
-	} else {
-		d.add("seccomp", FindingOK, "no filter")
-	}
 	if s.ShadowStack {
 		d.block("shadow stack", refuse(CodeShadowStack, nil, "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off", "it runs with a shadow stack"))
-	}
-	if s.SigBlk&(blocksSEGV|blocksBUS) != 0 {
-		d.add("signals", FindingNote, "it blocks SIGSEGV or SIGBUS: guards ask the kernel before each page they read")
 	}
 	diagnoseImages(d, p)
 }

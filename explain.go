@@ -64,6 +64,9 @@ func explainProcess(err error, who string) *Refusal {
 		return refuse(CodeBusy, nil, "try again in a moment", "%s: %v", who, err)
 	case errors.Is(err, tracee.ErrNoExec):
 		return refuse(CodeStale, nil, "guard it when it runs", "%s: %v", who, err)
+	case errors.Is(err, tracee.ErrSeccomp):
+		return refuse(CodeNoSyscall, nil, "guard the process that starts it: children inherit guards by fork(2), and enter their sandbox with them",
+			"%s: its seccomp filter ends it for a system call that insertion needs; switched off for that, it would end it when pie died meanwhile", who)
 	case errors.Is(err, tracee.ErrNoRemoteSyscall):
 		return refuse(CodeNoSyscall, nil, "guard the process that it was forked from: a child inherits guards, and enters its sandbox with them",
 			"%s: no system call can be run in it without a risk: %s", who, why(err, tracee.ErrNoRemoteSyscall))

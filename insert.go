@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/insert"
@@ -146,21 +148,18 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		return out, err
 	}
 	defer w.Close()
-	space, err := insert.Space(w, in.o.Build)
-	if err != nil {
-		return out, explain(err, p.String())
+	r, done, err := in.place(ctx, in.resolver, p, w)
+	var alt *insert.AltStackError
+	if errors.As(err, &alt) {
+		out.Notes = append(out.Notes, fmt.Sprintf("memory is read by system calls, about 1 µs each: its handler for %s runs on an alternate stack, which may be too small for a fault of the guard", signalName(alt.Signal)))
+		r, done, err = in.place(ctx, in.resolver.copying(), p, w)
 	}
-	r, err := in.resolver.resolve(p, w, space)
-	if err != nil {
-		return out, err
-	}
-	done, err := insert.Insert(ctx, in.tracer, w, r.plan, in.options())
 	if insert.IsIn(err) {
 		out.State = StateGuarded
 		return out, nil
 	}
 	if err != nil {
-		return out, explain(err, p.String())
+		return out, err
 	}
 	out.State, out.Changed, out.Pause = StateGuarded, true, done.Pause
 	if in.o.placed != nil {
@@ -178,6 +177,33 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		}
 	}
 	return out, nil
+}
+
+// signalName is SIGALRM, or "signal 40".
+func signalName(s unix.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return fmt.Sprintf("signal %d", int(s))
+}
+
+// place resolves the prepatch as rs does, and inserts it.
+func (in *inserter) place(ctx context.Context, rs *resolver, p *process, w *tracee.Process) (*resolved, insert.Report, error) {
+	space, err := insert.Space(w, in.o.Build)
+	if err != nil {
+		return nil, insert.Report{}, explain(err, p.String())
+	}
+	r, err := rs.resolve(p, w, space)
+	if err != nil {
+		return nil, insert.Report{}, err
+	}
+	o := in.options()
+	o.RefuseAltStacks = r.mayCopy
+	done, err := insert.Insert(ctx, in.tracer, w, r.plan, o)
+	if err != nil && !insert.IsIn(err) {
+		err = explain(err, p.String())
+	}
+	return r, done, err
 }
 
 // noteAlready counts what an earlier insertion covers. How many copies it left

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +40,13 @@ func newResolver(ctx context.Context, p *Prepatch, o Options) (*resolver, error)
 	return rs, nil
 }
 
+// copying resolves as rs does, but has guards copy what they read.
+func (rs *resolver) copying() *resolver {
+	c := *rs
+	c.o.CopyReads = true
+	return &c
+}
+
 // close forgets what is known, unless it is an Engine's.
 func (rs *resolver) close() {
 	if rs.o.known == nil {
@@ -65,12 +71,14 @@ type resolved struct {
 	terse  bool // no names like those that are not found
 	plan   *plan.Plan
 	guards []resolvedGuard // in the order of the plan's
-	// tableRisk says why reads must not rely on signals; empty when they may. It
-	// looks at every thread, and so only when a guard reads memory.
-	tableRisk func() (string, error)
-	// filtered tells whether a thread is under a seccomp filter, which may kill the
-	// program for a system call of a guard's. It looks at every thread, too.
-	filtered func() (bool, error)
+	// mayCopy: reads by system calls would be no risk, where small signal stacks make
+	// signals one. (Go's signal stacks are 32 KiB.)
+	mayCopy bool
+	// tableRisk says why reads must not rely on signals; empty when they may.
+	tableRisk string
+	// filtered: a thread is under a seccomp filter, which may kill the program for a
+	// system call of a guard's.
+	filtered bool
 }
 
 // notYet is why table mode must not be used in a program that has not run yet.
@@ -96,35 +104,34 @@ func (r *resolved) copies() Copies {
 	return c
 }
 
-// seccompStrict is SECCOMP_MODE_STRICT in /proc/PID/status.
-const seccompStrict = 1
+// strictInstead is the advice about a process in strict seccomp mode.
+const strictInstead = "nothing can be guarded in it: guard the process that it works for"
 
 // resolve finds, checks and places every guard in p. space is the process's
 // address space as the inserter or an observer sees it. What comes back is good
 // until rs is closed.
 func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (*resolved, error) {
-	status, err := p.read.Status()
+	threads, err := insert.Survey(w)
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	if status.Seccomp == seccompStrict {
-		return nil, refuse(CodeSeccomp, nil, "nothing can be guarded in it", "%s is in strict seccomp mode, which forbids it to read the time stamp counter, as guards do", p)
+	if threads.Seccomp == insert.SeccompStrict {
+		return nil, refuse(CodeSeccomp, nil, strictInstead,
+			"%s has a thread in strict seccomp mode, which the kernel ends at once when it reads the time stamp counter, as a guard does for an event", p)
 	}
 	images, err := rs.known.files.Images(p.read)
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	r := &resolved{known: rs.known, images: images, read: p.read}
-	r.tableRisk = sync.OnceValues(func() (string, error) {
-		switch {
-		case rs.o.early:
-			return notYet, nil
-		case rs.o.CopyReads:
-			return asked, nil
-		}
-		return insert.TableRisk(w)
-	})
-	r.filtered = sync.OnceValues(func() (bool, error) { return insert.Filtered(w) })
+	r := &resolved{known: rs.known, images: images, read: p.read, filtered: threads.Seccomp != 0, mayCopy: threads.Seccomp == 0 && !isGo(images)}
+	switch {
+	case rs.o.early:
+		r.tableRisk = notYet
+	case rs.o.CopyReads:
+		r.tableRisk = asked
+	default:
+		r.tableRisk = threads.Risk
+	}
 	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space}
 	if err := addState(&in, rs.p, w); err != nil {
 		return nil, explain(err, p.String())
@@ -198,9 +205,7 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 	gi.EntryOff = off
 	gi.Function = plan.Function{Name: g.Func, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
 	var err error
-	if gi.Gettid, err = r.mayAskTid(prog); err != nil {
-		return gi, err
-	}
+	gi.Gettid = r.mayAskTid(prog)
 	if gi.Function.Segment, gi.Function.SegmentAt, err = r.known.segment(f); err != nil {
 		return gi, err
 	}
@@ -212,10 +217,7 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 		gi.Symbols = append(gi.Symbols, a)
 	}
 	if callsFunctions(prog) {
-		switch filtered, err := r.filtered(); {
-		case err != nil:
-			return gi, err
-		case filtered:
+		if r.filtered {
 			return gi, refuse(CodeSeccomp, nil, "use a guard that calls no function", "%s in %s: the guard calls functions of the program, for which it asks what stack it is on, and a seccomp filter may forbid that", f.Name, f.Image.Name())
 		}
 		gi.XSave = int32(tracee.XSaveSize())
@@ -241,14 +243,13 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 // thread's id itself, and no thread is under a filter. Events alone are not worth it: a
 // program may enter a sandbox later, as a server's child does after the fork, and
 // the filter would kill it for PIE's call.
-func (r *resolved) mayAskTid(prog *verify.Program) (bool, error) {
+func (r *resolved) mayAskTid(prog *verify.Program) bool {
 	for i, in := range prog.Unit().Insns {
 		if prog.Reachable(i) && in.IsHelperCall() && bpf.Helper(in.Imm) == bpf.HelperTid {
-			filtered, err := r.filtered()
-			return !filtered && err == nil, err
+			return !r.filtered
 		}
 	}
-	return false, nil
+	return false
 }
 
 // symbol finds what a guard in image im refers to; it calls the functions of calls.
@@ -278,17 +279,13 @@ func (r *resolved) faultMode(f locate.Function, prog *verify.Program) (jit.Fault
 	if !readsTarget(prog) {
 		return jit.Copy, nil
 	}
-	risk, err := r.tableRisk()
 	switch {
-	case err != nil:
-		return jit.Copy, err
-	case risk == "":
+	case r.tableRisk == "":
 		return jit.Table, nil
+	case !r.filtered:
+		return jit.Copy, nil
 	}
-	if filtered, err := r.filtered(); err != nil || !filtered {
-		return jit.Copy, err
-	}
-	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), risk)
+	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), r.tableRisk)
 }
 
 // faultWords names a fault mode.

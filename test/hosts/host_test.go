@@ -87,6 +87,9 @@ func start(t testing.TB, attr *syscall.SysProcAttr, path string, args ...string)
 	h := &host{t: t, cmd: exec.Command(path, args...), lines: make(chan string, 4)}
 	h.cmd.SysProcAttr, h.cmd.Stderr = attr, os.Stderr
 	h.cmd.Dir = t.TempDir()
+	if attr != nil && attr.Credential != nil {
+		h.cmd.Dir = "/" // the other is root's
+	}
 	var err error
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -174,7 +177,11 @@ func guard(t testing.TB, id, where string) *pie.Prepatch {
 }
 
 func loadGuard(id, where string) (*pie.Prepatch, error) {
-	return pie.Load(map[string][]byte{"guard.go": []byte(fmt.Sprintf(`package prepatch
+	return pie.Load(map[string][]byte{"guard.go": guardSource(id, where)})
+}
+
+func guardSource(id, where string) []byte {
+	return []byte(fmt.Sprintf(`package prepatch
 
 import "github.com/patch-integration-engine/pie/libpie"
 
@@ -190,7 +197,7 @@ func Guard(c *libpie.Call, n int32, text libpie.Addr) libpie.Verdict {
 	}
 	return libpie.Pass()
 }
-`, id, where))})
+`, id, where))
 }
 
 func exeOf(path string) string { return "exe=" + filepath.Base(path) }
@@ -305,6 +312,21 @@ func (h *host) context() context.Context {
 
 // names joins words to what a subtest is called.
 func names(words ...string) string { return strings.Join(words, " ") }
+
+// threads are those with a line in their status.
+func (h *host) threads(line string) (tids []string) {
+	h.t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", h.pid()))
+	if err != nil || len(files) == 0 {
+		h.t.Fatalf("%v: %d threads, %v", h.cmd.Args, len(files), err)
+	}
+	for _, f := range files {
+		if text, err := os.ReadFile(f); err == nil && strings.Contains(string(text), line) {
+			tids = append(tids, filepath.Base(filepath.Dir(f)))
+		}
+	}
+	return tids
+}
 
 // waitStatus waits for a line in /proc/PID/status.
 func (h *host) waitStatus(line string) {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/patch-integration-engine/pie"
 )
@@ -34,6 +35,19 @@ func TestBuilds(t *testing.T) {
 	})
 }
 
+// A function that keeps registers which the psABI lets it change, for callers that know.
+// A guard keeps them as well, however its reads survive bad addresses.
+func TestHandmadeCallee(t *testing.T) {
+	path := build(t, "handmade", "gcc", "handmade.c")
+	p := guard(t, "HOST-1", exeOf(path))
+	h := start(t, nil, path)
+	h.cycles(p, 2)
+	h.insertWith(p, pie.Options{CopyReads: true})
+	h.guarded()
+	h.remove(p.ID)
+	h.unguarded()
+}
+
 // What the function runs on, and what its caller does with threads and processes.
 func TestStacksAndBirths(t *testing.T) {
 	for _, c := range []struct{ program, what string }{
@@ -59,6 +73,18 @@ func TestSituations(t *testing.T) {
 		h := start(t, nil, path, "strict", "3")
 		h.waitStatus("Seccomp:\t1")
 		h.refused(p, pie.CodeSeccomp)
+	})
+	t.Run("a strict thread", func(t *testing.T) {
+		h := start(t, nil, path, "strictthread", "3")
+		for len(h.threads("Seccomp:\t1")) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		h.refused(p, pie.CodeSeccomp)
+	})
+	t.Run("a filter that kills", func(t *testing.T) {
+		h := start(t, nil, path, "killall", "3")
+		h.waitStatus("Seccomp:\t2")
+		h.refused(p, pie.CodeNoSyscall)
 	})
 	t.Run("without main thread", func(t *testing.T) {
 		h := start(t, nil, path, "mainless", "3")

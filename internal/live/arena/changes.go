@@ -82,10 +82,16 @@ func (a *Arena) Revert(snapshot []byte) []Record {
 		}
 	}
 	g := a.Header.geometry
-	for _, t := range []table{g.guards, g.prepatches, g.slots} {
+	for _, t := range []table{g.guards, g.prepatches} {
 		for i := range int(t.count) {
 			add(t, i)
 		}
+	}
+	if was := snapshot[g.handler : g.handler+handlerRecord]; !bytes.Equal(was, a.raw[g.handler:g.handler+handlerRecord]) {
+		out = append(out, Record{int(g.handler), bytes.Clone(was)})
+	}
+	for i := range int(g.slots.count) {
+		add(g.slots, i)
 	}
 	return out
 }

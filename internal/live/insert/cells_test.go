@@ -29,7 +29,8 @@ var (
 		"read", "poll", "epoll", "select", "futex", "nanosleep", "nanosleep_abs", "recv", "accept", "semtimedop", "sigtimedwait",
 		"waitpid", "io_getevents", "io_uring", "signals", "spawn", "clone", "compute", "go", "net",
 	}
-	alone = []string{"alarm"}
+	mainlessStates = []string{"read", "epoll", "futex", "nanosleep", "waitpid", "compute", "call", "clone", "fork", "vfork"}
+	alone          = []string{"alarm"}
 )
 
 // group is a victim and all that is done to it.
@@ -39,7 +40,7 @@ type group struct {
 }
 
 func groups() (list []group) {
-	for program, states := range map[string][]string{cProgram: cStates, goProgram: goStates} {
+	for program, states := range map[string][]string{cProgram: cStates, mainless: mainlessStates, goProgram: goStates} {
 		for _, state := range states {
 			list = append(list, group{program, state, 1})
 			if !slices.Contains(alone, state) {

@@ -26,54 +26,55 @@ import (
 // The table is replaced as a whole, in the stopped world with no thread in the
 // handler. It keeps the entries of all code that a thread may still be in.
 
-// TableRisk says why table mode must not be used in p, or "": a fault whose
-// signal is blocked in its thread kills the process, handler or not. A libc
-// blocks all signals for a moment while it starts a thread or forks, so that
-// only a thread that goes on blocking them counts.
-func TableRisk(p *tracee.Process) (string, error) {
+// Threads is what the threads of a process say together.
+type Threads struct {
+	// Risk says why table mode must not be used: a fault whose signal is blocked in
+	// its thread kills the process, handler or not. "" when it may.
+	Risk string
+	// Seccomp is the strictest mode of any thread, as in /proc/PID/status: each has
+	// one of its own.
+	Seccomp int
+}
+
+// SeccompStrict is the mode in which a thread may read, write and end, and not even
+// read the time stamp counter (SECCOMP_MODE_STRICT of seccomp(2)).
+const SeccompStrict = 1
+
+// Survey looks at all threads. A libc blocks all signals for a moment while it starts
+// a thread or forks, so that only a thread that goes on blocking them counts.
+func Survey(p *tracee.Process) (Threads, error) {
 	for try := 1; ; try++ {
-		why, err := blocksFaults(p)
-		if err != nil || why == "" || try == 5 {
-			return why, err
+		all, err := survey(p)
+		if err != nil || all.Risk == "" || try == 5 {
+			return all, err
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 }
 
-func blocksFaults(p *tracee.Process) (string, error) {
+func survey(p *tracee.Process) (all Threads, err error) {
 	tids, err := p.Tasks()
 	if err != nil {
-		return "", err
+		return all, err
 	}
 	const faults = 1<<(uint(unix.SIGSEGV)-1) | 1<<(uint(unix.SIGBUS)-1)
 	for _, tid := range tids {
 		st, err := p.Task(tid)
-		if err != nil {
+		if err != nil || st.State == 'Z' || st.State == 'X' {
 			continue // it has ended
 		}
+		if all.Seccomp != SeccompStrict && st.Seccomp != 0 {
+			all.Seccomp = st.Seccomp
+		}
 		switch {
+		case all.Risk != "":
 		case st.SigBlk&faults != 0:
-			return fmt.Sprintf("thread %d (%q) blocks SIGSEGV or SIGBUS", tid, st.Name), nil
+			all.Risk = fmt.Sprintf("thread %d (%q) blocks SIGSEGV or SIGBUS", tid, st.Name)
 		case st.ShadowStack:
-			return "it runs with a shadow stack", nil
+			all.Risk = "it runs with a shadow stack"
 		}
 	}
-	return "", nil
-}
-
-// Filtered tells whether a thread of p is under a seccomp filter. Each has its own:
-// a program may give one to a worker alone.
-func Filtered(p *tracee.Process) (bool, error) {
-	tids, err := p.Tasks()
-	if err != nil {
-		return false, err
-	}
-	for _, tid := range tids {
-		if st, err := p.Task(tid); err == nil && st.Seccomp != 0 {
-			return true, nil
-		}
-	}
-	return false, nil
+	return all, nil
 }
 
 // faultTable is the change of table mode that an insertion makes.

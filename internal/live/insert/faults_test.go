@@ -40,7 +40,7 @@ func TestTableMode(t *testing.T) {
 	v := startVictim(t, "2", "0", "300")
 	tr := newTracer(t)
 	ctx := ctxFor(t, 60*time.Second)
-	if why, err := TableRisk(v.p); err != nil || why != "" {
+	if why, err := Survey(v.p); err != nil || why.Risk != "" || why.Seccomp != 0 {
 		t.Fatal(why, err)
 	}
 	for round := range 20 {

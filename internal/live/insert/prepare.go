@@ -26,6 +26,7 @@ type step struct {
 	block  *arena.Block // the prepatch's state, to map
 	// install is set on the step that installs table mode's handler.
 	install bool
+	ask     unix.Signal // of the program's, whose handler is asked about; 0: none
 }
 
 // prepare maps and fills the arenas. When it returns an error, what it mapped
@@ -137,7 +138,8 @@ func (in *insertion) steps() ([]step, error) {
 		}
 		out = append(out, code...)
 	}
-	return append(out, in.faultSteps()...), nil
+	ask, err := in.altStackSteps()
+	return append(append(out, ask...), in.faultSteps()...), err
 }
 
 // faultSteps write a new handler's fault block and install the handler.
@@ -189,6 +191,8 @@ func (in *insertion) codeSteps(k int) ([]step, error) {
 // do runs one step in the target.
 func (in *insertion) do(at *tracee.Attached, s *step) error {
 	switch {
+	case s.ask != 0:
+		return in.askAltStack(at, s)
 	case s.install:
 		return in.installHandler(at)
 	case s.stray.End != 0:
@@ -314,7 +318,7 @@ func (in *insertion) began() bool {
 // note remembers which pages the process is charged for.
 func (in *insertion) note(steps []step) {
 	for _, s := range steps {
-		if s.region.Is == 0 && !s.install && s.stray.End == 0 {
+		if s.region.Is == 0 && !s.install && s.ask == 0 && s.stray.End == 0 {
 			in.dirty(s.write)
 		}
 	}

@@ -28,9 +28,10 @@ type stateVictim struct {
 	says    []string
 }
 
-// cPrograms and goPrograms are what the table calls the two.
+// What the table calls the two, and the first when its main thread has ended.
 const (
 	cProgram  = "C"
+	mainless  = "C, main ended"
 	goProgram = "Go"
 )
 
@@ -39,7 +40,7 @@ var buildStates = sync.OnceValues(func() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	programs := map[string]string{cProgram: filepath.Join(dir, "states"), goProgram: filepath.Join(dir, "gostates")}
+	programs := map[string]string{cProgram: filepath.Join(dir, "states"), mainless: filepath.Join(dir, "states"), goProgram: filepath.Join(dir, "gostates")}
 	for _, args := range [][]string{
 		{"gcc", "-O2", "-mavx2", "-pthread", "-o", programs[cProgram], "../tracee/testdata/victim.c", "testdata/caller.c"},
 		{"go", "build", "-o", programs[goProgram], "./testdata/gostates"},
@@ -59,6 +60,9 @@ func startStates(t testing.TB, program, state string, threads int) *stateVictim 
 	}
 	// A tracer that dies in the middle may leave an EINTR visible (package tracee).
 	cmd := exec.Command(programs[program], state, strconv.Itoa(threads), "eintr-allowed")
+	if program == mainless {
+		cmd.Args = append(cmd.Args, "mainless")
+	}
 	cmd.Stderr = os.Stderr
 	v := &stateVictim{victim: victim{cmd: cmd}, threads: threads}
 	if v.in, err = cmd.StdinPipe(); err != nil {

@@ -32,6 +32,9 @@ var (
 	// ErrNoRemoteSyscall: no system call can be run in the process without a
 	// risk for it: seccomp, shadow stack, no gadget, no room for a frame.
 	ErrNoRemoteSyscall = errors.New("no system call can be run in the process without a risk for it")
+	// ErrSeccomp is ErrNoRemoteSyscall because of a filter, which would end the process
+	// if its tracer died in the middle.
+	ErrSeccomp = fmt.Errorf("its seccomp filter would end it for that: %w", ErrNoRemoteSyscall)
 	// ErrPageBoundary: a write would span two pages.
 	ErrPageBoundary = errors.New("the write spans a page boundary")
 	// ErrMismatch: the bytes to be overwritten are not the expected ones.

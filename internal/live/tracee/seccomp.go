@@ -65,7 +65,7 @@ func (a *Attached) allowed(nr uint64, args []uint64) error {
 		return nil
 	}
 	if r.seccompMode == seccompStrict {
-		return fmt.Errorf("pid %d: thread %d is in strict seccomp mode: %w", a.p.Pid(), a.tid, ErrNoRemoteSyscall)
+		return fmt.Errorf("pid %d: thread %d is in strict seccomp mode: %w", a.p.Pid(), a.tid, ErrSeccomp)
 	}
 	ip := uint64(r.gadgets.syscallRet) + syscallInsnSize
 	heal, err := a.seccompAction(newSeccompData(unix.SYS_RT_SIGRETURN, ip, nil))
@@ -73,7 +73,7 @@ func (a *Attached) allowed(nr uint64, args []uint64) error {
 		return err
 	}
 	if heal != retAllow && heal != retLog {
-		return fmt.Errorf("pid %d: its seccomp filter forbids rt_sigreturn, which would heal it: %w", a.p.Pid(), ErrNoRemoteSyscall)
+		return fmt.Errorf("pid %d: rt_sigreturn(2), which would heal it should pie die: %w", a.p.Pid(), ErrSeccomp)
 	}
 	action, err := a.seccompAction(newSeccompData(nr, ip, args))
 	if err != nil {
@@ -85,7 +85,7 @@ func (a *Attached) allowed(nr uint64, args []uint64) error {
 	case retErrno, retTrace:
 		return a.suspendSeccomp(nr)
 	}
-	return fmt.Errorf("pid %d: its seccomp filter kills or traps system call %d: %w", a.p.Pid(), nr, ErrNoRemoteSyscall)
+	return fmt.Errorf("pid %d: system call %d, which insertion needs: %w", a.p.Pid(), nr, ErrSeccomp)
 }
 
 func (a *Attached) suspendSeccomp(nr uint64) error {

@@ -125,15 +125,22 @@ func (t *Tracer) serve() {
 	}
 }
 
+// successionTime bounds how long the end of a tracer's thread is waited for.
+const successionTime = 4 * stopLimit
+
 // succeed takes over from the tracer's thread tid, which ends, and lets go of whom it
 // could not. Until it has ended they may yet stop, and this process be stopped in turn:
-// so the watchdog is not called off before.
+// so the watchdog is not called off before. It ends this process when the thread does
+// not end; should it have died itself, the caller is not kept waiting for ever.
 func (t *Tracer) succeed(tid int, done chan<- struct{}) {
-	for unix.Tgkill(os.Getpid(), tid, 0) == nil {
-		time.Sleep(100 * time.Microsecond)
+	ended := false
+	for end := time.Now().Add(successionTime); !ended && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		ended = unix.Tgkill(os.Getpid(), tid, 0) != nil
 	}
 	t.hand.abandoned, t.hand.held = false, 0
-	t.watchdog.end()
+	if ended {
+		t.watchdog.end()
+	}
 	close(done)
 	t.loop(make(chan struct{}))
 }

@@ -1,6 +1,9 @@
 /* plain SITUATION THREADS: threads that call as fast as they can. */
 #include "host.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -30,6 +33,33 @@ static int headroom(long n)
 	return setrlimit(RLIMIT_AS, &l);
 }
 
+/* killall has every thread killed for any call but read, write, exit and rt_sigreturn. */
+static int killall(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog p = {sizeof code / sizeof *code, code};
+	usleep(100000); /* until the threads have begun, which takes other calls */
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &p);
+}
+
+/* A thread of its own in strict mode, while the others are in none. */
+static void *strict(void *arg)
+{
+	(void)arg;
+	if (prctl(PR_SET_SECCOMP, 1))
+		count(&stats.wrong);
+	return caller(0);
+}
+
 /* What the process does to itself once its threads are there. */
 static int become(const char *what)
 {
@@ -39,6 +69,12 @@ static int become(const char *what)
 		return prctl(PR_SET_MDWE, 1, 0, 0, 0);
 	if (is(what, "strict"))
 		return prctl(PR_SET_SECCOMP, 1);
+	if (is(what, "strictthread")) {
+		pthread_t t;
+		return pthread_create(&t, 0, strict, 0);
+	}
+	if (is(what, "killall"))
+		return killall();
 	if (is(what, "setuid"))
 		return setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534);
 	if (is(what, "tight"))
