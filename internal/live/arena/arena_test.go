@@ -78,6 +78,38 @@ func TestEncodeDecode(t *testing.T) {
 
 // A record written alone lands where the whole encoding has it, and never
 // crosses a page: a killed writer leaves it old or new.
+// Records that were written for a change that was given up are taken back whole, the
+// handler's among them: it names a slot that is free again.
+func TestRevert(t *testing.T) {
+	empty := New(testBase, testInfo())
+	state := empty.Encode()
+	a, err := Decode(empty.State().Start, state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := a.Snapshot()
+	h, err := a.AllotCode(SlotHandler, Key{7}, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Handler.Slot = h
+	write := func(records []Record) {
+		for _, r := range records {
+			copy(state[r.Off:], r.Bytes)
+			a.Wrote(r)
+		}
+	}
+	write(a.Changes())
+	write(a.Revert(before))
+	again, err := Decode(empty.State().Start, state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Handler.Slot != -1 || !bytes.Equal(state, before) {
+		t.Errorf("handler in slot %d, or other bytes than before", again.Handler.Slot)
+	}
+}
+
 func TestRecordsStandInOnePage(t *testing.T) {
 	a := filled(t)
 	whole := a.Encode()
