@@ -43,7 +43,7 @@ func groups() (list []group) {
 	for program, states := range map[string][]string{cProgram: cStates, mainless: mainlessStates, goProgram: goStates} {
 		for _, state := range states {
 			list = append(list, group{program, state, 1})
-			if !slices.Contains(alone, state) {
+			if !slices.Contains(alone, state) && (program != mainless || state == "epoll") {
 				list = append(list, group{program, state, 64})
 			}
 		}
