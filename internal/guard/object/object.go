@@ -94,6 +94,10 @@ func directives(name string, data []byte) ([]string, error) {
 		if s.Flags&elf.SHF_COMPRESSED != 0 { // which could become any size
 			return nil, &Error{File: name, Msg: fmt.Sprintf("its section %q is compressed", s.Name), Instead: "compile without -gz"}
 		}
+		if holdsAddresses(f, s) {
+			return nil, &Error{File: name, Msg: "its constants hold addresses, as a table of strings or functions does; where they will be is not known",
+				Instead: "declare an array of arrays, char names[3][8], or write a switch"}
+		}
 	}
 	s := f.Section(".pie")
 	if s == nil {
@@ -113,6 +117,15 @@ func directives(name string, data []byte) ([]string, error) {
 		}
 	}
 	return lines, nil
+}
+
+// holdsAddresses reports whether s puts addresses into constants: a guard would
+// find offsets there and take them for addresses of the target.
+func holdsAddresses(f *elf.File, s *elf.Section) bool {
+	if s.Type != elf.SHT_REL && s.Type != elf.SHT_RELA || int(s.Info) >= len(f.Sections) {
+		return false
+	}
+	return strings.HasPrefix(f.Sections[s.Info].Name, ".rodata")
 }
 
 // parse gives the lines and the keys of each guard to package source, as the Go

@@ -196,6 +196,7 @@ func TestRefused(t *testing.T) {
 		"a wrong key":        {head + "PIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass color=red\")\nu64 f(struct pie_call *c) { return 0; }", `unknown key`},
 		"a wrong line":       {head + "PIE(\"idd X\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "unknown directive"},
 		"a variable":         {head + "static int n;\n" + guard + "u64 f(struct pie_call *c) { return n++ > 3; }", "constants only"},
+		"a table of strings": {head + "static const char *names[] = {\"a\", \"bb\", \"ccc\"};\n" + guard + "u64 f(struct pie_call *c) { u64 i = c->arg[0]; return i < 3 && names[i][0] == c->arg[1]; }", "array of arrays"},
 		"a symbol elsewhere": {head + "extern int other(int);\n" + guard + "u64 f(struct pie_call *c) { return other(1); }", "guard"},
 		"state":              {head + "PIE(\"cap call\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "cannot have the capability call"},
 		"a Go error":         {head + "PIE_GUARD(\"exe=x func=f onfault=reject:go:io.EOF onfuel=pass\")\nu64 f(struct pie_call *c) { return 0; }", "cannot return the Go error io.EOF"},
