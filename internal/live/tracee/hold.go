@@ -77,7 +77,10 @@ func seizeHeldError(tid, group int, errno unix.Errno) error {
 		return fmt.Errorf("seizing thread %d: %w", tid, ErrGone)
 	}
 	defer p.Close()
-	if st, err := p.Status(); err == nil && st.Tracer != 0 {
+	switch st, err := p.Status(); {
+	case err != nil || st.State == 'Z' || st.State == 'X': // a thread that is ending says EPERM
+		return fmt.Errorf("seizing thread %d of pid %d: %w", tid, group, ErrGone)
+	case st.Tracer != 0:
 		return &TracedError{PID: group, By: st.Tracer}
 	}
 	return fmt.Errorf("seizing thread %d of pid %d: %w", tid, group, lostOr(errno))
