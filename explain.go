@@ -98,7 +98,10 @@ func explainFunction(err error, who string) *Refusal {
 		return refuse(CodeMirror, nil, "this build has another layout: correct the struct in the prepatch, or find the prepatch for this version", "%s: %v", who, mirror)
 	case errors.As(err, &missing):
 		r := refuse(CodeNotFound, nil, "check the name in the prepatch; stripped programs keep few names", "%s: no function %s in %s", who, missing.Func, missing.Image)
-		if len(missing.Near) > 0 {
+		switch {
+		case len(missing.Libraries) > 0:
+			r.Instead = "name the library with lib=, or --lib: it is in " + strings.Join(missing.Libraries, ", ")
+		case len(missing.Near) > 0:
 			r.Instead = "names like it: " + strings.Join(missing.Near, ", ")
 		}
 		if missing.Servers != nil {

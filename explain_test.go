@@ -45,6 +45,7 @@ func TestExplain(t *testing.T) {
 		{&tracee.PermissionError{PID: 7, Op: "seizing it", Policy: tracee.PolicyYama, Advice: "run pie as root", Err: unix.EPERM}, CodePermission, "Yama"},
 		{&tracee.TracedError{PID: 7, By: 9, Name: "gdb"}, CodeTraced, "by pid 9 (gdb)"},
 		{&locate.NotFound{Func: "strdub", Image: "libc.so.6", Near: []string{"strdup"}}, CodeNotFound, "no function strdub"},
+		{&locate.NotFound{Func: "inflate", Image: "python3", Libraries: []string{"libz.so.1"}}, CodeNotFound, "no function inflate"},
 		{&locate.Ambiguous{Func: "f", Candidates: []locate.Function{{Name: "a.c:f"}, {Name: "b.c:f"}}}, CodeAmbiguous, "b.c:f"},
 		{&locate.Indirect{Func: "memcpy", Image: "libc.so.6", Why: "unknown"}, CodeIndirect, "IFUNC"},
 		{&locate.NoLibrary{SOName: "libz.so.1", Mapped: []string{"libc.so.6"}}, CodeNoImage, "libz.so.1"},

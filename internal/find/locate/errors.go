@@ -19,6 +19,9 @@ type NotFound struct {
 	Func  string   // the name asked for
 	Image string   // where it was looked for, for people
 	Near  []string // names like it, best first; at most nearMax
+	// Libraries are the sonames of libraries of the process that do have it, where the
+	// query did not look.
+	Libraries []string
 	// Servers is what kept debuginfod servers from answering; nil for nothing.
 	Servers error
 }

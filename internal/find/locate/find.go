@@ -46,7 +46,7 @@ func (s *Set) Find(q Query) ([]Function, error) {
 	if errors.As(err, &none) {
 		none.Servers = s.unanswered
 		if !q.Terse {
-			none.Near = s.near(q)
+			none.Near, none.Libraries = s.near(q), s.elsewhere(q)
 		}
 	}
 	return found, err

@@ -62,7 +62,16 @@ func TestNear(t *testing.T) {
 			t.Errorf("%s: %v, want %s suggested", wanted, err, near)
 		}
 	}
-	_, err := set.Find(Query{Lib: "libz.so.9", Func: "inflate"})
+	var none *NotFound
+	_, err := set.Find(Query{Exe: "victim", Func: "strdup"})
+	if !errors.As(err, &none) || !slices.Equal(none.Libraries, []string{"libc.so.6"}) {
+		t.Errorf("%v, want libc.so.6 named as the library that has strdup", err)
+	}
+	_, err = set.Find(Query{Exe: "victim", Func: "hiden"})
+	if !errors.As(err, &none) || len(none.Libraries) > 0 {
+		t.Errorf("%v, want no library", err)
+	}
+	_, err = set.Find(Query{Lib: "libz.so.9", Func: "inflate"})
 	var lib *NoLibrary
 	if !errors.As(err, &lib) || !slices.Contains(lib.Mapped, "libc.so.6") {
 		t.Errorf("%v, want *NoLibrary that lists libc.so.6", err)

@@ -35,6 +35,22 @@ func (s *Set) near(q Query) []string {
 	return search.best()
 }
 
+// elsewhere returns the sonames of libraries that have the function under just that
+// name, and where the query does not look.
+func (s *Set) elsewhere(q Query) []string {
+	var names []string
+	n := parseName(q.Func)
+	for _, im := range s.Images {
+		if im.SOName == "" || im.SOName == q.Lib || im.IsExe || slices.Contains(names, im.SOName) {
+			continue
+		}
+		if t, err := s.tables(im); err == nil && len(t.exact(n)) > 0 {
+			names = append(names, im.SOName)
+		}
+	}
+	return names
+}
+
 // nearSearch keeps the best of the names it has seen.
 type nearSearch struct {
 	wanted string
