@@ -16,9 +16,8 @@ import (
 )
 
 var (
-	diffTime    = flag.Duration("differential", 4*time.Second, "how long to compare machine code with the interpreter")
-	diffSeed    = flag.Uint64("seed", 0, "first seed of the comparison; 0 picks one")
-	diffRefused = flag.Bool("refused", false, "say what verification refused")
+	diffTime = flag.Duration("differential", 4*time.Second, "how long to compare machine code with the interpreter")
+	diffSeed = flag.Uint64("seed", 0, "first seed of the comparison; 0 picks one")
 )
 
 // targetMemory is the target's memory as the interpreter sees it: the data pages
