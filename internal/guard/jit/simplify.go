@@ -18,8 +18,9 @@ func dropTrivialPhis(phis []*value) {
 			if same, ok := p.onlyArg(); ok {
 				changed = true
 				if same == nil {
-					*p = value{op: opUndef, width: 8, block: p.block}
-					continue
+					// A value of its own: in p's place it would stand among the phis of its
+					// block, which come first and in one run.
+					same = &value{op: opUndef, width: 8, block: p.block}
 				}
 				p.fwd = same
 			}
