@@ -37,8 +37,8 @@ const (
 	// fixWeight is how much of what tells the builds apart there must be, in units
 	// of the similarity: one rare number is 5, one rare sequence of operations 2.5.
 	fixWeight = 4
-	// fixWeightFar is how much it must be in code that was compiled otherwise than
-	// the references, where only what the source says counts.
+	// fixWeightFar is how much it must be where only what the source says counts: in
+	// code that was compiled otherwise than the references, or these than each other.
 	fixWeightFar = 8
 )
 
@@ -57,12 +57,9 @@ func (m *Module) fixOf(fp *Fingerprint, i int) Fix {
 	case plain:
 		return FixMissing
 	}
-	if !comparableSides(with, without) {
-		return FixUnknown
-	}
 	brought, left := distinct(targets(with), targets(without)), distinct(targets(without), targets(with))
 	least := float64(fixWeight)
-	if !slices.ContainsFunc(fp.references(), func(r *Reference) bool { return m.builtAlike(r, i) }) {
+	if !comparableSides(with, without) || !slices.ContainsFunc(fp.references(), func(r *Reference) bool { return m.builtAlike(r, i) }) {
 		brought, left, least = ofSource(brought), ofSource(left), fixWeightFar
 	}
 	new, old := b.has(brought), b.has(left)
@@ -76,9 +73,10 @@ func (m *Module) fixOf(fp *Fingerprint, i int) Fix {
 }
 
 // comparableSides tells whether a build with the fix and one without were compiled
-// alike. Where none were, as of builds at -O2 and at -O3, most of what tells the two
-// sides apart is the compiler's, and a build by the one compiler would be taken for the
-// side that was.
+// alike. Where none were shown to be, as of builds at -O2 and at -O3 or of versions that
+// share no code around the target, most of what tells the two sides apart may be the
+// compiler's, and a build by the one compiler would be taken for the side that was: then
+// only what the source says counts.
 func comparableSides(with, without []*Reference) bool {
 	for _, w := range with {
 		if slices.ContainsFunc(without, func(o *Reference) bool { return mostly(w.codes(), o.codes()) }) {
