@@ -1,9 +1,6 @@
 /* plain SITUATION THREADS: threads that call as fast as they can. */
 #include "host.h"
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -36,19 +33,20 @@ static int headroom(long n)
 /* killall has every thread killed for any call but read, write, exit and rt_sigreturn. */
 static int killall(void)
 {
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 4, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit, 2, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 1, 0),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	enum { LOAD = 0x20, IF_EQUAL = 0x15, RETURN = 0x06 }; /* of 32 bits at k; k; k */
+	struct { unsigned short code; unsigned char yes, no; unsigned k; } code[] = {
+		{LOAD, 0, 0, 0}, /* seccomp_data.nr */
+		{IF_EQUAL, 4, 0, SYS_read},
+		{IF_EQUAL, 3, 0, SYS_write},
+		{IF_EQUAL, 2, 0, SYS_exit},
+		{IF_EQUAL, 1, 0, SYS_rt_sigreturn},
+		{RETURN, 0, 0, 0x80000000}, /* SECCOMP_RET_KILL_PROCESS */
+		{RETURN, 0, 0, 0x7fff0000}, /* SECCOMP_RET_ALLOW */
 	};
-	struct sock_fprog p = {sizeof code / sizeof *code, code};
+	struct { unsigned short len; void *filter; } p = {sizeof code / sizeof *code, code};
 	usleep(100000); /* until the threads have begun, which takes other calls */
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-		syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &p);
+		syscall(SYS_seccomp, 1 /* SECCOMP_SET_MODE_FILTER */, 1 /* SECCOMP_FILTER_FLAG_TSYNC */, &p);
 }
 
 /* A thread of its own in strict mode, while the others are in none. */
