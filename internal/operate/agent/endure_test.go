@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -85,50 +84,53 @@ func TestEndures(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { _ = agent.Wait(); close(ended) }()
 	t.Cleanup(func() { in.Close(); <-ended })
-	begin, n := time.Now(), 0
-	during := func(from, until time.Duration) footprint {
-		var all []footprint
-		for time.Since(begin) < until {
+	churn := func(until time.Duration) (starts int) {
+		for begin := time.Now(); time.Since(begin) < until; starts++ {
 			_ = exec.Command(w.victim, "4").Run()
 			_ = exec.Command("/bin/true").Run()
 			select {
 			case <-ended:
-				t.Fatalf("the agent ended after %v: %v\n%s", time.Since(begin).Round(time.Second), agent.ProcessState, said.String())
+				t.Fatalf("the agent ended after %d starts: %v\n%s", starts, agent.ProcessState, said.String())
 			default:
 			}
-			if n++; time.Since(begin) >= from && n%8 == 0 {
-				all = append(all, footprintOf(t, agent.Process.Pid))
-			}
 		}
-		return median(all)
+		return starts
 	}
-	before := during(long/3, long*2/3) // once everything has been used
-	after := during(long*2/3, long)
-	t.Logf("%v, %d starts held: %+v became %+v", long, n, before, after)
+	churn(long / 3) // everything has been used
+	time.Sleep(settle)
+	before := footprintOf(t, agent.Process.Pid)
+	starts := churn(long * 2 / 3)
+	after := atRest(t, agent.Process.Pid, before)
+	t.Logf("%v, %d starts held: %+v became %+v", long, starts, before, after)
 	if before.processes == 0 || after.processes == 0 {
 		t.Fatal("the agent is not there")
 	}
-	const slack, memory = 12, 24 << 20 // threads of the runtime come and go; a collection may be due
-	if after.fds > before.fds+slack || after.threads > before.threads+slack || after.memory > before.memory+memory {
+	if !after.within(before) {
 		t.Errorf("it grows: %+v became %+v", before, after)
 	}
 }
 
-// median is that of each part: a worker of the gate may be about to end, or to begin,
-// at any one moment.
-func median(all []footprint) (f footprint) {
-	for _, part := range []func(*footprint) *int{
-		func(f *footprint) *int { return &f.processes },
-		func(f *footprint) *int { return &f.threads },
-		func(f *footprint) *int { return &f.fds },
-		func(f *footprint) *int { return &f.memory },
-	} {
-		slices.SortFunc(all, func(a, b footprint) int { return *part(&a) - *part(&b) })
-		if len(all) > 0 {
-			*part(&f) = *part(&all[len(all)/2])
+// within tells whether an agent at rest takes no more than it did before. Threads of
+// the runtime stay once they have been needed, and a collection of memory may be due.
+func (f footprint) within(before footprint) bool {
+	const threads, memory = 12, 24 << 20
+	return f.processes <= before.processes && f.fds <= before.fds+f.processes &&
+		f.threads <= before.threads+threads && f.memory <= before.memory+memory
+}
+
+// settle is how long an agent has to come to rest: at any one moment of a churn,
+// workers of the gate end and begin, and processes are guarded as they run.
+const settle = 2 * time.Second
+
+// atRest is what an agent takes while nothing starts, once that is within what it took
+// before or it has had ample time to come to that.
+func atRest(t *testing.T, pid int, before footprint) footprint {
+	t.Helper()
+	for end := time.Now().Add(10 * settle); ; time.Sleep(100 * time.Millisecond) {
+		if f := footprintOf(t, pid); f.within(before) || time.Now().After(end) {
+			return f
 		}
 	}
-	return f
 }
 
 // TestBeAgent is the agent of TestEndures: it runs until its standard input ends.
