@@ -21,9 +21,8 @@ import (
 // there and leave it so. Release lets it go.
 //
 // A dynamically linked program is mapped then, its libraries are not. RunLoader
-// lets the dynamic linker work, system call by system call, until it protects the
-// program's relocated data (RELRO), the last thing it does before the libraries'
-// initializers and the program run: then everything is mapped and relocated.
+// lets the dynamic linker work until it is about to run the libraries' initializers
+// and the program: then everything is mapped and relocated (loader.go).
 //
 // The death of the tracer lets go of a held process at any of these steps.
 //
@@ -163,15 +162,16 @@ func (held *Held) advance(h *hand, tid int, ws unix.WaitStatus, execed *bool) (d
 }
 
 // RunLoader lets the dynamic linker of a held process map and relocate its
-// libraries. late is set when the program did not show the end of that (it has no
-// RELRO segment): then the process is held at its first system call outside of
-// the dynamic linker. A static program is left as it is. ErrNoExec when it takes
-// longer than limit; then the process is let go of.
-func (held *Held) RunLoader(ctx context.Context, p *Process, limit time.Duration) (late bool, err error) {
+// libraries. late is set when the end of that did not show (without signs, by a program
+// that has no RELRO segment): then the process is held at its entry, or at its first
+// system call outside of the dynamic linker. A static program is left as it is.
+// ErrNoExec when it takes longer than limit; then the process is let go of.
+func (held *Held) RunLoader(ctx context.Context, p *Process, signs Linker, limit time.Duration) (late bool, err error) {
 	l, err := findLoader(p)
 	if err != nil || l.linker == nil {
 		return false, err
 	}
+	l.signs = signs
 	err = held.t.on(ctx, func(h *hand) error {
 		tid := h.held
 		if tid == 0 {

@@ -70,7 +70,10 @@ func spy(args []string) (names []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if args[0] == "attach" {
+	switch args[0] {
+	case "load":
+		return names, loadUnderSpy(tr, pid, os.Getenv("PIE_SPY_PIPE"))
+	case "attach":
 		err := attachTo(tr, p, tid, mapUnmap)
 		return names, err
 	}
