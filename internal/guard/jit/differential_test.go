@@ -25,6 +25,8 @@ var (
 // memory the interpreter knows nothing: a call that comes there says nothing.
 type targetMemory struct {
 	data    []byte
+	stack   []byte // what the call has above its return address, which is at ret
+	ret     uint64
 	strayed bool
 }
 
@@ -40,6 +42,10 @@ func (m *targetMemory) stray(addr uint64) {
 const imageAt = 0x5500_0000_0000
 
 func (m *targetMemory) Read(addr uint64, p []byte) bool {
+	if at := addr - m.ret; at < uint64(len(m.stack)) && uint64(len(p)) <= uint64(len(m.stack))-at {
+		copy(p, m.stack[at:])
+		return true
+	}
 	if addr < uint64(dataAt) || addr+uint64(len(p)) > uint64(dataAt)+uint64(len(m.data)) {
 		m.stray(addr)
 		return false
@@ -108,6 +114,7 @@ var undo8 = []byte{0x48, 0x83, 0xc4, 0x08} // add rsp, 8
 type trial struct {
 	m     *machine
 	p     program
+	u     *bpf.Unit // of p
 	s     Site
 	l     Layout
 	in    *cpu
@@ -121,11 +128,12 @@ type trial struct {
 	memory uint64     // digest of the target's memory after the call
 }
 
-// newTrial places p and prepares a call of it. The error is that of compile.
-func newTrial(m *machine, p program, r *generator) (*trial, error) {
-	x := &trial{m: m, p: p, l: m.layout(), s: randomSite(r)}
+// placeTrial places p at a random site. The error is that of compile.
+func placeTrial(m *machine, p program, r *generator) (*trial, error) {
+	x := &trial{m: m, p: p, u: p.Unit(), l: m.layout(), s: randomSite(r)}
 	x.l.Faults = FaultMode(r.IntN(3))
-	x.l.State, x.l.Pointer, x.l.XSave, x.l.Symbols = farStateAt, true, 16<<10, []address.Addr{functionAt}
+	x.l.State, x.l.Pointer, x.l.XSave, x.l.Symbols = farStateAt, true, 16<<10, symbolsOf(x.u)
+	x.l.StackEnd = stackAt + stackLen
 	try := pressures[r.IntN(2):]
 	if n := r.IntN(5); n > 0 && n < 4 {
 		try = []pressure{{spill: true, pool: n}, {spill: true}}
@@ -139,6 +147,26 @@ func newTrial(m *machine, p program, r *generator) (*trial, error) {
 		return nil, err
 	}
 	x.c = c
+	return x, nil
+}
+
+// symbolsOf gives the symbols of a unit addresses.
+func symbolsOf(u *bpf.Unit) (at []address.Addr) {
+	for i, s := range u.Symbols {
+		switch s.Kind {
+		case bpf.SymbolFunc:
+			at = append(at, functionAt)
+		case bpf.SymbolFuncEnd:
+			at = append(at, functionAt+0x100)
+		default:
+			at = append(at, dataAt+0x80+address.Addr(0x40*i))
+		}
+	}
+	return at
+}
+
+// enter fills the registers and the state of a call.
+func (x *trial) enter(r *generator) {
 	x.audit = r.IntN(8) == 0
 	x.in = filled(uint64(8 * r.IntN(2)))
 	for i := range x.in.GPR {
@@ -149,14 +177,13 @@ func newTrial(m *machine, p program, r *generator) (*trial, error) {
 	if x.s.ABI == GoInternal {
 		x.in.GPR[amd64.R14] = uint64(gAt)
 	}
-	x.state = make([]byte, max(int(p.Unit().State), stateSize))
+	x.state = make([]byte, max(int(x.u.State), stateSize))
 	for i := range x.state[:stateSize] {
 		if i%8 < 1+r.IntN(8) {
 			x.state[i] = byte(r.Uint32())
 		}
 	}
 	x.ret = x.in.GPR[amd64.RSP] + uint64(x.s.SPDelta)
-	return x, nil
 }
 
 // randomSite has any registers free, and an entry at rsp or a push above it.
@@ -180,8 +207,15 @@ func (x *trial) interpret(mem *targetMemory) (bpf.Result, error) {
 	for i, reg := range conventionOf(x.s.ABI).args {
 		f.Args[i] = x.in.GPR[reg]
 	}
-	in := &bpf.Interp{Unit: x.p.Unit(), Memory: mem, MaxSteps: 1 << 22, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
-	in.Audit, in.Symbols = x.audit, []uint64{uint64(functionAt)}
+	in := &bpf.Interp{Unit: x.u, Memory: mem, MaxSteps: 1 << 22, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
+	in.Audit, in.StackEnd, in.Thread = x.audit, uint64(x.l.StackEnd), uint64(x.m.thread)
+	if x.s.ABI == GoInternal {
+		in.Thread = uint64(gAt)
+	}
+	for _, a := range x.l.Symbols {
+		in.Symbols = append(in.Symbols, uint64(a))
+	}
+	mem.ret, mem.stack = x.ret, x.above()
 	in.Call = func(_ bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) { // as clobber does
 		sum := uint64(8)
 		for i, a := range args {
@@ -190,6 +224,21 @@ func (x *trial) interpret(mem *targetMemory) (bpf.Result, error) {
 		return bpf.Returned{Word: sum, XMM0: sum, Errno: 77}, true
 	}
 	return in.Run(f)
+}
+
+// topLen is how much of the end of the stack a trial fills.
+const topLen = 0x2000
+
+// above is what the stack of the call holds from the return address on: see trial in
+// testdata/harness.c.
+func (x *trial) above() []byte {
+	const top = stackAt + stackLen - topLen
+	b := make([]byte, uint64(stackAt)+stackLen-x.ret)
+	for i := range b {
+		b[i] = byte((x.ret - uint64(top) + uint64(i)) * 7)
+	}
+	binary.LittleEndian.PutUint64(b, uint64(x.m.returned))
+	return b
 }
 
 // expected is how the call must end when the interpreter says want.
@@ -241,7 +290,7 @@ func (x *trial) differences(got *answer) (wrong []string) {
 	}
 	check("ymm", out.YMM == after.YMM)
 	check("memory", got.Memory == x.memory)
-	check("state", string(got.State[:]) == string(x.state[:stateSize]))
+	check("state", string(got.state[:x.guardState()]) == string(x.state[:x.guardState()]))
 	check("stack above rsp", got.StackKept != 0)
 	rejected := wantOutcome == hasReturned
 	acted := rejected || rewrites != 0

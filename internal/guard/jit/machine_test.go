@@ -86,6 +86,7 @@ type machine struct {
 
 	passed, returned address.Addr
 	errnoOffset      int32
+	thread           address.Addr // what fs:0 holds
 	tid              uint32
 	avx              bool
 }
@@ -125,6 +126,7 @@ func newMachine(t testing.TB) *machine {
 	info := m.ask(cmdInfo, 0, 0)
 	u64 := func(i int) uint64 { return binary.LittleEndian.Uint64(info[8*i:]) }
 	m.passed, m.returned = address.Addr(u64(0)), address.Addr(u64(1))
+	m.thread = address.Addr(u64(3) - u64(2))
 	m.errnoOffset, m.tid, m.avx = int32(u64(2)), uint32(u64(4)), u64(5) != 0
 	m.mapAt(codeAt, codeLen, protRead|protExec, 0)
 	m.mapAt(stateAt, 0x1000, protRead|protWrite, 0)
@@ -132,6 +134,7 @@ func newMachine(t testing.TB) *machine {
 	m.mapAt(stackAt, stackLen, protRead|protWrite, 0)
 	m.mapAt(dataAt, dataLen, protRead|protWrite, 0)
 	m.poke64(gAt, uint64(stackAt))
+	m.poke64(gAt+gStackHi, uint64(stackAt)+stackLen)
 	return m
 }
 

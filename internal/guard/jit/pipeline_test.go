@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -26,10 +27,11 @@ type differential struct {
 	to      *bufio.Writer
 	pending chan *trial
 	judged  chan struct{}
+	flight  sync.WaitGroup // requests that are not judged
 	stopped atomic.Bool
 	wrong   string // set before judged is closed
 
-	random, verified, tried, changed, faults, fuels, refused, strayed int
+	calls, random, verified, tried, changed, faults, fuels, refused, strayed int
 }
 
 // perRound is how many changed forms of a verified guard are tried.
@@ -38,10 +40,9 @@ const perRound = 12
 func newDifferential(t *testing.T, seed uint64) *differential {
 	m := newMachine(t)
 	d := &differential{m: m, to: bufio.NewWriterSize(m.in, 1<<16), pending: make(chan *trial, 256), judged: make(chan struct{})}
-	d.mem = &targetMemory{data: sprinkled(rand.New(rand.NewPCG(seed, 0)))}
+	d.mem = &targetMemory{}
+	d.renew(sprinkled(rand.New(rand.NewPCG(seed, 0))))
 	m.mapAt(codeAt, codeLen, protRead|protExec, codePages)
-	m.poke(dataAt, d.mem.data)
-	m.write(dataAt+readOnly, protRead, d.mem.data[readOnly:readOnly+0x1000])
 	m.mapAt(dataAt+dataLen, 0x1000, 0, 0) // PROT_NONE
 	m.installHandler(nil, oldDefault, 0)
 	m.mapAt(farStateAt, 0x3000, protRead|protWrite, 0)
@@ -53,11 +54,12 @@ func newDifferential(t *testing.T, seed uint64) *differential {
 // agree reports whether no difference was found so far.
 func (d *differential) agree() bool { return !d.stopped.Load() }
 
+// targets are places in the target's memory, where pages begin among them.
+var targets = []uint64{uint64(dataAt) + 0x100, uint64(dataAt) + 0x1000, uint64(dataAt) + 0x2345, uint64(dataAt) + 0x3000}
+
 // round tries one random guard and what comes of it by small changes.
 func (d *differential) round(seed uint64) {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), target: []uint64{
-		uint64(dataAt) + 0x100, uint64(dataAt) + 0x1000, uint64(dataAt) + 0x2345, uint64(dataAt) + 0x3000,
-	}}
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), target: slices.Clone(targets)}
 	g.abi = ABI(g.IntN(2))
 	if g.IntN(3) == 0 {
 		g.target = append(g.target, uint64(dataAt)+dataLen-20, 0, 1<<47, 1<<63, uint64(dataAt)-20)
@@ -86,30 +88,44 @@ func (d *differential) round(seed uint64) {
 	}
 }
 
-// run interprets one guard and sends it to the process.
+// run places one guard, interprets it and sends it to the process.
 func (d *differential) run(p program, g *generator, seed uint64) {
-	if d.stopped.Load() {
-		return
+	if x := d.place(p, g, seed); x != nil {
+		x.enter(g)
+		d.call(x)
 	}
-	x, err := newTrial(d.m, p, g)
+}
+
+// place makes machine code of a guard, or counts that it cannot be.
+func (d *differential) place(p program, g *generator, seed uint64) *trial {
+	if d.stopped.Load() {
+		return nil
+	}
+	x, err := placeTrial(d.m, p, g)
 	if place := (*PlaceError)(nil); errors.As(err, &place) {
 		d.refused++
-		return
+		return nil
 	}
 	if err != nil {
 		d.fail(fmt.Sprintf("seed %d: %v", seed, err))
-		return
+		return nil
 	}
 	if len(x.c.Bytes) > int(functionAt-codeAt) {
 		d.refused++
-		return
+		return nil
 	}
 	x.seed = seed
+	return x
+}
+
+// call interprets a call and sends it to the process.
+func (d *differential) call(x *trial) {
 	before, request := slices.Clone(d.mem.data), x.request()
 	d.mem.strayed = false
+	var err error
 	x.want, err = x.interpret(d.mem)
 	if err != nil {
-		d.fail(fmt.Sprintf("seed %d: interpreter: %v\n%v", seed, err, bpf.Disassemble(p.Unit().Insns)))
+		d.fail(fmt.Sprintf("seed %d: interpreter: %v\n%v", x.seed, err, bpf.Disassemble(x.u.Insns)))
 		return
 	}
 	if d.mem.strayed {
@@ -124,10 +140,24 @@ func (d *differential) run(p program, g *generator, seed uint64) {
 	if x.want.OutOfFuel {
 		d.fuels++
 	}
+	d.calls++
+	d.flight.Add(1)
 	d.pending <- x
 	if _, err := d.to.Write(request); err == nil && len(d.pending) < 2 {
 		d.to.Flush()
 	}
+}
+
+// renew gives the target other memory, once all calls are judged.
+func (d *differential) renew(data []byte) {
+	d.to.Flush()
+	d.flight.Wait()
+	if d.stopped.Load() {
+		return
+	}
+	d.mem.data = data
+	d.m.poke(dataAt, data)
+	d.m.write(dataAt+readOnly, protRead, data[readOnly:readOnly+0x1000])
 }
 
 func (d *differential) fail(what string) {
@@ -144,8 +174,8 @@ func (d *differential) finish(t *testing.T) {
 	if d.wrong != "" {
 		t.Error(d.wrong)
 	}
-	t.Logf("%d guards run: %d random, %d of them verified, and what verification accepts of %d changed ones, %d; %d faulted, %d without fuel; %d could not be placed, %d read what the two sides do not share",
-		d.random+d.changed-d.refused-d.strayed, d.random, d.verified, d.tried, d.changed, d.faults, d.fuels, d.refused, d.strayed)
+	t.Logf("%d calls: %d random, %d of them verified, and what verification accepts of %d changed ones, %d; %d faulted, %d without fuel; %d could not be placed, %d read what the two sides do not share",
+		d.calls, d.random, d.verified, d.tried, d.changed, d.faults, d.fuels, d.refused, d.strayed)
 	if d.random > 100 && (d.verified == 0 || d.changed == 0 || d.faults == 0 || d.fuels == 0) {
 		t.Error("the comparison met no verified guard, no changed one, no fault or never ran out of fuel")
 	}
@@ -156,22 +186,28 @@ func (d *differential) judge() {
 	defer close(d.judged)
 	in := bufio.NewReaderSize(d.m.out, 1<<16)
 	for x := range d.pending {
-		if d.stopped.Load() {
-			continue
-		}
-		got, err := readAnswer(in)
-		if err != nil {
-			d.fail(fmt.Sprintf("seed %d: the test process: %v %s\n%s", x.seed, err, d.m.errs.String(), x))
-			continue
-		}
-		if wrong := x.differences(got); len(wrong) > 0 {
-			d.fail(fmt.Sprintf("seed %d: %s differ; want %+v\n%s", x.seed, strings.Join(wrong, ", "), x.want, x))
-		}
+		d.settle(x, in)
+		d.flight.Done()
+	}
+}
+
+// settle compares the answer to one request.
+func (d *differential) settle(x *trial, in *bufio.Reader) {
+	if d.stopped.Load() {
+		return
+	}
+	got, err := readAnswer(in, len(x.state))
+	if err != nil {
+		d.fail(fmt.Sprintf("seed %d: the test process: %v %s\n%s", x.seed, err, d.m.errs.String(), x))
+		return
+	}
+	if wrong := x.differences(got); len(wrong) > 0 {
+		d.fail(fmt.Sprintf("seed %d: %s differ; want %+v\n%s", x.seed, strings.Join(wrong, ", "), x.want, x))
 	}
 }
 
 func (x *trial) String() string {
-	return fmt.Sprintf("ABI %d, free %v, fault mode %d, audit %v\n%v", x.s.ABI, x.s.Free, x.l.Faults, x.audit, bpf.Disassemble(x.p.Unit().Insns))
+	return fmt.Sprintf("ABI %d, free %v, fault mode %d, audit %v\n%v", x.s.ABI, x.s.Free, x.l.Faults, x.audit, bpf.Disassemble(x.u.Insns))
 }
 
 // change alters one field of an instruction, or two.
@@ -211,8 +247,8 @@ func repeatable(u *bpf.Unit) bool {
 type answer struct {
 	Outcome, Memory, StackKept, Errno uint64
 	Registers                         cpu
-	State                             [stateSize]byte
 	Counters                          [CountersSize]byte
+	state                             []byte
 }
 
 func (a *answer) counter(off int) uint64 {
@@ -222,15 +258,19 @@ func (a *answer) counter(off int) uint64 {
 	return binary.LittleEndian.Uint64(a.Counters[off:])
 }
 
-func readAnswer(r io.Reader) (*answer, error) {
-	a := &answer{}
-	b := make([]byte, 4+binary.Size(a))
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, err
+// readAnswer reads the answer about a guard with n bytes of state.
+func readAnswer(r io.Reader, n int) (*answer, error) {
+	a := &answer{state: make([]byte, n)}
+	for _, part := range []any{new(uint32), &a.Outcome, &a.Memory, &a.StackKept, &a.Errno, &a.Registers, a.state, &a.Counters} {
+		if err := binary.Read(r, binary.LittleEndian, part); err != nil {
+			return nil, err
+		}
 	}
-	_, err := binary.Decode(b[4:], binary.LittleEndian, a)
-	return a, err
+	return a, nil
 }
+
+// guardState is how much of the state is compared: the rest of it is the machine code's.
+func (x *trial) guardState() int { return max(int(x.u.GuardState()), 0) }
 
 // request is the trial as the test process reads it.
 func (x *trial) request() []byte {
@@ -238,7 +278,6 @@ func (x *trial) request() []byte {
 	if err != nil {
 		x.m.t.Error(err)
 	}
-	const topLen = 0x2000
 	mode := ModeEnforce
 	if x.audit {
 		mode = ModeAudit
@@ -249,8 +288,8 @@ func (x *trial) request() []byte {
 		uint32(cmdTrial), uint32(len(x.c.Bytes)), uint64(l.Code),
 		uint64(l.Control), uint64(l.Counters), uint64(l.Events), uint64(l.State), uint64(tableAt), uint64(blockAt + FaultsCount),
 		uint64(stackAt + stackLen - topLen), x.ret, uint64(x.m.returned), uint64(dataAt),
-		uint32(mode), uint32(CountersSize), uint32(EventsSize), uint32(dataLen), uint32(len(table)), uint32(stateSize), uint32(ControlSize), uint32(topLen),
-		x.in, x.state[:stateSize], x.c.Bytes, table,
+		uint32(mode), uint32(CountersSize), uint32(EventsSize), uint32(dataLen), uint32(len(table)), uint32(len(x.state)), uint32(ControlSize), uint32(topLen),
+		x.in, x.state, x.c.Bytes, table,
 	} {
 		if err := binary.Write(&b, binary.LittleEndian, v); err != nil {
 			x.m.t.Error(err)

@@ -65,6 +65,11 @@ func (g *generator) unit(size int) *bpf.Unit {
 	}
 	g.body(size, 0)
 	g.leave()
+	return g.close()
+}
+
+// close ends a guard's code with its landings and the functions it calls.
+func (g *generator) close() *bpf.Unit {
 	u := &bpf.Unit{Name: "random", OnFault: len(g.insns), Caps: bpf.CapRewrite | bpf.CapWrite, Symbols: []bpf.Symbol{{Name: "f", Kind: bpf.SymbolFunc}}}
 	g.landing(-77)
 	u.OnFuel = len(g.insns)
@@ -298,20 +303,7 @@ func (g *generator) callees() {
 
 // branch jumps over a few steps, or chooses between two courses.
 func (g *generator) branch(depth int) {
-	ops := []uint8{
-		bpf.JmpEQ, bpf.JmpGT, bpf.JmpGE, bpf.JmpSET, bpf.JmpNE, bpf.JmpSGT, bpf.JmpSGE, bpf.JmpLT, bpf.JmpLE,
-		bpf.JmpSLT, bpf.JmpSLE,
-	}
-	in := bpf.Insn{Op: bpf.ClassJMP | ops[g.IntN(len(ops))], Dst: g.reg()}
-	if g.IntN(2) == 0 {
-		in.Op = in.Op&^7 | bpf.ClassJMP32
-	}
-	if g.IntN(2) == 0 {
-		in.Op |= bpf.SrcX
-		in.Src = g.reg()
-	} else {
-		in.Imm = g.number()
-	}
+	in := g.condition()
 	at := len(g.insns)
 	g.emit(in)
 	g.body(1+g.IntN(4), depth+1)
@@ -328,6 +320,25 @@ func (g *generator) branch(depth int) {
 		g.body(1+g.IntN(4), depth+1)
 		g.insns[over].Off = int16(len(g.insns) - over - 1)
 	}
+}
+
+// condition is a comparison whose target is not known yet.
+func (g *generator) condition() bpf.Insn {
+	ops := []uint8{
+		bpf.JmpEQ, bpf.JmpGT, bpf.JmpGE, bpf.JmpSET, bpf.JmpNE, bpf.JmpSGT, bpf.JmpSGE, bpf.JmpLT, bpf.JmpLE,
+		bpf.JmpSLT, bpf.JmpSLE,
+	}
+	in := bpf.Insn{Op: bpf.ClassJMP | ops[g.IntN(len(ops))], Dst: g.reg()}
+	if g.IntN(2) == 0 {
+		in.Op = in.Op&^7 | bpf.ClassJMP32
+	}
+	if g.IntN(2) == 0 {
+		in.Op |= bpf.SrcX
+		in.Src = g.reg()
+	} else {
+		in.Imm = g.number()
+	}
+	return in
 }
 
 // loop counts down on the stack, so that its end does not hang on the body.
