@@ -12,6 +12,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
@@ -322,5 +323,52 @@ func TestDifferences(t *testing.T) {
 		d := newDifferential(t, seed)
 		d.round(seed)
 		d.finish(t)
+	}
+}
+
+// TestFarStackAddress: an address moved out of all memory, and back, is what it was.
+func TestFarStackAddress(t *testing.T) {
+	u := unit(t, `
+		lddw %r3, 0x10000000000
+		mov %r2, %r10
+		add %r2, %r3
+		mov %r4, %r2
+		sub %r4, %r10
+		stxdw [%r1+128], %r4
+		sub %r2, %r3
+		sub %r2, %r10
+		stxdw [%r1+136], %r2
+		mov %r0, 0x201
+		exit`, 0, 0)
+	u.OnFault, u.OnFuel = len(u.Insns)-2, len(u.Insns)-2
+	u.Insns = append(u.Insns, bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV}, bpf.Insn{Op: bpf.OpEXIT})
+	u.OnFault, u.OnFuel = len(u.Insns)-2, len(u.Insns)-2
+	p, err := verify.Verify(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDifferential(t, 1)
+	d.calling(p, &generator{Rand: rand.New(rand.NewPCG(1, 1))}, 1, 8)
+	d.finish(t)
+}
+
+// TestErrnoFromSlot: the address of errno is not lost when its value lives in the frame,
+// whatever register that passes through.
+func TestErrnoFromSlot(t *testing.T) {
+	for first := range amd64.R15 {
+		if first == amd64.RSP {
+			continue
+		}
+		e := &emitter{Asm: amd64.NewAsm(codeAt), regs: &registers{conv: &sysV, scratch: []amd64.Reg{first}}}
+		e.l.Errno = ErrnoSlot{Known: true, GOT: dataAt}
+		e.setErrno(&value{op: opAdd, width: 8, loc: location{reg: amd64.NoReg, slot: 0}})
+		code, err := e.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const pop = 0x58 // what held the address is restored last
+		if got := amd64.Reg(code[len(code)-1] - pop); got == first {
+			t.Errorf("the address of errno and its value are both in %v: % x", got, code)
+		}
 	}
 }

@@ -217,8 +217,11 @@ func (e *emitter) setErrno(v *value) {
 		return
 	}
 	r := amd64.RAX
-	if v.loc.reg == r {
+	if v.loc.reg == r || len(e.regs.scratch) > 0 && e.regs.scratch[0] == r { // what storeErrno reads v from
 		r = amd64.RCX
+	}
+	if v.loc.reg == r {
+		r = amd64.RDX
 	}
 	e.push(r)
 	e.MovImm(r, int64(e.l.Errno.GOT))

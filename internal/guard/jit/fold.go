@@ -90,7 +90,7 @@ func foldBinary(v *value) bool {
 			v.args[1] = &value{op: opConst, width: 8, imm: -y.imm, block: v.block}
 			return true
 		}
-		if v.op == opAdd && x.op == opStack {
+		if v.op == opAdd && x.op == opStack && near30(x.imm+y.imm) {
 			v.op, v.imm, v.args = opStack, x.imm+y.imm, nil
 			return true
 		}
@@ -155,12 +155,15 @@ func foldBase(v *value) bool {
 	if base.op != opAdd || base.width != 8 || !base.args[1].isConst() {
 		return false
 	}
-	if d := v.imm + base.args[1].imm; d == int64(int32(d)) && d > -1<<30 && d < 1<<30 {
+	if d := v.imm + base.args[1].imm; near30(base.args[1].imm) && near30(d) {
 		v.imm, v.args[0] = d, base.args[0]
 		return true
 	}
 	return false
 }
+
+// near30 reports whether an offset leaves room in a displacement of 32 bits.
+func near30(off int64) bool { return off > -1<<30 && off < 1<<30 }
 
 func compute(o op, width uint8, x, y int64) int64 {
 	if width == 4 {

@@ -73,12 +73,9 @@ func comparable(pc int, i bpf.Insn, dst, src value) (value, value, bpf.Insn, *Er
 	zero := constant(0)
 	switch {
 	case i.Class() != bpf.ClassJMP || dst.kind == kindFrame || src.kind == kindFrame:
+	case dst.farOff() || src.farOff():
+		return dst, src, i, refuse(pc, ReasonPointerOffset, "compares %v with %v, and an address may be far outside its memory", dst.kind, src.kind)
 	case dst.sameBase(src) && op != bpf.JmpSET:
-		for _, v := range []value{dst, src} {
-			if v.num.R.SMin < -bpf.MaxDistance || v.num.R.SMax > bpf.MaxDistance {
-				return dst, src, i, refuse(pc, ReasonPointerOffset, "compares %v that may be far outside its memory", v.kind)
-			}
-		}
 		if signed, ok := signedForms[op]; ok {
 			i.Op = i.Op&^0xf0 | signed
 		}
@@ -89,6 +86,13 @@ func comparable(pc int, i bpf.Insn, dst, src value) (value, value, bpf.Insn, *Er
 		return zero, constant(1), i, nil
 	}
 	return dst, src, i, refuse(pc, ReasonPointerCompare, "compares %v with %v, which tells where the guard's memory is", dst.kind, src.kind)
+}
+
+// farOff reports whether v is an address that may be so far from its memory that it
+// does not order as its offset does, or is 0: nothing of a guard's lies below
+// bpf.MinAddress.
+func (v value) farOff() bool {
+	return v.pointer() && (v.num.R.SMin <= -bpf.MinAddress || v.num.R.SMax > bpf.MaxDistance)
 }
 
 var signedForms = map[uint8]uint8{bpf.JmpGT: bpf.JmpSGT, bpf.JmpGE: bpf.JmpSGE, bpf.JmpLT: bpf.JmpSLT, bpf.JmpLE: bpf.JmpSLE}

@@ -70,7 +70,7 @@ func (r *result) apply(pc int, c *changes) {
 		if i.Op == bpf.OpCALL {
 			clear(c[bpf.R0 : bpf.R5+1])
 		}
-		if i.IsLocalCall() {
+		if i.IsLocalCall() || i.IsHelperCall() && bpf.Helper(i.Imm) == bpf.HelperInvoke { // both write to the stack
 			clear(c[slotPlace:])
 		}
 	}

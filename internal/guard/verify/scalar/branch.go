@@ -106,10 +106,11 @@ func exclude(narrow bool, d *Set, s Set) bool {
 	case r.UMax:
 		r.UMax--
 	}
-	switch c.SMin {
-	case r.SMin:
+	switch {
+	case c.SMin != c.SMax: // the bounds are known in one reading only
+	case c.SMin == r.SMin:
 		r.SMin++
-	case r.SMax:
+	case c.SMin == r.SMax:
 		r.SMax--
 	}
 	return !r.empty()
