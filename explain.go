@@ -159,7 +159,7 @@ func explainFile(err error, who string) *Refusal {
 		return refuse(CodeDamaged, nil, "compare it with its package (dpkg --verify, rpm -V): pie does not guess where a file contradicts itself", "%s: %v", who, err)
 	case errors.Is(err, binfile.ErrNotELF):
 		return refuse(CodeDamaged, nil, "guard the process of a program: a script's is that of its interpreter", "%s: %v", who, err)
-	case errors.As(err, &untrusted), errors.Is(err, proc.ErrSlowFile):
+	case errors.As(err, &untrusted), errors.Is(err, proc.ErrSlowFile), errors.Is(err, proc.ErrSlowMemory):
 		return refuse(CodeUntrusted, nil, "start the program from a file system of the kernel (ext4, xfs, overlay mounted by root …), then insert", "%s: %v", who, err)
 	case errors.Is(err, proc.ErrReplaced):
 		return refuse(CodeReplaced, nil, "run pie as root, who can read the file although an upgrade has replaced it", "%s: %v", who, err)

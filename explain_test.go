@@ -64,6 +64,7 @@ func TestExplain(t *testing.T) {
 		{&binfile.FormatError{What: "program header", At: 64, Msg: "ends behind the file"}, CodeDamaged, "program header at 0x40"},
 		{&proc.UntrustedFS{Type: "fuse.sshfs"}, CodeUntrusted, "fuse.sshfs"},
 		{proc.ErrSlowFile, CodeUntrusted, "does not answer"},
+		{proc.ErrSlowMemory, CodeUntrusted, "does not answer"},
 		{proc.ErrReplaced, CodeReplaced, "no longer at its path"},
 		{proc.ErrNotRegular, CodeReplaced, "regular file"},
 		{&arena.CorruptError{Base: 0x1000, Msg: "bad count"}, CodeArena, "bad count"},

@@ -91,7 +91,7 @@ func (p *Process) OpenExe() (*File, error) {
 
 // OpenMapped opens the file behind a mapping that Maps returned.
 func (p *Process) OpenMapped(m Mapping) (*File, error) {
-	f, err := p.openFile(fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)))
+	f, err := p.openFile(m.link())
 	if err == nil {
 		if f.Inode != m.File.Inode {
 			f.Close()

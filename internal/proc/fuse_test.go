@@ -213,6 +213,9 @@ func TestFileSystemThatNeverAnswers(t *testing.T) {
 	} else {
 		f.Close()
 	}
+	if n, err := p.ReadAt(make([]byte, 16), m.Start); n != 0 || !errors.As(err, &untrusted) {
+		t.Errorf("reading a page that is not there yet: %d, %v, want *UntrustedFS", n, err)
+	}
 	if took := time.Since(begin); took > FileTimeout {
 		t.Errorf("it took %v", took)
 	}

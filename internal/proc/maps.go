@@ -68,6 +68,9 @@ func (m Mapping) Contains(a address.Addr) bool { return m.Start <= a && a < m.En
 // HasFile tells whether the mapping is of a file.
 func (m Mapping) HasFile() bool { return m.File.Inode != 0 && strings.HasPrefix(m.Path, "/") }
 
+// link is the link to the mapping's file in a directory of a process.
+func (m Mapping) link() string { return fmt.Sprintf("map_files/%x-%x", uint64(m.Start), uint64(m.End)) }
+
 func (m Mapping) String() string {
 	return fmt.Sprintf("%x-%x %s %s", uint64(m.Start), uint64(m.End), m.Perms, m.Path)
 }

@@ -4,19 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/patch-integration-engine/pie/internal/address"
 )
 
 // ErrGone says that the process has ended, or that no process has this pid.
@@ -38,22 +34,14 @@ type Process struct {
 	pid   int
 	dir   *os.File // /proc/PID
 	start uint64
-	// mem is /proc/PID/mem, read only, opened when it is first needed: a pass over
+	// mem is what its memory is read by, opened when it is first needed: a pass over
 	// all processes of a machine reads the memory of few.
 	mem memory
-	// timeout is how long its files may take to open or to read: FileTimeout.
+	// timeout is how long its files may take to open or to read, and its memory: FileTimeout.
 	timeout time.Duration
 	// living is a thread that lived when it was last asked for, where the main one
 	// has ended; 0: not known.
 	living atomic.Int64
-}
-
-// memory is a descriptor that is opened once, if at all.
-type memory struct {
-	sync.Mutex
-	file   *os.File
-	err    error // why it could not be opened
-	closed bool
 }
 
 // Open pins the process pid of the caller's pid namespace. Neither the right
@@ -81,12 +69,7 @@ func Open(pid int) (*Process, error) {
 
 // Close releases the descriptors.
 func (p *Process) Close() error {
-	p.mem.Lock()
-	defer p.mem.Unlock()
-	p.mem.closed = true
-	if p.mem.file != nil {
-		_ = p.mem.file.Close()
-	}
+	p.mem.close()
 	return p.dir.Close()
 }
 
@@ -161,43 +144,6 @@ func (p *Process) Parent() (int, error) {
 func (p *Process) Cgroup() (string, error) {
 	text, err := p.readSmall("cgroup")
 	return string(text), err
-}
-
-// ReadAt fills b from the memory at a. It reads through page protections, as
-// a debugger does. It returns how much was read before the first unmapped
-// page, with an error when that is less than len(b).
-func (p *Process) ReadAt(b []byte, a address.Addr) (int, error) {
-	mem, err := p.memory()
-	if err != nil {
-		return 0, fmt.Errorf("pid %d: reading memory: %w", p.pid, err)
-	}
-	if int64(a) < 0 { // kernel half; pread takes it for a negative offset
-		return 0, fmt.Errorf("pid %d: reading %d bytes at %v: %w", p.pid, len(b), a, unix.EFAULT)
-	}
-	n, err := mem.ReadAt(b, int64(a))
-	if err != nil && n < len(b) {
-		if errors.Is(err, io.EOF) { // the mm is gone
-			err = ErrGone
-		}
-		return n, fmt.Errorf("pid %d: reading %d bytes at %v: %w", p.pid, len(b), a, p.goneOr(err))
-	}
-	return n, nil
-}
-
-// memory opens /proc/PID/mem, the first time.
-func (p *Process) memory() (*os.File, error) {
-	p.mem.Lock()
-	defer p.mem.Unlock()
-	if p.mem.file == nil && p.mem.err == nil && !p.mem.closed {
-		fd, err := p.OpenMemory(unix.O_RDONLY)
-		if p.mem.err = err; err == nil {
-			p.mem.file = os.NewFile(uintptr(fd), filepath.Join(p.dir.Name(), "mem"))
-		}
-	}
-	if p.mem.closed {
-		return nil, os.ErrClosed
-	}
-	return p.mem.file, p.mem.err
 }
 
 // readHeld reads a pseudo file about what threads give up when they end, such as

@@ -75,7 +75,8 @@ func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
 
 // returns scans one stack for a frame that returns into one of the ranges.
 func (f *frames) returns(w *tracee.World, sp address.Addr, ranges []arena.Range) bool {
-	b := f.buf[:w.ReadUp(f.buf, (sp+7)&^7)]
+	b := f.buf
+	w.ReadUp(b, (sp+7)&^7)
 	low, high := ranges[0].Start, ranges[0].End
 	for _, r := range ranges[1:] {
 		low, high = min(low, r.Start), max(high, r.End)

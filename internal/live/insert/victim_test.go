@@ -370,8 +370,8 @@ func textEqualsFile(t testing.TB, p *tracee.Process) {
 		}
 		checked++
 	}
-	if checked < 2 {
-		t.Fatalf("only %d mappings compared", checked)
+	if checked == 0 {
+		t.Fatalf("nothing was compared")
 	}
 }
 

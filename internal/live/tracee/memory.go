@@ -22,6 +22,8 @@ type Range struct{ Start, End address.Addr }
 type memory struct {
 	p  *Process
 	fd int
+	// pages is pagemap(5) of the same address space, −1 where it cannot be opened.
+	pages int
 	// tid is a thread stopped by this tracer, for the POKEDATA fallback; 0: none.
 	tid int
 }
@@ -35,10 +37,25 @@ func (p *Process) openMemory() (memory, error) {
 	if err != nil {
 		return memory{}, err
 	}
-	return memory{p: p, fd: fd}, nil
+	return memory{p: p, fd: fd, pages: p.openPagemap()}, nil
 }
 
-func (m memory) close() { _ = unix.Close(m.fd) }
+func (m memory) close() {
+	_ = unix.Close(m.fd)
+	if m.pages >= 0 {
+		_ = unix.Close(m.pages)
+	}
+}
+
+// openPagemap opens pagemap, or returns −1.
+func (p *Process) openPagemap() int {
+	fd := -1
+	_ = p.InDir(func(dir int) (err error) {
+		fd, err = unix.Openat(dir, "pagemap", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
+	return fd
+}
 
 // spansPages tells whether n bytes at addr lie on more than one page.
 func spansPages(addr address.Addr, n int) bool {
@@ -62,50 +79,66 @@ func (m memory) read(b []byte, addr address.Addr) error {
 	return nil
 }
 
-// readUp reads from addr upwards until b is full or memory ends, as a thread of
-// the process may see it: process_vm_readv(2) costs a third of what a read of
-// /proc/PID/mem does, and gives no part of a page where a page cannot be read.
-func (m memory) readUp(tid int, b []byte, addr address.Addr) int {
-	const pages = 8
-	var remote [pages]unix.RemoteIovec
-	done := 0
-	for done < len(b) {
-		n, want := 0, 0
-		for at := addr.Add(int64(done)); n < pages && done+want < len(b); n++ {
-			size := min(pageSize-int(at%pageSize), len(b)-done-want)
-			remote[n] = unix.RemoteIovec{Base: uintptr(at), Len: size}
-			at, want = at.Add(int64(size)), want+size
+// readUp fills b from addr upwards, as a thread of the process may see it. A page that is
+// not in memory reads as zero and is not asked for: it was never written to, or it is kept
+// back, by userfaultfd(2) or by who serves a mapped file, and asking would wait for that
+// while the process stands still. Swapped pages are read.
+func (m memory) readUp(tid int, b []byte, addr address.Addr) {
+	for len(b) > 0 {
+		var here [readUpPages]bool
+		size := min(len(b), readUpPages*pageSize-int(addr%pageSize))
+		m.inMemory(&here, addr)
+		if !m.readPresent(tid, b[:size], addr, &here) {
+			m.readPages(b[:size], addr, &here)
 		}
-		local := unix.Iovec{Base: &b[done], Len: uint64(want)}
-		got, _, errno := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(tid), uintptr(unsafe.Pointer(&local)), 1,
-			uintptr(unsafe.Pointer(&remote[0])), uintptr(n), 0)
-		runtime.KeepAlive(b)
-		switch {
-		case errno == unix.ENOSYS || errno == unix.EPERM: // CONFIG_CROSS_MEMORY_ATTACH is not set, or a filter on pie
-			return done + m.readPages(b[done:], addr.Add(int64(done)))
-		case errno != 0:
-			return done
-		}
-		done += int(got)
-		if int(got) < want {
-			return done
+		addr, b = addr.Add(int64(size)), b[size:]
+	}
+}
+
+// readUpPages is how many pages are asked for at once.
+const readUpPages = 8
+
+// inMemory tells of the pages from addr's on which have contents: in memory or in swap,
+// bits 63 and 62 of an entry of pagemap. Where it cannot be read, all count as having.
+func (m memory) inMemory(here *[readUpPages]bool, addr address.Addr) {
+	const entry, hasContents = 8, 3 << 62
+	var entries [readUpPages * entry]byte
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(m.pages), uintptr(unsafe.Pointer(&entries)),
+		uintptr(len(entries)), uintptr(addr/pageSize*entry), 0, 0)
+	for i := range here {
+		here[i] = errno != 0
+		if end := (i + 1) * entry; errno == 0 && end <= int(n) {
+			here[i] = binary.LittleEndian.Uint64(entries[end-entry:])&hasContents != 0
 		}
 	}
-	return done
+}
+
+// readPresent reads with process_vm_readv(2), which costs a third of what a read of
+// /proc/PID/mem does, where all pages are there. Not ok: some are not, or it could not.
+func (m memory) readPresent(tid int, b []byte, addr address.Addr, here *[readUpPages]bool) bool {
+	first, last := addr/pageSize, addr.Add(int64(len(b))-1)/pageSize
+	for i := range int(last-first) + 1 {
+		if !here[i] {
+			return false
+		}
+	}
+	local := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
+	remote := unix.RemoteIovec{Base: uintptr(addr), Len: len(b)}
+	got, _, errno := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(tid), uintptr(unsafe.Pointer(&local)), 1,
+		uintptr(unsafe.Pointer(&remote)), 1, 0)
+	runtime.KeepAlive(b)
+	return errno == 0 && int(got) == len(b)
 }
 
 // readPages is readUp through /proc/PID/mem.
-func (m memory) readPages(b []byte, addr address.Addr) int {
-	done := 0
-	for done < len(b) {
-		at := addr.Add(int64(done))
-		step := min(pageSize-int(at%pageSize), len(b)-done)
-		if m.read(b[done:done+step], at) != nil {
-			break
+func (m memory) readPages(b []byte, addr address.Addr, here *[readUpPages]bool) {
+	for i := 0; len(b) > 0; i++ {
+		step := min(pageSize-int(addr%pageSize), len(b))
+		if !here[i] || m.read(b[:step], addr) != nil {
+			clear(b[:step])
 		}
-		done += step
+		addr, b = addr.Add(int64(step)), b[step:]
 	}
-	return done
 }
 
 // write writes b at addr, one page at a time, each in one system call, whose

@@ -33,7 +33,8 @@ type Options struct {
 // watchdog. It is safe for concurrent use; one operation runs at a time.
 type Tracer struct {
 	jobs     chan job
-	closed   chan struct{}
+	closed   chan struct{} // Close has been called
+	ended    chan struct{} // the thread serves nobody any more, and what it held is closed
 	closing  sync.Once
 	watchdog *watchdog
 	hand     hand
@@ -62,6 +63,7 @@ func NewTracer(o Options) (*Tracer, error) {
 	t := &Tracer{
 		jobs:     make(chan job),
 		closed:   make(chan struct{}),
+		ended:    make(chan struct{}),
 		watchdog: w,
 		hand:     hand{onStep: o.OnStep},
 	}
@@ -71,9 +73,11 @@ func NewTracer(o Options) (*Tracer, error) {
 	return t, nil
 }
 
-// Close ends the thread and the watchdog, after the operation that runs.
+// Close ends the thread and the watchdog, after the operation that runs, and waits
+// until nothing of them is left: neither a descriptor nor a process.
 func (t *Tracer) Close() error {
 	t.closing.Do(func() { close(t.closed) })
+	<-t.ended
 	return nil
 }
 
@@ -120,6 +124,7 @@ func (t *Tracer) serve() {
 			close(j.done)
 		case <-t.closed:
 			t.watchdog.close()
+			close(t.ended)
 			return
 		}
 	}

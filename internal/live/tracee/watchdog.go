@@ -68,6 +68,7 @@ func init() {
 // watchdog is the tracer's side.
 type watchdog struct {
 	process  *os.Process
+	reaped   chan struct{} // closed when the process has ended and its descriptor is closed
 	page     []byte
 	commands *os.File
 	answers  *os.File
@@ -104,8 +105,11 @@ func startWatchdog() (*watchdog, error) {
 		w.close()
 		return nil, fmt.Errorf("starting the watchdog: %w", err)
 	}
-	w.process = cmd.Process
-	go func() { _ = cmd.Wait() }()
+	w.process, w.reaped = cmd.Process, make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(w.reaped)
+	}()
 	return w, nil
 }
 
@@ -173,6 +177,8 @@ func (w *watchdog) arm() {
 
 func (w *watchdog) disarm() { atomic.StoreInt64(deadlineOf(w.page), 0) }
 
+// close ends the watchdog, which must not be needed any more, and waits for its end.
+// Only the kernel can delay that, for a process that it cannot end just now.
 func (w *watchdog) close() {
 	for _, f := range []*os.File{w.commands, w.answers} {
 		if f != nil {
@@ -181,6 +187,14 @@ func (w *watchdog) close() {
 	}
 	if w.page != nil {
 		_ = unix.Munmap(w.page)
+	}
+	if w.process == nil {
+		return
+	}
+	_ = w.process.Kill()
+	select {
+	case <-w.reaped:
+	case <-time.After(watchdogAnswer):
 	}
 }
 

@@ -142,13 +142,12 @@ func (w *World) Blocked(tid int) (mask uint64, ok bool) {
 // proc_pid_status(5)): all, when that cannot be told.
 func (w *World) Caught() uint64 { return w.p.caught(w.scratch.dents) }
 
-// ReadUp reads from addr upwards until b is full or memory ends, and returns
-// how many bytes it read.
-func (w *World) ReadUp(b []byte, addr address.Addr) int {
-	if len(w.view) == 0 {
-		return 0
+// ReadUp fills b from addr upwards. What is not in memory, or not mapped, reads as zero.
+func (w *World) ReadUp(b []byte, addr address.Addr) {
+	clear(b)
+	if len(w.view) > 0 {
+		w.memory.readUp(w.view[0].Tid, b, addr)
 	}
-	return w.memory.readUp(w.view[0].Tid, b, addr)
 }
 
 // Read fills b from the target's memory at addr.

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/rseq.h>
 #include <sys/syscall.h>
@@ -121,6 +124,45 @@ static void *counter(void *arg)
 	return NULL;
 }
 
+// A thread whose stack has pages that were never there, and that nobody will ever give:
+// userfaultfd(2) is to answer for them, and nothing reads what it asks.
+static __attribute__((noinline)) void above_a_hole(void)
+{
+	volatile char hole[4 * 4096];
+	__asm__ volatile("" : : "r"(hole) : "memory");
+	counter(NULL);
+	hole[0] = 0;
+}
+
+static void *withheld(void *arg)
+{
+	size_t size = 1 << 20;
+	char *stack = arg;
+	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_register missing = {
+		.range = {(uintptr_t)stack, size}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	for (int i = 0; i < 9; i++) { // what counter() will touch, below the hole
+		volatile char *p = (char *)__builtin_frame_address(0) - 4 * 4096 - i * 4096;
+		*p = 0;
+	}
+	int fd = syscall(SYS_userfaultfd, 0);
+	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &missing))
+		wrong("userfaultfd", errno, 0);
+	above_a_hole();
+	return NULL;
+}
+
+static void start_withheld(void)
+{
+	size_t size = 1 << 20;
+	pthread_attr_t attr;
+	void *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	madvise(stack, size, MADV_NOHUGEPAGE);
+	pthread_attr_init(&attr);
+	pthread_attr_setstack(&attr, stack, size);
+	pthread_create(&workers[0], &attr, withheld, stack);
+}
+
 // Seccomp filters that give mmap the action; all else is allowed.
 static void filter_mmap(uint32_t action)
 {
@@ -164,6 +206,8 @@ int main(int argc, char **argv)
 		pthread_create(&workers[1], NULL, storm_source, NULL);
 	} else if (!strcmp(name, "rseq")) {
 		pthread_create(&workers[0], NULL, rseq_worker, NULL);
+	} else if (!strcmp(name, "withheld")) {
+		start_withheld();
 	} else {
 		pthread_create(&workers[0], NULL, counter, NULL);
 	}
