@@ -15,6 +15,9 @@
 // process may have done before it was guarded is measured, as the time from its
 // execution, and shown: the unguarded window.
 //
+// The agent stops nobody itself: a process of its own makes its changes (changer.go),
+// and may be killed by its watchdog without the agent.
+//
 // All state belongs to the goroutine of Run. Others ask it through requests.
 package agent
 
@@ -53,7 +56,7 @@ const (
 type Agent struct {
 	c       Config
 	log     *slog.Logger
-	engine  *pie.Engine
+	changer changer
 	started time.Time
 
 	rules     []*rule
@@ -97,11 +100,8 @@ func New(c Config) (*Agent, error) {
 		c: c, log: c.Log, started: time.Now(), suspended: map[string]bool{}, kept: map[key]*Process{}, gaveUpOn: map[int]time.Time{},
 		rejected: map[string]uint64{}, requests: make(chan func()), questions: make(chan func()), Stats: newStats(),
 	}
+	a.changer.log, a.changer.wait = c.Log, orderTime
 	if err := a.load(); err != nil {
-		return nil, err
-	}
-	var err error
-	if a.engine, err = pie.NewEngine(); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -109,7 +109,7 @@ func New(c Config) (*Agent, error) {
 
 // Run keeps the policy until ctx ends. Guarded processes stay guarded.
 func (a *Agent) Run(ctx context.Context) error {
-	defer a.engine.Close()
+	defer a.changer.close()
 	defer a.closeGate()
 	a.watchExecs()
 	defer a.watch.close()

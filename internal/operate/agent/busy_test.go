@@ -19,7 +19,7 @@ func TestAnswersWhileBusy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer a.engine.Close()
+	defer a.changer.close()
 	for range servers {
 		w.server()
 	}

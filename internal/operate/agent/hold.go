@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -118,8 +117,7 @@ func (a *Agent) reports() <-chan gate.Report {
 func describeRules(c gate.Config) string {
 	var b strings.Builder
 	for _, p := range c.Prepatches {
-		h := pie.HashOf(p.Sources)
-		fmt.Fprintln(&b, p.ID, hex.EncodeToString(h[:]), p.Audit, p.Partial, p.Where.Unit, p.Where.Container)
+		fmt.Fprintln(&b, p.ID, contentsOf(p.Sources, p.Fingerprints), p.Audit, p.Partial, p.Where.Unit, p.Where.Container)
 	}
 	return b.String()
 }

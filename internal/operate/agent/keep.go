@@ -119,7 +119,7 @@ func (a *Agent) retire(ctx context.Context, r *rule, pids []int, now time.Time) 
 	if len(pids) == 0 {
 		return true
 	}
-	report, err := a.engine.Remove(ctx, r.ID, pie.Pids(pids...))
+	report, err := a.changer.remove(ctx, r.ID, pids)
 	if err != nil && pie.ReasonOf(err) != pie.CodeNotIn && pie.ReasonOf(err) != pie.CodeNoProcess {
 		a.log.Error("taking a retired prepatch out", "prepatch", r.ID, "error", err)
 	}
@@ -138,7 +138,7 @@ func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 	if known != nil && known.State != Waiting && !retryable(known) && known.State != Guarded && known.State != Off {
 		return
 	}
-	report, err := a.engine.Insert(ctx, r.prepatch.Prepatch, pie.Pids(k.pid), pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
+	report, err := a.changer.insert(ctx, r.prepatch, k.pid, pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
 	if ctx.Err() != nil {
 		return
 	}
@@ -227,7 +227,7 @@ func (a *Agent) follow(ctx context.Context, r *rule, pid int) string {
 		case in.TrialEnd != nil && time.Now().After(*in.TrialEnd):
 			return Off
 		case in.TrialEnd == nil && in.Mode != r.Mode:
-			if _, err := a.engine.SetMode(ctx, r.ID, r.Mode, pie.Pids(pid)); err != nil {
+			if _, err := a.changer.setMode(ctx, r.ID, r.Mode, pid); err != nil {
 				a.log.Error("setting the mode", "prepatch", r.ID, "pid", pid, "error", err)
 			} else {
 				a.log.Info("mode set as the policy says", "prepatch", r.ID, "pid", pid, "mode", string(r.Mode))

@@ -1,11 +1,15 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +29,20 @@ type prepatch struct {
 	*pie.Prepatch
 	files        map[string][]byte
 	fingerprints map[string][]byte
+}
+
+// contents is equal for prepatches of the same sources and fingerprints.
+func (p *prepatch) contents() string { return contentsOf(p.files, p.fingerprints) }
+
+func contentsOf(files, fingerprints map[string][]byte) string {
+	h := sha256.New()
+	sources := pie.HashOf(files)
+	h.Write(sources[:])
+	for _, name := range slices.Sorted(maps.Keys(fingerprints)) {
+		sum := sha256.Sum256(fingerprints[name])
+		fmt.Fprintf(h, "%q %x", name, sum)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // load reads the policy and every prepatch it names. All is taken or nothing.
