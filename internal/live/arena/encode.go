@@ -159,13 +159,13 @@ func (a *Arena) EncodeBlock() Record {
 	return Record{int(a.Header.handler) + handlerRecord, b}
 }
 
-// FaultBlock is the address of jit's fault block; behind it is room for one
+// FaultBlock is the address of jit's fault block; behind it is room for two
 // struct sigaction, at Scratch.
 func (a *Arena) FaultBlock() address.Addr {
 	return a.State().Start.Add(int64(a.Header.handler) + handlerRecord)
 }
 
-// Scratch is the address of 32 bytes for the arguments of rt_sigaction(2).
+// Scratch is the address of 64 bytes for the arguments of rt_sigaction(2).
 func (a *Arena) Scratch() address.Addr { return a.FaultBlock().Add(jit.FaultsSize) }
 
 // handlerRecord is the size of the handler's record, ahead of the fault block.

@@ -40,7 +40,7 @@ const (
 	slotSize     = 32
 	prepatchSize = 96
 	guardSize    = 256
-	handlerSize  = 160 // the record, jit's fault block, room for one struct sigaction
+	handlerSize  = 192 // the record, jit's fault block, room for two struct sigaction
 
 	controlOff  = headerSize
 	slotOff     = controlOff + MaxGuards*controlSize

@@ -279,10 +279,11 @@ func (in *insertion) installHandler(at *tracee.Attached) error {
 // before the handler can be entered.
 func installFor(at *tracee.Attached, signal unix.Signal, code, scratch, old address.Addr) error {
 	var had, now [sigactionSize]byte
-	if _, err := at.Syscall(unix.SYS_RT_SIGACTION, uint64(signal), 0, uint64(scratch), sigsetSize); err != nil {
+	was := scratch.Add(sigactionSize)
+	if _, err := at.Syscall(unix.SYS_RT_SIGACTION, uint64(signal), 0, uint64(was), sigsetSize); err != nil {
 		return err
 	}
-	if err := at.Read(had[:], scratch); err != nil {
+	if err := at.Read(had[:], was); err != nil {
 		return err
 	}
 	entry := code.Add(jit.HandlerEntry)
@@ -292,10 +293,10 @@ func installFor(at *tracee.Attached, signal unix.Signal, code, scratch, old addr
 	if err := errors.Join(at.Write(old, had[:]), at.Write(scratch, disposition(had, code))); err != nil {
 		return err
 	}
-	if _, err := at.Syscall(unix.SYS_RT_SIGACTION, uint64(signal), uint64(scratch), uint64(scratch), sigsetSize); err != nil {
+	if _, err := at.Syscall(unix.SYS_RT_SIGACTION, uint64(signal), uint64(scratch), uint64(was), sigsetSize); err != nil {
 		return err
 	}
-	if err := at.Read(now[:], scratch); err != nil || now == had {
+	if err := at.Read(now[:], was); err != nil || now == had {
 		return err
 	}
 	return at.Write(old, now[:]) // the program changed it in between

@@ -75,7 +75,7 @@ const slice = 40 * time.Microsecond
 // a slice.
 func (in *insertion) fill(at *tracee.Attached, f *filling) error {
 	start := time.Now()
-	defer func() { in.report.Pause = max(in.report.Pause, time.Since(start)) }()
+	defer func() { in.report.Pause = max(in.report.Pause, at.Kept()) }()
 	for first := f.next; f.next < len(f.steps); f.next++ {
 		if f.next > first && f.named() && at.Computing() && time.Since(start) > slice {
 			return nil

@@ -20,6 +20,12 @@ type Attached struct {
 	memory memory
 	remote remote
 	began  time.Time
+	// kept is the longest time that the thread has been kept, should it have been let
+	// go of and stopped again.
+	kept     time.Duration
+	watchdog *watchdog
+	// away: the thread runs, as nobody's tracee, and has yet to be stopped again.
+	away bool
 	// changed: the function has written something, or made a call.
 	changed bool
 }
@@ -48,8 +54,9 @@ func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) erro
 // attach tries the candidates in turn; reached tells whether do was called and had
 // its way.
 func (t *Tracer) attach(ctx context.Context, p *Process, candidates []candidate, do func(*Attached) error) (reached bool, err error) {
-	a := &Attached{p: p, remote: t.state.remote()}
+	a := &Attached{p: p, remote: t.state.remote(), watchdog: t.watchdog}
 	a.remote.refusal = a.remote.prepare(p)
+	a.remote.lone = p.isLone()
 	if a.remote.refusal == nil {
 		candidates = p.withMain(candidates, a.remote.needsMain(p))
 	}
@@ -109,6 +116,10 @@ func (a *Attached) Write(addr address.Addr, b []byte) error {
 
 // Thread returns the id of the stopped thread.
 func (a *Attached) Thread() int { return a.tid }
+
+// Kept returns the longest time so far that the thread was kept from going on, without
+// the time for which it was let go of between two system calls.
+func (a *Attached) Kept() time.Duration { return max(a.kept, time.Since(a.began)) }
 
 // Computing tells whether the thread was kept from its work: it was in no system call.
 func (a *Attached) Computing() bool { return !inSyscall(&a.remote.regs) }
@@ -253,6 +264,9 @@ func (p *Process) stuck(tid int) error {
 
 // release puts the thread back and lets it go.
 func (a *Attached) release() error {
+	if a.away {
+		return nil
+	}
 	err := a.leave()
 	if a.h.abandoned || a.tid == a.h.held {
 		return err

@@ -127,11 +127,11 @@ func (a *Attached) placeFrame() error {
 	if err != nil {
 		return err
 	}
-	if places.free != 0 {
-		r.at = places.free
-		return nil
+	if r.dead = places.free == 0; r.dead {
+		return a.placeOnDead(places)
 	}
-	return a.placeOnDead(places)
+	r.at = places.free
+	return nil
 }
 
 // places are where a frame could lie; 0: nowhere.
@@ -357,10 +357,10 @@ func (a *Attached) useOf(at address.Addr) (slotUse, error) {
 }
 
 // stillOurs tells whether the frame at addr may be zeroed. Main, when it is not the thread
-// that made the call, may have come down to it meanwhile.
+// that made the call, or has made it alone, may have come down to it meanwhile.
 func (a *Attached) stillOurs(at address.Addr) bool {
 	r := &a.remote
-	if a.tid == a.p.Pid() {
+	if a.tid == a.p.Pid() && !r.alone {
 		return true
 	}
 	return a.memory.read(r.look[:r.size], at) == nil && intactFrame(r.look[:r.size]) != 0

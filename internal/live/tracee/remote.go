@@ -31,7 +31,12 @@ type remote struct {
 	seccompMode int   // of the stopped thread
 	suspended   bool  // PTRACE_O_SUSPEND_SECCOMP is set
 
-	entered bool
+	lone  bool // the process has one thread, and its memory for itself
+	alone bool // the frame is one that the thread has gone through alone
+	dead  bool // the frame lies below main's stack pointer, on bytes that it has used
+
+	framed  bool            // the frame is written for the thread as it stands
+	entered bool            // the thread is on the frame
 	regs    unix.PtraceRegs // as the thread stood; orig_rax included
 	now     unix.PtraceRegs
 	mask    uint64
@@ -79,10 +84,16 @@ func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
 	if r.refusal != nil {
 		return 0, r.refusal
 	}
+	if a.away {
+		return 0, fmt.Errorf("pid %d: thread %d went on: %w", a.p.Pid(), a.tid, ErrBusy)
+	}
 	if err := a.allowed(nr, args); err != nil {
 		return 0, err
 	}
-	if !r.entered {
+	if result, made, err := a.alone(nr, args); made || err != nil {
+		return result, err
+	}
+	if !r.entered && !r.framed {
 		if err := a.enter(); err != nil {
 			return 0, err
 		}
@@ -137,6 +148,7 @@ func (a *Attached) enter() error {
 	if err := a.memory.write(a.h, r.at, r.frame[:r.size]); err != nil {
 		return a.unwritten(err)
 	}
+	r.framed = true
 	return nil
 }
 
@@ -172,6 +184,22 @@ func (a *Attached) dispatchesSyscalls() bool {
 // call makes one system call and leaves the thread at its exit, with the
 // registers in r.now.
 func (a *Attached) call(nr uint64, args []uint64) error {
+	if err := a.aim(nr, args); err != nil {
+		return err
+	}
+	for range 2 { // the entry, then the exit
+		if err := a.nextSyscallStop(); err != nil {
+			return err
+		}
+	}
+	if errno := a.h.getRegs(a.tid, &a.remote.now); errno != 0 {
+		return a.lost("reading the result", errno)
+	}
+	return nil
+}
+
+// aim puts the thread in front of a system call, on the frame.
+func (a *Attached) aim(nr uint64, args []uint64) error {
 	r := &a.remote
 	r.now = r.regs
 	r.now.Rip, r.now.Rsp = uint64(r.gadgets.syscallRet), uint64(r.at)
@@ -190,14 +218,6 @@ func (a *Attached) call(nr uint64, args []uint64) error {
 		if errno := a.h.setSigMask(a.tid, allSignals); errno != 0 {
 			return a.lost("blocking its signals", errno)
 		}
-	}
-	for range 2 { // the entry, then the exit
-		if err := a.nextSyscallStop(); err != nil {
-			return err
-		}
-	}
-	if errno := a.h.getRegs(a.tid, &r.now); errno != 0 {
-		return a.lost("reading the result", errno)
 	}
 	return nil
 }
@@ -233,7 +253,7 @@ func (a *Attached) leave() error {
 		}
 	}
 	at := r.at
-	r.at = 0 // whoever is tried next looks for a place of its own
+	r.at, r.framed = 0, false // whoever is tried next looks for a place of its own
 	if at == 0 || a.h.abandoned || !a.stillOurs(at) {
 		return nil
 	}

@@ -77,6 +77,13 @@ func spy(args []string) (names []string, err error) {
 		err := attachTo(tr, p, tid, mapUnmap)
 		return names, err
 	}
+	if args[0] == "alone" {
+		if err := tr.Attach(context.Background(), p, unmap(besides(answer))); err != nil {
+			return nil, err
+		}
+		err := tr.Attach(context.Background(), p, mapAndAsk(besides(answer)))
+		return names, err
+	}
 	_, err = tr.StopWorld(context.Background(), p, nil, func(w *World) error { return flipAnswer(w, answer+2) })
 	return names, err
 }
@@ -144,6 +151,7 @@ func sweepCases(s *sweep.Sweep) []sweepCase {
 		add("world", mainless, state, 4, state == "epoll" || state == "clone", state == "epoll")
 		add("world", mainless, state, 64, false, false)
 	}
+	add("alone", "alone", "compute", 1, true, true)
 	add("attach", "govictim", "go", 4, true, true)
 	add("world", "govictim", "go", 4, true, false)
 	for _, state := range []string{"seccomp-allow", "seccomp-errno", "storm", "rseq"} {
