@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,6 +73,9 @@ func (p *Process) checkFS(fd int) (fstype string, err error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
 		return "", err
 	}
+	if root := ownRoot(); root.fstype != "" && root.major == st.Dev_major && root.minor == st.Dev_minor {
+		return root.fstype, nil
+	}
 	theirs, err := p.readHeld("mountinfo", maxMapsText)
 	if err != nil {
 		return "", err
@@ -98,6 +102,30 @@ func (p *Process) checkFS(fd int) (fstype string, err error) {
 	}
 	return "", &UntrustedFS{}
 }
+
+// ownRoot is the file system that pie's own root lies on, where it needs no further
+// question: most files lie on it, and mountinfo is long. It stays mounted for as long as
+// pie lives, so its numbers are never another's.
+var ownRoot = sync.OnceValue(func() mount {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return mount{}
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err == nil {
+		err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st)
+	}
+	if err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
+		return mount{}
+	}
+	m, ok, err := findMount(text, &st)
+	if err != nil || !ok || m.id != st.Mnt_id || m.major != st.Dev_major || m.minor != st.Dev_minor || !isLocal(m.fstype) {
+		return mount{}
+	}
+	return m
+})
 
 // isLocal tells whether reading a file waits for nothing but a disk of this
 // machine; such reads need no deadline, and are cheaper without.
