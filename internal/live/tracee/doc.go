@@ -14,6 +14,7 @@
 //     through by itself (Attached.Syscall, sigframe.go): whoever stops
 //     watching half-way leaves a thread that restores its own registers,
 //     signal mask and vector state.
+//     A thread that is alone is left to do so on purpose (alone.go).
 //   - A write never spans two pages (World.Write): a writer killed between
 //     two pages would leave half a jump.
 //   - A separate process kills the tracer when 500 ms pass between the first

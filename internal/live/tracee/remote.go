@@ -76,7 +76,8 @@ func (r *remote) prepare(p *Process) error {
 	return err
 }
 
-// Syscall runs system call nr in the stopped thread. A remote errno comes back
+// Syscall runs system call nr in the stopped thread. A lone thread that computes may be
+// let go of meanwhile, and stand elsewhere afterwards (alone.go). A remote errno comes back
 // as a wrapped unix.Errno. ErrNoRemoteSyscall: nothing was done, because it
 // would be a risk for the process. ErrGone: the process ended meanwhile.
 func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
