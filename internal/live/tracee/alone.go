@@ -64,19 +64,23 @@ func (e *evidence) prepared(a *Attached) bool {
 // shown tells whether the call was made.
 func (e *evidence) shown(a *Attached) bool {
 	var b [len(e.want)]byte
-	err := a.memory.read(b[:], e.at)
-	return err == nil && (!e.changes || b != e.want)
+	return a.memory.has(b[:], e.at) && (!e.changes || b != e.want)
 }
 
 // goesAlone tells whether the stopped thread may make a call alone. Under a seccomp
 // filter nobody would suspend it; at an exec's first instruction the process
 // is held.
 func (a *Attached) goesAlone() bool {
-	var path procPath
 	r := &a.remote
-	if !r.lone || r.entered || a.tid == a.h.held || r.seccompMode != seccompOff || !a.Computing() {
+	return a.isStillLone() && !r.entered && a.tid != a.h.held && r.seccompMode == seccompOff && a.Computing()
+}
+
+// isStillLone tells whether the stopped thread is the only one.
+func (a *Attached) isStillLone() bool {
+	if !a.remote.lone {
 		return false
 	}
+	var path procPath
 	n, ok := countTasks(path.set(a.p.Pid(), 0, ""))
 	return ok && n == 1
 }

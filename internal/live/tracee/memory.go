@@ -79,6 +79,13 @@ func (m memory) read(b []byte, addr address.Addr) error {
 	return nil
 }
 
+// has fills b from addr, and tells whether it could: read without its words.
+func (m memory) has(b []byte, addr address.Addr) bool {
+	n, _, errno := unix.RawSyscall6(unix.SYS_PREAD64, uintptr(m.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), uintptr(addr), 0, 0)
+	runtime.KeepAlive(b)
+	return errno == 0 && int(n) == len(b)
+}
+
 // readUp fills b from addr upwards, as a thread of the process may see it. A page that is
 // not in memory reads as zero and is not asked for: it was never written to, or it is kept
 // back, by userfaultfd(2) or by who serves a mapped file, and asking would wait for that

@@ -335,6 +335,12 @@ func (a *Attached) useOf(at address.Addr) (slotUse, error) {
 		return slotDirty, nil
 	}
 	copy(r.intent[:], b[frameMapping:])
+	if a.isStillLone() {
+		if sp := address.Addr(r.regs.Rsp); at <= sp && sp < at.Add(frameMax) {
+			return slotLeaving, nil
+		}
+		return slotFree, nil
+	}
 	owner := int(binary.LittleEndian.Uint32(b[frameOwner:]))
 	tids, err := a.p.Tasks()
 	if err != nil {
