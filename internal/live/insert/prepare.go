@@ -65,7 +65,10 @@ const (
 type filling struct {
 	steps []step
 	next  int
+	away  int // times that a thread which had been let go of did not stop again in time
 }
+
+const awayTries = 5
 
 // slice is how long a thread that computes is kept from it before it is let go of,
 // and stopped again for what is left to do.
@@ -77,10 +80,15 @@ func (in *insertion) fill(at *tracee.Attached, f *filling) error {
 	start := time.Now()
 	defer func() { in.report.Pause = max(in.report.Pause, at.Kept()) }()
 	for first := f.next; f.next < len(f.steps); f.next++ {
-		if f.next > first && f.named() && at.Computing() && time.Since(start) > slice {
+		if f.next > first && f.named() && at.Computing() && !at.Away() && time.Since(start) > slice {
 			return nil
 		}
-		if err := in.do(at, &f.steps[f.next]); err != nil {
+		err := in.do(at, &f.steps[f.next])
+		if errors.Is(err, tracee.ErrBusy) && at.Away() && f.away < awayTries {
+			f.away++
+			return nil // the next Attach takes its time to stop it; no step minds being done again
+		}
+		if err != nil {
 			undone := in.takeBack(at)
 			if undone == nil {
 				f.next = 0

@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,12 +22,15 @@ import (
 // instruction is the call. Without evidence the call is made again, watched.
 
 const (
-	// aloneTime is how long evidence is waited for. A thread that finds no CPU for so
-	// long is looked at.
-	aloneTime = 5 * time.Millisecond
+	// aloneTime is how long evidence is waited for before the thread is looked at: nobody
+	// stands still meanwhile, and on a busy machine it waits for a CPU.
+	aloneTime = 100 * time.Millisecond
 	// outOfFrameTime is how long a thread may take out of the frame, in addition.
 	outOfFrameTime = 100 * time.Millisecond
 )
+
+// errUnseen says that a call may yet be made: it must not be made again.
+var errUnseen = errors.New("the call may yet be made")
 
 // evidence is what tells that a call was made.
 type evidence struct {
@@ -96,8 +100,8 @@ func (p *Process) isLone() bool {
 	return err == nil && len(sharing) == 0
 }
 
-// alone lets the thread make a call by itself, and stops it again after it. made is
-// false when the call is yet to be made: nothing has changed then.
+// alone lets the thread make a call by itself. made is false when the call is yet to be
+// made, by the stopped thread: nothing has changed then.
 func (a *Attached) alone(nr uint64, args []uint64) (result uint64, made bool, err error) {
 	e, ok := evidenceOf(nr, args)
 	if !ok || !a.goesAlone() {
@@ -126,11 +130,19 @@ func (a *Attached) alone(nr uint64, args []uint64) (result uint64, made bool, er
 	if err != nil {
 		return 0, false, err
 	}
-	for turn, begin := 0, time.Now(); !e.shown(a) && time.Since(begin) < aloneTime; turn++ {
-		a.h.rest(turn, 1, time.Since(begin))
+	for begin := time.Now(); !e.shown(a) && time.Since(begin) < aloneTime; {
+		a.h.rest(1, time.Since(begin))
 	}
-	if err := a.stopOutside(); err != nil {
+	if e.shown(a) {
+		return e.result, true, nil // and runs on until the next call
+	}
+	err = a.standStill()
+	switch {
+	case err != nil && !errors.Is(err, ErrBusy):
 		return 0, false, err
+	case err != nil && !e.shown(a):
+		return 0, false, fmt.Errorf("pid %d: thread %d is to make system call %d, and was not seen to: nothing in the process leads to what comes of it ('pie repair' clears that away): %v: %w",
+			a.p.Pid(), a.tid, nr, err, errUnseen)
 	}
 	return e.result, e.shown(a), nil
 }
@@ -148,10 +160,13 @@ func (a *Attached) letGoAlone() error {
 	return nil
 }
 
-// stopOutside stops the thread once it has left the frame.
-func (a *Attached) stopOutside() error {
+// standStill stops the thread again if it is away, once it has left the frame.
+func (a *Attached) standStill() error {
 	r := &a.remote
-	for begin := time.Now(); ; {
+	if a.h.abandoned {
+		return fmt.Errorf("pid %d: thread %d went on: %w", a.p.Pid(), a.tid, ErrBusy)
+	}
+	for begin := time.Now(); a.away; {
 		a.watchdog.arm()
 		if err := a.stop(context.Background(), a.tid); err != nil {
 			return err
@@ -160,14 +175,15 @@ func (a *Attached) stopOutside() error {
 		if sp := address.Addr(r.regs.Rsp); sp < r.at || sp >= r.at.Add(frameMax) {
 			return a.checkGadgets()
 		}
-		if err := a.letGoAlone(); err != nil {
+		if err := a.letGoAlone(); err != nil { // it has not got out of the frame yet
 			return err
 		}
 		if time.Since(begin) > outOfFrameTime {
 			return fmt.Errorf("pid %d: thread %d is on its way out of a call: %w", a.p.Pid(), a.tid, ErrBusy)
 		}
-		a.h.rest(int(outOfFrameTime/time.Millisecond), 1, time.Since(begin))
+		a.h.rest(1, time.Since(begin))
 	}
+	return nil
 }
 
 // zeroFrame zeroes a frame that the thread has gone through alone, unless the program

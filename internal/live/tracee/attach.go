@@ -121,6 +121,9 @@ func (a *Attached) Thread() int { return a.tid }
 // the time for which it was let go of between two system calls.
 func (a *Attached) Kept() time.Duration { return max(a.kept, time.Since(a.began)) }
 
+// Away tells whether the thread runs at the moment: it has made a system call alone.
+func (a *Attached) Away() bool { return a.away }
+
 // Computing tells whether the thread was kept from its work: it was in no system call.
 func (a *Attached) Computing() bool { return !inSyscall(&a.remote.regs) }
 
@@ -224,7 +227,7 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 		limit += callTime
 	}
 	begin := time.Now()
-	for turn := 0; ; turn++ {
+	for {
 		got, ws, errno := a.h.poll(a.tid)
 		switch {
 		case errno != 0:
@@ -238,7 +241,7 @@ func (a *Attached) await(ctx context.Context) (unix.WaitStatus, error) {
 			a.h.abandoned = true
 			return 0, a.p.stuck(a.tid)
 		}
-		a.h.rest(turn, 1, time.Since(begin))
+		a.h.rest(1, time.Since(begin))
 	}
 }
 
@@ -264,8 +267,8 @@ func (p *Process) stuck(tid int) error {
 
 // release puts the thread back and lets it go.
 func (a *Attached) release() error {
-	if a.away {
-		return nil
+	if a.standStill() != nil {
+		return nil // it runs; its frame harms nobody, and is found again
 	}
 	err := a.leave()
 	if a.h.abandoned || a.tid == a.h.held {

@@ -30,7 +30,7 @@ func (w *World) gather(ctx context.Context) error {
 		// child that is born later is seized by the kernel.
 		sharing, errno := w.p.sharingMM(w.scratch.dents, w.scratch.pids[:0])
 		if errno != 0 {
-			return fmt.Errorf("listing /proc: %w", errno)
+			return fmt.Errorf("pid %d: who shares its memory: %w", w.p.Pid(), w.p.goneOr(errno))
 		}
 		w.scratch.pids = sharing
 		if len(sharing) == others {
@@ -198,14 +198,13 @@ const (
 // all unset, running tasks are not expected yet.
 func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
 	last, look := time.Now(), patience
-	for turn := 0; ; turn++ {
+	for {
 		missing, progress := w.pass(all)
 		if w.lost != nil || missing == 0 {
 			return w.lost
 		}
 		if progress {
 			last, look = time.Now(), patience
-			turn = 0
 			continue
 		}
 		if idle := time.Since(last); idle > look {
@@ -215,7 +214,7 @@ func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
 		if time.Since(begin) > stopTime || ctx.Err() != nil {
 			return errors.Join(ctx.Err(), w.stuck())
 		}
-		w.h.rest(turn, missing, time.Since(last))
+		w.h.rest(missing, time.Since(last))
 	}
 }
 

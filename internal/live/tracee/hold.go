@@ -103,7 +103,7 @@ func (held *Held) Await(ctx context.Context, limit time.Duration) error {
 	return held.t.on(ctx, func(h *hand) error {
 		begin := time.Now()
 		execed := false
-		for turn := 0; ; turn++ {
+		for {
 			tid, ws := held.poll(h)
 			switch {
 			case tid != 0 && !ws.Stopped():
@@ -114,12 +114,11 @@ func (held *Held) Await(ctx context.Context, limit time.Duration) error {
 				if done || err != nil {
 					return err
 				}
-				turn = 0
 			case time.Since(begin) > limit || ctx.Err() != nil:
 				held.released, h.abandoned = true, true
 				return fmt.Errorf("pid %d: %w", held.group, ErrNoExec)
 			default:
-				h.rest(turn, 1, time.Since(begin))
+				h.rest(1, time.Since(begin))
 			}
 		}
 	})

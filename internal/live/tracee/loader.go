@@ -234,7 +234,7 @@ func (l *loader) linked(regs *unix.PtraceRegs) (done, late bool) {
 // let go of by the end of the OS thread.
 func (h *hand) awaitStop(ctx context.Context, tid int, begin time.Time, limit time.Duration) (unix.WaitStatus, error) {
 	since := time.Now()
-	for turn := 0; ; turn++ {
+	for {
 		got, ws, errno := h.poll(tid)
 		switch {
 		case errno != 0, got != 0 && !ws.Stopped():
@@ -245,6 +245,6 @@ func (h *hand) awaitStop(ctx context.Context, tid int, begin time.Time, limit ti
 			h.abandoned = true
 			return 0, ErrNoExec
 		}
-		h.rest(turn, 1, time.Since(since))
+		h.rest(1, time.Since(since))
 	}
 }

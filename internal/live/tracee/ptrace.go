@@ -241,7 +241,7 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 // processor that idles has left it. Then it sleeps, for as long as the outstanding ones
 // need, and for ever longer as time goes by. Asking too often would keep them from
 // stopping: tracer and tracee may share one scheduling group's part of a busy machine.
-func (h *hand) rest(turn, outstanding int, waited time.Duration) {
+func (h *hand) rest(outstanding int, waited time.Duration) {
 	const yielding = 150 * time.Microsecond
 	if waited < yielding {
 		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)

@@ -76,8 +76,8 @@ func (r *remote) prepare(p *Process) error {
 	return err
 }
 
-// Syscall runs system call nr in the stopped thread. A lone thread that computes may be
-// let go of meanwhile, and stand elsewhere afterwards (alone.go). A remote errno comes back
+// Syscall runs system call nr in the stopped thread. A lone thread that computes may run
+// on after it, and be stopped again for the next one (alone.go). A remote errno comes back
 // as a wrapped unix.Errno. ErrNoRemoteSyscall: nothing was done, because it
 // would be a risk for the process. ErrGone: the process ended meanwhile.
 func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
@@ -85,8 +85,8 @@ func (a *Attached) Syscall(nr uint64, args ...uint64) (uint64, error) {
 	if r.refusal != nil {
 		return 0, r.refusal
 	}
-	if a.away {
-		return 0, fmt.Errorf("pid %d: thread %d went on: %w", a.p.Pid(), a.tid, ErrBusy)
+	if err := a.standStill(); err != nil {
+		return 0, err
 	}
 	if err := a.allowed(nr, args); err != nil {
 		return 0, err

@@ -56,7 +56,7 @@ func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
 		return // a process at its first instruction has one thread
 	}
 	begin := time.Now()
-	for turn := 0; !h.abandoned; turn++ {
+	for !h.abandoned {
 		tid, ws, errno := h.poll(-1)
 		switch {
 		case errno != 0: // ECHILD: no tracee is left
@@ -64,7 +64,7 @@ func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
 		case time.Since(begin) > sweepTime:
 			h.abandoned = true
 		case tid == 0:
-			h.rest(turn, 1, time.Since(begin))
+			h.rest(1, time.Since(begin))
 		case ws.Stopped():
 			letGo(tid, ws)
 		}

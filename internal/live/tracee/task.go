@@ -68,7 +68,7 @@ func (p *Process) Children() ([]int, error) {
 func (p *Process) SharingMM() ([]int, error) {
 	pids, errno := p.sharingMM(make([]byte, direntsSize), nil)
 	if errno != 0 {
-		return nil, fmt.Errorf("listing /proc: %w", errno)
+		return nil, fmt.Errorf("pid %d: who shares its memory: %w", p.Pid(), p.goneOr(errno))
 	}
 	return pids, nil
 }
