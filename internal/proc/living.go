@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,6 +49,9 @@ func (p *Process) inLiving(f func(dir int) error) error {
 	return err
 }
 
+// endingTime bounds how long a main thread that has given up its memory is given to end.
+const endingTime = 100 * time.Millisecond
+
 // OpenMemory opens /proc/PID/mem with flags of open(2): the address space the
 // process has now, also when it runs another program later.
 func (p *Process) OpenMemory(flags int) (int, error) {
@@ -57,6 +61,10 @@ func (p *Process) OpenMemory(flags int) (int, error) {
 		return err
 	}
 	err := open(int(p.dir.Fd()))
+	for end := time.Now().Add(endingTime); errors.Is(err, unix.ESRCH) && p.lives() && !p.mainEnded() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // it has given up its memory, and is about to end
+		err = open(int(p.dir.Fd()))
+	}
 	// A kernel may open the file of a thread that has no memory any more, which
 	// then reads as empty.
 	if p.mainEnded() {
