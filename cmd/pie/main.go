@@ -44,7 +44,7 @@ const preparation = 250 * time.Millisecond
 // A command that starts programs of the operator's must not use it: they would
 // be in the background as well.
 func yielding() {
-	debug.SetGCPercent(400) // a collection takes CPU, and there are but some ten megabytes to collect
+	debug.SetGCPercent(800) // no collection below 32 MiB, which few commands come to
 	if pie.InBackground(preparation) {
 		runtime.GOMAXPROCS(2) // one to work, one to watch the time
 	} else {

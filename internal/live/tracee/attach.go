@@ -56,7 +56,7 @@ func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) erro
 func (t *Tracer) attach(ctx context.Context, p *Process, candidates []candidate, do func(*Attached) error) (reached bool, err error) {
 	a := &Attached{p: p, remote: t.state.remote(), watchdog: t.watchdog}
 	a.remote.refusal = a.remote.prepare(p)
-	a.remote.lone = p.isLone()
+	a.remote.lone = candidates[0].cost == costRunning && p.isLone()
 	if a.remote.refusal == nil {
 		candidates = p.withMain(candidates, a.remote.needsMain(p))
 	}
