@@ -127,6 +127,10 @@ func diagnoseAccess(d *Diagnosis, p *process) {
 	}
 	defer w.Close()
 	d.add("access", FindingOK, "memory can be read and written")
+	var translated *Refusal
+	if errors.As(p.checkTranslated(), &translated) && translated.Code == CodeTranslated {
+		d.block("code", translated)
+	}
 	diagnoseHeadroom(d, w)
 	diagnoseThreads(d, w)
 }

@@ -149,9 +149,8 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	}
 	defer w.Close()
 	r, done, err := in.place(ctx, in.resolver, p, w)
-	var alt *insert.AltStackError
-	if errors.As(err, &alt) {
-		out.Notes = append(out.Notes, fmt.Sprintf("memory is read by system calls, about 1 µs each: its handler for %s runs on an alternate stack, which may be too small for a fault of the guard", signalName(alt.Signal)))
+	if why := whyCopied(err); why != "" {
+		out.Notes = append(out.Notes, "memory is read by system calls, about 1 µs each: "+why)
 		r, done, err = in.place(ctx, in.resolver.copying(), p, w)
 	}
 	if insert.IsIn(err) {
@@ -179,6 +178,20 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	return out, nil
 }
 
+// whyCopied says why an insertion that was refused may be made with copied reads; empty
+// where it may not.
+func whyCopied(err error) string {
+	var alt *insert.AltStackError
+	var replaced *insert.ReplacedHandlerError
+	switch {
+	case errors.As(err, &alt):
+		return fmt.Sprintf("its handler for %s runs on an alternate stack, which may be too small for a fault of the guard", signalName(alt.Signal))
+	case errors.As(err, &replaced):
+		return fmt.Sprintf("it has put a handler for %s of its own in the place of PIE's", signalName(replaced.Signal))
+	}
+	return ""
+}
+
 // signalName is SIGALRM, or "signal 40".
 func signalName(s unix.Signal) string {
 	if name := unix.SignalName(s); name != "" {
@@ -198,7 +211,7 @@ func (in *inserter) place(ctx context.Context, rs *resolver, p *process, w *trac
 		return nil, insert.Report{}, err
 	}
 	o := in.options()
-	o.RefuseAltStacks = r.mayCopy
+	o.TableIfSafe = r.mayCopy
 	done, err := insert.Insert(ctx, in.tracer, w, r.plan, o)
 	if err != nil && !insert.IsIn(err) {
 		err = explain(err, p.String())

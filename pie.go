@@ -20,14 +20,14 @@
 // # Where a line is
 //
 //	what all verbs have   pie.go: options and reports; refusal.go: refusals and their codes; explain.go: of errors from below
-//	                      process.go: one process, pinned; group.go: several, and patience; engine.go: what verbs share;
+//	                      process.go: one process, pinned; translated.go: whom none of this can guard; group.go: several, and patience; engine.go: what verbs share;
 //	                      background.go: giving way to the program while its change is prepared
 //	a prepatch            prepatch.go: loading; cost.go, capability.go: what it costs and may do
 //	before a change       plan.go: for people; prepare.go: a prepatch against a process, with match.go (fingerprints),
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)
 //	changes               insert.go, remove.go, mode.go, repair.go; change.go: one change, process after process;
 //	                      early.go: into a process that has not run yet
-//	looking               status.go, events.go, scan.go, scan_kept.go, doctor.go, text.go, autopsy.go
+//	looking               status.go, handlers.go, events.go, scan.go, scan_kept.go, doctor.go, text.go, autopsy.go
 //	recorded calls        record.go, record_tap.go: taking them down; replay.go
 //	writing a guard       described.go: a function as debug information has it
 package pie

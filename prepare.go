@@ -111,6 +111,9 @@ const strictInstead = "nothing can be guarded in it: guard the process that it w
 // address space as the inserter or an observer sees it. What comes back is good
 // until rs is closed.
 func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (*resolved, error) {
+	if err := p.checkTranslated(); err != nil {
+		return nil, err
+	}
 	threads, err := insert.Survey(w)
 	if err != nil {
 		return nil, explain(err, p.String())

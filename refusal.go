@@ -59,6 +59,7 @@ const (
 	CodeUntrusted    Code = "file_untrusted"    // a file lies where a program answers reads, or does not answer
 	CodeReplaced     Code = "file_replaced"     // the mapped file is no longer at its path, or no regular file
 	CodeNoText       Code = "code_unmapped"     // the executable's code is not mapped from its file
+	CodeTranslated   Code = "code_translated"   // it runs under valgrind or the like: what runs is not the code that is mapped
 	CodeCanary       Code = "canary"            // the first processes did not do well, and it was taken out again
 	CodePolicy       Code = "policy"            // the agent's policy has a mistake
 	CodeNoDebugInfo  Code = "no_debug_info"     // nothing tells the program's types and parameters

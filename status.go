@@ -59,6 +59,10 @@ type ProcessStatus struct {
 	Exe        string           `json:"exe"`
 	Prepatches []PrepatchStatus `json:"prepatches"`
 	Problem    string           `json:"problem,omitempty"`
+	// ReadsAtRisk: a guard that meets unreadable memory would end the process, since what
+	// table mode relies on has changed. Problem says how. Inserted again, guards read by
+	// system calls.
+	ReadsAtRisk bool `json:"reads_at_risk,omitempty"`
 	// Left is what a pie that was killed left half-done, one line each: Repair
 	// finishes or undoes it. What a pie does at this moment looks the same.
 	Left []string `json:"left,omitempty"`
@@ -147,6 +151,7 @@ func statusOf(pid int) (ProcessStatus, error) {
 	}
 	if st, err := p.read.Status(); err == nil && out.Problem == "" {
 		out.Problem = observe.TableProblem(st, found)
+		out.ReadsAtRisk = out.Problem != ""
 	}
 	return out, nil
 }

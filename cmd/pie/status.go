@@ -24,13 +24,16 @@ func (a *app) statusCommand() *cobra.Command {
 		Args:  exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
-	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place, does not reject, or something was left half-done")
+	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place, does not reject, or something was left half-done; asks each process, in a stop of one thread, whether PIE's signal handlers still stand")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		sel, err := a.selectInserted(c, &t)
 		if err != nil {
 			return err
 		}
 		all, err := pie.Status(c.Context(), sel)
+		if err == nil && check {
+			err = pie.CheckHandlers(c.Context(), all)
+		}
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -136,4 +137,21 @@ func TestLibraries(t *testing.T) {
 	h.remove(p.ID)
 	h.asItsFiles()
 	h.cycles(p, 2)
+}
+
+// Under valgrind a translation of the code runs, not the code that is mapped: a guard in it
+// would never be called, and is refused, by name.
+func TestTranslatedCode(t *testing.T) {
+	path := build(t, "pie", "gcc", append(strings.Fields("-pie -fPIE"), "-pthread", "plain.c", "guarded.c")...)
+	// Whom valgrind runs is known by the library that it preloads; this one is of that name only.
+	preloaded := build(t, "vgpreload_core-amd64-linux.so", "gcc", "-shared", "-fPIC", "careful.c")
+	h := start(t, nil, "env", "LD_PRELOAD="+preloaded, path, "plain", "1")
+	r, err := pie.Insert(h.context(), guard(t, "HOST-1", "lib=libc.so.6"), pie.Pids(h.pid()), pie.Options{Mode: pie.ModeEnforce, Build: "test"})
+	if pie.ReasonOf(err) != pie.CodeTranslated || !strings.Contains(err.Error(), "valgrind") {
+		t.Errorf("inserting: %+v, %v", r, err)
+	}
+	d, err := pie.Doctor(h.context(), h.pid())
+	if err != nil || !slices.ContainsFunc(d.Findings, func(f pie.Finding) bool { return f.Code == pie.CodeTranslated }) {
+		t.Errorf("doctor: %+v, %v", d, err)
+	}
 }

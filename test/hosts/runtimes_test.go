@@ -2,8 +2,12 @@ package hosts
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/patch-integration-engine/pie"
 )
@@ -73,6 +77,65 @@ func TestFaultOnSmallSignalStack(t *testing.T) {
 		if g := h.faults(careful(t, exeOf(path)), o); g.Faults != "copy" {
 			t.Errorf("reads by %s", g.Faults)
 		}
+	}
+}
+
+// A program that puts signal handlers of its own in the place of PIE's, while guards rely
+// on them: it is seen, inserted again the guards rely on none, and a crash of the
+// program's still ends it, though each handler hands on to the other.
+func TestHandlersThatComeLate(t *testing.T) {
+	path := build(t, "late", "gcc", "-pthread", "late.c", "careful.c", "guarded.c")
+	h, p := start(t, nil, path), careful(t, exeOf(path))
+	h.insert(p)
+	if g := h.status(p.ID); g.Faults != "table" {
+		t.Errorf("reads by %s", g.Faults)
+	}
+	h.tell("handlers")
+	all, err := pie.Status(h.context(), pie.Pids(h.pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pie.CheckHandlers(h.context(), all); err != nil || !all[0].ReadsAtRisk || !strings.Contains(all[0].Problem, "SIGSEGV") {
+		t.Errorf("asked about its handlers: %+v, %v", all[0], err)
+	}
+	h.remove(p.ID)
+	h.insert(p)
+	h.tell("unreadable")
+	h.calls(perHalf)
+	if g := h.status(p.ID); g.Faults != "copy" || g.Errors == 0 {
+		t.Errorf("inserted again: %+v", g)
+	}
+	if _, err := io.WriteString(h.in, "crash\n"); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = h.cmd.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("a crash does not end it")
+	}
+	if s := h.cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGSEGV {
+		t.Errorf("it ended by %v", s.Signal())
+	}
+}
+
+// tell gives the host an order, and waits until it is carried out.
+func (h *host) tell(order string) {
+	h.t.Helper()
+	if _, err := io.WriteString(h.in, order+"\n"); err != nil {
+		h.t.Fatal(err)
+	}
+	select {
+	case line := <-h.lines:
+		if line != order {
+			h.t.Fatalf("%v says %q to %q", h.cmd.Args, line, order)
+		}
+	case <-time.After(10 * time.Second):
+		h.t.Fatalf("%v does not answer", h.cmd.Args)
 	}
 }
 

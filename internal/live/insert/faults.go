@@ -278,17 +278,10 @@ func (in *insertion) installHandler(at *tracee.Attached) error {
 // installFor does it for one signal. The old disposition is in the fault block
 // before the handler can be entered.
 func installFor(at *tracee.Attached, signal unix.Signal, code, scratch, old address.Addr) error {
-	var had, now [sigactionSize]byte
 	was := scratch.Add(sigactionSize)
-	if _, err := at.Syscall(unix.SYS_RT_SIGACTION, uint64(signal), 0, uint64(was), sigsetSize); err != nil {
+	had, err := disposedOf(at, signal, was)
+	if err != nil || had.handler() == code.Add(jit.HandlerEntry) {
 		return err
-	}
-	if err := at.Read(had[:], was); err != nil {
-		return err
-	}
-	entry := code.Add(jit.HandlerEntry)
-	if address.Addr(binary.LittleEndian.Uint64(had[:])) == entry {
-		return nil
 	}
 	if err := errors.Join(at.Write(old, had[:]), at.Write(scratch, disposition(had, code))); err != nil {
 		return err
@@ -296,6 +289,7 @@ func installFor(at *tracee.Attached, signal unix.Signal, code, scratch, old addr
 	if _, err := at.Syscall(unix.SYS_RT_SIGACTION, uint64(signal), uint64(scratch), uint64(was), sigsetSize); err != nil {
 		return err
 	}
+	var now sigaction
 	if err := at.Read(now[:], was); err != nil || now == had {
 		return err
 	}
@@ -303,7 +297,7 @@ func installFor(at *tracee.Attached, signal unix.Signal, code, scratch, old addr
 }
 
 const (
-	sigactionSize = 32 // struct kernel_sigaction: handler, flags, restorer, mask
+	sigactionSize = 32
 	sigsetSize    = 8
 
 	saSiginfo  = 0x00000004
@@ -314,9 +308,9 @@ const (
 )
 
 // disposition is the handler's, instead of old.
-func disposition(old [sigactionSize]byte, code address.Addr) []byte {
+func disposition(old sigaction, code address.Addr) []byte {
 	le := binary.LittleEndian
-	flags := saSiginfo | saRestorer | saOnStack | saNoDefer | le.Uint64(old[8:])&saRestart
+	flags := saSiginfo | saRestorer | saOnStack | saNoDefer | old.flags()&saRestart
 	b := le.AppendUint64(nil, uint64(code.Add(jit.HandlerEntry)))
 	b = le.AppendUint64(b, flags)
 	b = le.AppendUint64(b, uint64(code.Add(jit.HandlerRestorer)))

@@ -22,9 +22,10 @@ type Options struct {
 	Trial     time.Duration // the guards stop rejecting after it; 0: no trial
 	MaxReject float64       // share of calls, 0–1, above which a trial ends; 0: none
 	Partial   bool          // recorded: copies of the function stay uncovered
-	// RefuseAltStacks refuses table mode, by *AltStackError, in a process with a handler
-	// that runs on an alternate stack.
-	RefuseAltStacks bool
+	// TableIfSafe refuses table mode, by *AltStackError, in a process with a handler
+	// that runs on an alternate stack, and by *ReplacedHandlerError where PIE's own, of an
+	// earlier insertion, is not the one that the process has.
+	TableIfSafe bool
 }
 
 // Report is what an insertion did.
@@ -49,7 +50,7 @@ type SiteReport struct {
 // Insert carries out pl in p. Its guards go in together or not at all; an error
 // says that nothing was changed, unless it wraps ErrUnproven. Other errors
 // a caller decides on: ErrAlreadyIn, ErrOtherVersion, ErrPartial, ErrStale,
-// ErrBusySite, *SiteError, *HeadroomError, *AltStackError, and tracee's.
+// ErrBusySite, *SiteError, *HeadroomError, *AltStackError, *ReplacedHandlerError, and tracee's.
 func Insert(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pl *plan.Plan, o Options) (Report, error) {
 	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Caps(), pl.Guards()}, o)
 }

@@ -146,7 +146,7 @@ func (in *insertion) steps() ([]step, error) {
 		}
 		out = append(out, code...)
 	}
-	ask, err := in.altStackSteps()
+	ask, err := in.askSteps()
 	return append(append(out, ask...), in.faultSteps()...), err
 }
 
@@ -200,7 +200,7 @@ func (in *insertion) codeSteps(k int) ([]step, error) {
 func (in *insertion) do(at *tracee.Attached, s *step) error {
 	switch {
 	case s.ask != 0:
-		return in.askAltStack(at, s)
+		return in.askHandler(at, s)
 	case s.install:
 		return in.installHandler(at)
 	case s.stray.End != 0:

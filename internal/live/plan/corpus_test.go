@@ -51,14 +51,12 @@ func openFile(t *testing.T, path string) (*binfile.File, int64) {
 	return file, info.Size()
 }
 
-// functionsOf returns every function that .eh_frame tells, with its segment.
+// functionsOf returns every function that .eh_frame tells, or that of a Go program its
+// table, with its segment.
 func functionsOf(t *testing.T, path string) []Function {
 	t.Helper()
 	file, _ := openFile(t, path)
-	frames, err := file.Frames()
-	if err != nil {
-		t.Fatal(err)
-	}
+	frames, goCode := rangesOf(t, file)
 	var all []Function
 	for _, s := range file.Segments {
 		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 {
@@ -76,12 +74,41 @@ func functionsOf(t *testing.T, path string) []Function {
 			off := int64(r.Start - s.Vaddr)
 			from, to := surroundings(text, off, off+int64(r.Size), entered)
 			all = append(all, Function{
-				Name: filepath.Base(path), Entry: address.Addr(r.Start), Size: r.Size,
+				Name: cmp.Or(goCode[r.Start].name, filepath.Base(path)), Entry: address.Addr(r.Start), Size: r.Size, Go: goCode[r.Start].abi,
 				Text: text[off:], Segment: text[from:to], SegmentAt: address.Addr(s.Vaddr).Add(from),
 			})
 		}
 	}
 	return all
+}
+
+// goFunction is what the table of a Go program tells: its name, and whether it is code of
+// the compiler's ABI.
+type goFunction struct {
+	name string
+	abi  bool
+}
+
+func rangesOf(t *testing.T, file *binfile.File) ([]binfile.Range, map[address.Vaddr]goFunction) {
+	t.Helper()
+	table, err := file.GoTable()
+	if errors.Is(err, binfile.ErrNoTable) {
+		frames, err := file.Frames()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return frames, nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ranges []binfile.Range
+	code := map[address.Vaddr]goFunction{}
+	for _, f := range table.Funcs {
+		ranges = append(ranges, binfile.Range{Start: f.Entry, Size: f.Size})
+		code[f.Entry] = goFunction{f.Name, !f.C}
+	}
+	return ranges, code
 }
 
 // rel32 is a branch from one offset to another that text may hold.
@@ -127,8 +154,11 @@ func TestEveryFunction(t *testing.T) {
 	for _, path := range files {
 		t.Run(filepath.Base(path), func(t *testing.T) {
 			reasons := map[string]int{}
-			total, planned, shown := 0, 0, 0
+			total, planned, shown, want := 0, 0, 0, 0.995
 			for _, f := range functionsOf(t, path) {
+				if f.Go { // a quarter of Go's functions are leaves of a few instructions, in which a goroutine may wait
+					want = 0.75
+				}
 				if f.Size < jumpLen {
 					reasons["(shorter than a jump)"]++
 				} else {
@@ -160,8 +190,8 @@ func TestEveryFunction(t *testing.T) {
 			for _, r := range sortedKeys(reasons) {
 				t.Logf("%6d %s", reasons[r], r)
 			}
-			if share < 0.995 {
-				t.Errorf("only %.2f %% planned, want 99.5 %%", 100*share)
+			if share < want {
+				t.Errorf("only %.2f %% planned, want %.1f %%", 100*share, 100*want)
 			}
 		})
 	}

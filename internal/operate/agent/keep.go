@@ -38,6 +38,8 @@ type Process struct {
 	Held   bool          `json:"held"`                // until it was guarded: it never ran unguarded
 	Window time.Duration `json:"window_ns,omitempty"` // from its exec to its guard; 0: not known, or held
 	Since  time.Time     `json:"since"`
+
+	asked time.Time // when it was last asked whether PIE's signal handlers stand
 }
 
 // selector returns the processes a rule is about.
@@ -160,7 +162,7 @@ func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 			p.Window = windowOf(k.pid, execed, a.started)
 			a.Stats.window(p.Window)
 		default:
-			p.State = a.follow(ctx, r, k.pid)
+			p.State = a.follow(ctx, r, k)
 		}
 	}
 	if p.Code == pie.CodeNoProcess || p.Code == pie.CodeKernelThread || p.State == Refused && exeOf(k.pid) == "" {
@@ -214,10 +216,15 @@ func retryable(p *Process) bool {
 
 // follow sets a guard that was found in a process to the mode of its rule, unless
 // somebody has switched it off, or it is on trial.
-func (a *Agent) follow(ctx context.Context, r *rule, pid int) string {
+func (a *Agent) follow(ctx context.Context, r *rule, k key) string {
+	pid := k.pid
 	all, err := pie.Status(ctx, pie.Pids(pid))
 	if err != nil || len(all) == 0 {
 		return Guarded
+	}
+	if known := a.kept[k]; known != nil && time.Since(known.asked) >= handlersEvery {
+		known.asked = time.Now()
+		a.engine.CheckHandlers(ctx, all)
 	}
 	for _, in := range all[0].Prepatches {
 		switch {
@@ -226,6 +233,8 @@ func (a *Agent) follow(ctx context.Context, r *rule, pid int) string {
 			return Off
 		case in.TrialEnd != nil && time.Now().After(*in.TrialEnd):
 			return Off
+		case in.TrialEnd == nil && in.Mode == r.Mode && all[0].ReadsAtRisk:
+			a.renew(ctx, r, pid, all[0].Problem)
 		case in.TrialEnd == nil && in.Mode != r.Mode:
 			if _, err := a.changer.setMode(ctx, r.ID, r.Mode, pid); err != nil {
 				a.log.Error("setting the mode", "prepatch", r.ID, "pid", pid, "error", err)
@@ -235,6 +244,22 @@ func (a *Agent) follow(ctx context.Context, r *rule, pid int) string {
 		}
 	}
 	return Guarded
+}
+
+// handlersEvery is how often a process is asked whether PIE's signal handlers stand, which
+// stops one thread for a moment.
+const handlersEvery = time.Minute
+
+// renew takes a prepatch out and puts it in again: its guards rely on signals no more.
+func (a *Agent) renew(ctx context.Context, r *rule, pid int, problem string) {
+	a.log.Warn("inserting again, with reads by system calls", "prepatch", r.ID, "pid", pid, "problem", problem)
+	_, err := a.engine.Remove(ctx, r.ID, pie.Pids(pid))
+	if err == nil {
+		_, err = a.engine.Insert(ctx, r.prepatch.Prepatch, pie.Pids(pid), pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
+	}
+	if err != nil {
+		a.log.Error("inserting again", "prepatch", r.ID, "pid", pid, "error", err)
+	}
 }
 
 // windowOf is how long a process ran before it was guarded: since its execution, or
