@@ -91,6 +91,9 @@ func planOne(pid int, rs *resolver) (ProcessPlan, error) {
 		return out, err
 	}
 	defer w.Close()
+	if err := w.Untraced(); err != nil {
+		return out, explain(err, p.String())
+	}
 	space, err := insert.Space(w, rs.o.Build)
 	if err != nil {
 		return out, explain(err, p.String())

@@ -3,6 +3,8 @@ package packaging_test
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +39,31 @@ func TestUnitHasNoSeccompFilter(t *testing.T) {
 	for _, c := range []string{"CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_KILL", "CAP_SYS_NICE", "CAP_IPC_LOCK"} {
 		if !slices.Contains(strings.Fields(set["CapabilityBoundingSet"]), c) {
 			t.Errorf("the agent needs %s", c)
+		}
+	}
+}
+
+// systemd itself has nothing to say against the unit, and calls its exposure no worse
+// than README.md says, in tenths.
+func TestUnitIsUnderstood(t *testing.T) {
+	const exposure = "77"
+	b, err := os.ReadFile("pie-agent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// pie need not be installed where the test runs.
+	text := strings.ReplaceAll(string(b), "/usr/local/bin/pie", "/bin/true")
+	unit := filepath.Join(t.TempDir(), "pie-agent.service")
+	if err := os.WriteFile(unit, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"verify", "--man=no", unit},
+		{"security", "--offline=true", "--no-pager", "--threshold=" + exposure, unit},
+	} {
+		out, err := exec.Command("systemd-analyze", args...).CombinedOutput()
+		if err != nil || args[0] == "verify" && len(out) > 0 {
+			t.Errorf("systemd-analyze %s: %v\n%s(scripts/setup installs what is missing)", args[0], err, out)
 		}
 	}
 }

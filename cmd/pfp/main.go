@@ -34,7 +34,18 @@ var version = "devel"
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
+// run is a whole run of the command. A result that could not be written is none.
 func run(args []string, stdout, stderr io.Writer) int {
+	out := term.NewOutput(stdout)
+	code := execute(args, out, stderr)
+	if out.Err() != nil {
+		fmt.Fprintf(stderr, "pfp: the output could not be written: %v\n", out.Err())
+		code = exitFailed
+	}
+	return code
+}
+
+func execute(args []string, stdout *term.Output, stderr io.Writer) int {
 	root := command()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -44,7 +55,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	var kind *binfile.UnsupportedError
 	var said *outcome
 	switch {
-	case err == nil:
+	case err == nil, stdout.Err() != nil && errors.Is(err, stdout.Err()): // which run tells
 		return exitDone
 	case errors.As(err, &said):
 		return said.code

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -66,11 +67,16 @@ type app struct {
 
 func (a *app) execute(ctx context.Context, args []string) int {
 	a.progress = term.NewProgress(a.err)
+	out := term.NewOutput(a.out)
+	a.out = out
 	root := a.command()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	c, err := root.ExecuteContextC(ctx)
 	a.progress.Done()
-	return a.finish(ctx, err)
+	if out.Err() != nil && errors.Is(err, out.Err()) {
+		err = nil // it is told below
+	}
+	return a.finishOutput(c, out, a.finish(ctx, err))
 }
 
 // ownPrepatches is where an operator's own prepatches lie.

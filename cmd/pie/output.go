@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf16"
+
+	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/term"
@@ -52,6 +55,28 @@ func (a *app) finish(ctx context.Context, err error) int {
 		return exitInterrupted
 	}
 	a.printFailure("error", err)
+	return exitFailed
+}
+
+// changing are the commands after which a result that could not be written does not
+// mean that nothing was changed.
+var changing = []string{"insert", "mode", "keep", "off", "remove", "repair"}
+
+// finishOutput ends a command whose output could not be written: code is what it would
+// have ended with.
+func (a *app) finishOutput(c *cobra.Command, out *term.Output, code int) int {
+	if out.Err() == nil {
+		return code
+	}
+	style := term.StyleFor(a.err, a.getenv)
+	fmt.Fprintf(a.err, "%s the output could not be written: %v\n", style.Bad("error:"), out.Err())
+	switch {
+	case code != exitDone:
+		return code
+	case slices.Contains(changing, c.Name()):
+		fmt.Fprintln(a.err, "  the command itself was carried out: pie status tells what is in")
+		return exitPartly
+	}
 	return exitFailed
 }
 

@@ -34,7 +34,7 @@ r takes out (it asks), q ends. Processes that forked from one another count toge
 		if err != nil {
 			return err
 		}
-		err = top.Run(c.Context(), a.topActions(c.Context(), sel), tea.WithInput(a.in), tea.WithOutput(a.out))
+		err = top.Run(c.Context(), a.topActions(c.Context(), sel), tea.WithInput(a.in), tea.WithOutput(term.Unwrap(a.out)))
 		if errors.Is(err, tea.ErrProgramKilled) && c.Context().Err() != nil {
 			return nil
 		}

@@ -60,6 +60,9 @@ func hex2(b byte) string {
 
 // IsTerminal reports whether w, a reader or writer, is a terminal.
 func IsTerminal(w any) bool {
+	if o, ok := w.(*Output); ok {
+		w = o.w
+	}
 	f, ok := w.(*os.File)
 	return ok && xterm.IsTerminal(int(f.Fd()))
 }

@@ -26,6 +26,21 @@ func (p *Process) permission(op string, errno error) error {
 	return e
 }
 
+// Untraced returns a *TracedError when somebody traces a thread of the process, as
+// whoever stops it would find out.
+func (p *Process) Untraced() error {
+	tids, err := p.Tasks()
+	if err != nil {
+		return err
+	}
+	for _, tid := range tids {
+		if st, err := p.Task(tid); err == nil && st.Tracer != 0 {
+			return p.traced(st.Tracer)
+		}
+	}
+	return nil
+}
+
 // traced names a tracer, of which the kernel tells the thread.
 func (p *Process) traced(tid int) error {
 	e := &TracedError{PID: p.Pid(), By: tid, Name: commandName(tid)}

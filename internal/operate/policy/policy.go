@@ -25,6 +25,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/operate/target"
 )
 
@@ -141,6 +142,9 @@ func parseLine(line string) (*Rule, error) {
 		return nil, nil
 	}
 	r := &Rule{ID: words[0]}
+	if len(r.ID) > source.MaxID && idPattern.MatchString(r.ID) {
+		return nil, fmt.Errorf("%.80q has more than %d characters, which no id of a prepatch has", r.ID, source.MaxID)
+	}
 	if !idPattern.MatchString(r.ID) {
 		return nil, fmt.Errorf("%.80q is no id of a prepatch; a rule is: ID WHERE enforce|audit [until=YYYY-MM-DD]", r.ID)
 	}
@@ -158,7 +162,7 @@ func parseLine(line string) (*Rule, error) {
 	return r, r.check()
 }
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // set takes one word after the id and returns what it is about.
 func (r *Rule) set(word string) (key string, err error) {

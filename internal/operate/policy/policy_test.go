@@ -52,6 +52,7 @@ func TestMistakes(t *testing.T) {
 		{"CVE-1 exe=a enforce until=tomorrow", "is no day"},
 		{"CVE-1 exe=a enforce until=2026-02-31", "is no day"},
 		{"../x exe=a enforce", "is no id"},
+		{strings.Repeat("x", 48) + " exe=a enforce", "more than 47 characters"},
 		{"CVE-1 exe=a\x1b[2J enforce", "cannot be printed"},
 		{"CVE-1 exe=\xff enforce", "cannot be printed"},
 		{"CVE-1 exe=a enforce\nCVE-1 exe=a audit", "policy:2: line 1 says already"},
