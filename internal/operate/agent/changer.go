@@ -59,6 +59,7 @@ const (
 	verbInsert = "insert"
 	verbRemove = "remove"
 	verbMode   = "mode"
+	verbAsk    = "ask" // whether PIE's signal handlers stand, which stops a thread as a change does
 )
 
 // outcome is what came of an order.
@@ -91,6 +92,16 @@ func (c *changer) remove(ctx context.Context, id string, pids []int) (*pie.Repor
 // setMode sets the mode of a prepatch in one process.
 func (c *changer) setMode(ctx context.Context, id string, m pie.Mode, pid int) (*pie.Report, error) {
 	return c.change(ctx, order{Verb: verbMode, ID: id, Pids: []int{pid}, Mode: m}, nil)
+}
+
+// atRisk says why a guard's read of unreadable memory would end a process; "" when it
+// would not, or that cannot be told.
+func (c *changer) atRisk(ctx context.Context, id string, pid int) string {
+	report, err := c.change(ctx, order{Verb: verbAsk, ID: id, Pids: []int{pid}}, nil)
+	if err != nil || len(report.Processes) == 0 {
+		return ""
+	}
+	return report.Processes[0].Error
 }
 
 // change has an order carried out. One whose process ends on the way is given to

@@ -222,9 +222,10 @@ func (a *Agent) follow(ctx context.Context, r *rule, k key) string {
 	if err != nil || len(all) == 0 {
 		return Guarded
 	}
+	problem := ""
 	if known := a.kept[k]; known != nil && time.Since(known.asked) >= handlersEvery {
 		known.asked = time.Now()
-		a.engine.CheckHandlers(ctx, all)
+		problem = a.changer.atRisk(ctx, r.ID, pid)
 	}
 	for _, in := range all[0].Prepatches {
 		switch {
@@ -233,8 +234,8 @@ func (a *Agent) follow(ctx context.Context, r *rule, k key) string {
 			return Off
 		case in.TrialEnd != nil && time.Now().After(*in.TrialEnd):
 			return Off
-		case in.TrialEnd == nil && in.Mode == r.Mode && all[0].ReadsAtRisk:
-			a.renew(ctx, r, pid, all[0].Problem)
+		case in.TrialEnd == nil && in.Mode == r.Mode && problem != "":
+			a.renew(ctx, r, pid, problem)
 		case in.TrialEnd == nil && in.Mode != r.Mode:
 			if _, err := a.changer.setMode(ctx, r.ID, r.Mode, pid); err != nil {
 				a.log.Error("setting the mode", "prepatch", r.ID, "pid", pid, "error", err)
@@ -253,9 +254,9 @@ const handlersEvery = time.Minute
 // renew takes a prepatch out and puts it in again: its guards rely on signals no more.
 func (a *Agent) renew(ctx context.Context, r *rule, pid int, problem string) {
 	a.log.Warn("inserting again, with reads by system calls", "prepatch", r.ID, "pid", pid, "problem", problem)
-	_, err := a.engine.Remove(ctx, r.ID, pie.Pids(pid))
+	_, err := a.changer.remove(ctx, r.ID, []int{pid})
 	if err == nil {
-		_, err = a.engine.Insert(ctx, r.prepatch.Prepatch, pie.Pids(pid), pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
+		_, err = a.changer.insert(ctx, r.prepatch, pid, pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
 	}
 	if err != nil {
 		a.log.Error("inserting again", "prepatch", r.ID, "pid", pid, "error", err)
