@@ -88,7 +88,8 @@ func RecordID(id string) string {
 	return recordPrefix + id[:arena.MaxID-len(recordPrefix)-len(end)] + end
 }
 
-const recordPrefix = "record-"
+// recordPrefix begins no other id: package source refuses it.
+const recordPrefix = source.RecorderPrefix
 
 // IsRecorder tells whether a prepatch in a process is the recorders of Record, as
 // its id says: at work, or left idle by one that was killed.

@@ -8,8 +8,8 @@ import "github.com/patch-integration-engine/pie/libpie/internal/native"
 // In audit mode, and when a trial is over, nothing is written: the memory is read
 // instead, so that the guard faults where it would. Another thread may read or
 // change the memory at the same time: a Put of an aligned address is seen whole or
-// not at all where the guard reads by table, which pie status tells. A Put across
-// two pages of which only the first can be written may leave its beginning there.
+// not at all where the guard reads by table, which pie status tells. A Put that faults
+// has written nothing.
 
 // Put8 sets the byte at a to v.
 func (c *Call) Put8(a Addr, v uint8) { native.Store(uint64(a), 1, uint64(v)) }

@@ -134,4 +134,33 @@ static u64 (*const pie_now)(void) __attribute__((unused)) = (void *)7;          
 #define PIE_PUT(T, addr, v) ((void)(*(volatile T *)(u64)(addr) = (v)))
 static u64 (*const pie_zero)(u64 addr, u64 n) __attribute__((unused)) = (void *)10;
 
+/* With PIE("cap call"): calls a function of the program, as C does, with up to six words.
+ *
+ *	PIE_FUNCTION(usable, "malloc_usable_size");
+ *	...
+ *	if (n > pie_invoke(usable, buf, 0, 0, 0, 0, 0).word)
+ *
+ * What it takes is not bounded, and what it changes stays. In audit mode, and when a trial
+ * is over, the guard ends here with a pass. */
+#define PIE_FUNCTION(id, name) static const char id[] __attribute__((section(".rodata.pie_functions"), unused)) = name
+
+struct pie_returned {
+	u64 word; /* rax */
+	u64 xmm0; /* the bits of a double */
+	s32 err;  /* what it set errno to, 0 if it did not */
+};
+
+static u64 (*const pie_call_function)(const void *fn, u64 *block) __attribute__((unused)) = (void *)11;
+
+PIE_INLINE struct pie_returned pie_invoke(const char *fn, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
+{
+	u64 block[8] = { a, b, c, d, e, f };
+	struct pie_returned r;
+
+	r.word = pie_call_function(fn, block);
+	r.xmm0 = block[6];
+	r.err = (s32)block[7];
+	return r;
+}
+
 #endif

@@ -38,7 +38,7 @@ func invoke(s *site) value {
 		s.fail("look at the memory that the function would look at", "a guard of a Go function cannot call functions: their stacks and registers are the Go runtime's")
 	case len(args) > bpf.InvokeArgs:
 		s.fail("", "a guard passes at most %d words to a function", bpf.InvokeArgs)
-	case throws(name):
+	case Throws(name):
 		s.fail("call a function with C linkage that catches what it throws", "%s is a C++ or Rust function, whose exceptions nothing would catch", name)
 	}
 	if s.err != nil {
@@ -67,7 +67,7 @@ func invoke(s *site) value {
 	return value{parts: []operand{word, load(bpf.InvokeXMM0, leaf{size: 8}), load(bpf.InvokeErrno, leaf{size: 4, signed: true})}}
 }
 
-// throws reports whether a function's name says that it may end by an exception.
-func throws(name string) bool {
+// Throws reports whether a function's name says that it may end by an exception.
+func Throws(name string) bool {
 	return strings.HasPrefix(name, "_Z") || strings.HasPrefix(name, "_R")
 }

@@ -92,9 +92,9 @@ func (m *module) check(map[string][]byte) {
 		m.errs = append(m.errs, &Error{Msg: err.Error()})
 		return
 	}
-	info := newInfo()
+	info, limits := newInfo(), mathPackage()
 	cfg := types.Config{
-		Importer: importer{libpiePath: lib, "math/bits": bits},
+		Importer: importer{libpiePath: lib, "math/bits": bits, "math": limits},
 		Sizes:    m.sizes,
 		Error:    m.typeError,
 	}
@@ -109,6 +109,7 @@ func (m *module) check(map[string][]byte) {
 	}
 	m.prog = ssa.NewProgram(m.fset, 0)
 	m.prog.CreatePackage(lib, nil, nil, true)
+	m.prog.CreatePackage(limits, nil, nil, true)
 	m.prog.CreatePackage(bits, bitFiles, bitInfo, true)
 	if len(m.objects) > 0 {
 		if err := m.addState(); err != nil {
@@ -142,6 +143,9 @@ func (m *module) typeError(err error) {
 		if strings.HasSuffix(e.Msg, "undefined: libpie."+name) || strings.HasSuffix(e.Msg, "has no field or method "+name+")") {
 			instead = hint
 		}
+	}
+	if strings.Contains(e.Msg, "undefined: math.") {
+		instead = "of math a guard has the limits of integers: MaxInt32 and its like"
 	}
 	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
 }

@@ -136,6 +136,7 @@ func TestRefusals(t *testing.T) {
 		{"variable name", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.RejectGo(libpie.GoVar(\"\")) }", "2:", "has no name"},
 
 		// Types.
+		{"math", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(int64(math.Pi)) }", "2:35", "undefined: math"},
 		{"undefined", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(x) }", "2:23", "undefined: x"},
 		{"mismatch", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\treturn libpie.Reject(n + int64(1)) }", "2:23", "mismatched types"},
 		{"unused", "func G(c *libpie.Call) libpie.Verdict {\n\tx := 1\n\treturn libpie.Pass() }", "2:2", "declared and not used"},
@@ -170,6 +171,7 @@ func TestRefusals(t *testing.T) {
 func TestRefusedImports(t *testing.T) {
 	for path, want := range map[string]string{
 		"unsafe": "libpie.At and libpie.AddrOf", "fmt": `cannot import "fmt"; only github.com/patch-integration-engine/pie/libpie and math/bits`, "C": "cannot use cgo",
+		"encoding/binary": "*libpie.At[uint32](a) reads a word",
 		"github.com/patch-integration-engine/pie/libpie/libpietest": "cannot import",
 	} {
 		got := refuse(t, "package p\nimport _ \""+path+"\"")

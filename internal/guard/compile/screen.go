@@ -78,8 +78,10 @@ func (m *module) screenImports(f *ast.File) {
 			m.refuse(i.Pos(), "libpie.At and libpie.AddrOf convert between addresses and pointers", "a guard cannot use unsafe")
 		case path == "C":
 			m.refuse(i.Pos(), "", "a guard cannot use cgo")
-		case path != libpiePath && path != "math/bits":
-			m.refuse(i.Pos(), "only "+libpiePath+" and math/bits can be imported", "a guard cannot import %q", path)
+		case path == "encoding/binary":
+			m.refuse(i.Pos(), "*libpie.At[uint32](a) reads a word at any address, and bits.ReverseBytes32 turns it", "a guard cannot import %q", path)
+		case path != libpiePath && path != "math/bits" && path != "math":
+			m.refuse(i.Pos(), "only "+libpiePath+" and math/bits can be imported, and math for the limits of integers", "a guard cannot import %q", path)
 		case i.Name != nil && i.Name.Name == ".":
 			m.refuse(i.Pos(), "import it by its name", "a guard cannot import into its own scope")
 		}

@@ -16,7 +16,7 @@ func Compile(p *verify.Program, s Site, l Layout) (*Code, error) {
 // program is what compile needs of a verify.Program.
 type program interface {
 	Unit() *bpf.Unit
-	Reachable(i int) bool
+	Ways(i int) (falls, jumps bool)
 	FaultPoint(i int) bool
 	NeedsFuel(i int) bool
 	Access(i int) verify.Access

@@ -94,6 +94,9 @@ func (e *emitter) notOwn(t amd64.Reg, m amd64.Mem, n int32) {
 // poke stores v at m by a system call, or leaves through the fault exit.
 func (e *emitter) poke(t amd64.Reg, m amd64.Mem, v *value) {
 	e.poked = true
+	if v.size > 1 {
+		e.unlessSplit(t, m, int32(v.size))
+	}
 	e.Lea(t, m)
 	if y := v.args[1]; y.isConst() {
 		e.PushImm(int32(y.imm))
@@ -109,6 +112,45 @@ func (e *emitter) poke(t amd64.Reg, m amd64.Mem, v *value) {
 	e.callCopy(e.pokes)
 	e.drop(32)
 	e.Jcc(amd64.CondB, e.land())
+}
+
+// unlessSplit makes sure that n bytes at m in two pages are written all or not at all.
+// The kernel writes as far as it can: so the last byte is written first, as it is.
+// When that cannot be done nothing has changed, and when the first page cannot be written
+// nothing of the rest is. t is clobbered.
+func (e *emitter) unlessSplit(t amd64.Reg, m amd64.Mem, n int32) {
+	split, again, land := e.Label(), e.Label(), e.land()
+	e.Lea(t, m)
+	e.OpImm(amd64.And, 4, t, pageSize-1)
+	e.OpImm(amd64.Cmp, 4, t, pageSize-n)
+	e.Jcc(amd64.CondA, split)
+	e.Bind(again)
+	last := m
+	last.Disp += n - 1
+	e.later = append(e.later, func() {
+		e.framed, e.pushed, e.fetches = true, 0, true
+		failed := e.Label()
+		e.Bind(split)
+		e.PushImm(0) // the byte
+		e.grow(8)
+		for _, routine := range []amd64.Label{e.fetch, e.pokes} {
+			e.Lea(t, last)
+			e.push(t)
+			e.PushImm(1)
+			e.grow(8)
+			e.Lea(t, amd64.At(amd64.RSP, 16))
+			e.push(t)
+			e.callCopy(routine)
+			e.drop(24)
+			if routine == e.fetch {
+				e.Jcc(amd64.CondB, failed)
+			}
+		}
+		e.Bind(failed)
+		e.drop(8)
+		e.Jcc(amd64.CondB, land)
+		e.Jmp(again)
+	})
 }
 
 // callCopy calls a routine of writeCopy.

@@ -243,12 +243,11 @@ func foldBranch(b *block) bool {
 	}
 	x, y := b.args[0], b.args[1]
 	if x.isConst() && y.isConst() {
-		keep, drop := b.succs[0], b.succs[1]
-		if !holds(b.cond, b.width, x.imm, y.imm) {
-			keep, drop = drop, keep
+		if holds(b.cond, b.width, x.imm, y.imm) {
+			b.keepOnly(0)
+		} else {
+			b.keepOnly(1)
 		}
-		drop.dropPred(b)
-		b.term, b.args, b.succs = termJump, nil, []*block{keep}
 		return true
 	}
 	if b.width == 4 {

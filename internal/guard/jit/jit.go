@@ -58,8 +58,8 @@ const (
 	// is written as in Copy: nothing tells whether a page can be.
 	Probe
 	// Copy: process_vm_readv(2) and process_vm_writev(2) on the process itself. No
-	// race. A store across two pages of which only the first can be written faults
-	// with its first bytes written.
+	// race: what cannot be read or written is a fault. A store across two pages is
+	// written whole, or not at all unless the second is taken away at that moment.
 	Copy
 )
 

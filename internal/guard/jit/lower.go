@@ -194,12 +194,13 @@ func (lo *lowerer) burn(b *block, i int) {
 func (lo *lowerer) branch(fr *frame, b *block, i int) error {
 	in := lo.u.Insns[i]
 	t, _ := in.Target(i)
+	falls, jumps := lo.p.Ways(i)
 	switch {
 	case t == i+1:
 		return lo.jump(fr, b, t)
-	case t < len(lo.u.Insns) && t >= 0 && !lo.p.Reachable(t):
+	case !jumps:
 		return lo.jump(fr, b, i+1)
-	case i+1 < len(lo.u.Insns) && !lo.p.Reachable(i+1):
+	case !falls:
 		return lo.backJump(fr, b, i)
 	}
 	b.term, b.cond, b.width = termBranch, in.Operation(), 8

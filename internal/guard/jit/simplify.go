@@ -85,7 +85,7 @@ func simplify(f *function) {
 		var phis []*value
 		for _, b := range f.blocks {
 			b.rewrite()
-			changed = foldBranch(b) || changed
+			changed = foldBranch(b) || foldImplied(b) || changed
 			changed = cutAtFault(b) || changed
 			for _, v := range b.values {
 				if v.op == opPhi {

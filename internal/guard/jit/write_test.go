@@ -128,6 +128,53 @@ func puts(l Layout, c *Code, size int) map[string]struct {
 	}
 }
 
+// A store across two pages writes all or nothing, whichever of them cannot be written.
+func TestPutAcrossPages(t *testing.T) {
+	const value = 0x1122334455667788
+	const pages = dataAt + 0x50000 // writable, PROT_NONE, read-only, writable, writable
+	free := amd64.Set(amd64.R11)
+	before := bytes.Repeat([]byte{0xee}, 16)
+	for mode := Table; mode <= Copy; mode++ {
+		m := newMachine(t)
+		for i, prot := range []uint32{protRead | protWrite, 0, protRead, protRead | protWrite, protRead | protWrite} {
+			m.mapAt(pages+address.Addr(i*pageSize), pageSize, protRead|protWrite, 0)
+			m.poke(pages+address.Addr(i*pageSize), bytes.Repeat(before, pageSize/16))
+			if prot != protRead|protWrite {
+				m.mapAt(pages+address.Addr(i*pageSize), pageSize, prot, 0)
+			}
+		}
+		m.installHandler(nil, oldDefault, 0)
+		l := m.layout()
+		l.Faults = mode
+		for _, size := range []int{2, 4, 8} {
+			c := compileUnit(t, proven(t, putGuard(t, size, false)), Site{Free: free}, l)
+			for off := 1; off < size; off++ {
+				for second, ok := range map[int]bool{1: false, 2: false, 3: false, 4: true} { // the page behind the boundary
+					m.place(c, l, ModeEnforce)
+					m.setTable(c.Faults)
+					at := pages + address.Addr(second*pageSize-off)
+					what := fmt.Sprintf("mode %d, size %d, %d bytes before page %d", mode, size, off, second)
+					if got := m.callWith(l.Code, free, what, uint64(at)-4, value); (got == 1) != ok {
+						t.Errorf("%s: %#x", what, got)
+					}
+					want := bytes.Clone(before)
+					if ok {
+						copy(want[8:], binary.LittleEndian.AppendUint64(nil, value)[:size])
+					}
+					switch {
+					case second == 3 && !bytes.Equal(m.peek(pages+address.Addr(second*pageSize), 8), before[:8]):
+						t.Errorf("%s: the second page has changed", what)
+					case second == 1 && !bytes.Equal(m.peek(pages+address.Addr(second*pageSize)-8, 8), before[:8]):
+						t.Errorf("%s: the first page has changed", what)
+					case ok && !bytes.Equal(m.peek(at, size), want[8:8+size]):
+						t.Errorf("%s: % x", what, m.peek(at, size))
+					}
+				}
+			}
+		}
+	}
+}
+
 // A store writes where it may, and is a fault where it may not.
 func TestPut(t *testing.T) {
 	const value = 0x1122334455667788

@@ -76,6 +76,9 @@ func Load(name string, data []byte) (*compile.Prepatch, error) {
 			return nil, err
 		}
 		u.Caps = caps
+		if caps&bpf.CapCall != 0 {
+			u.State = bpf.StateFirst + bpf.InsideSize
+		}
 		out.Guards = append(out.Guards, compile.Guard{Guard: g, Unit: u})
 	}
 	return out, nil
@@ -167,10 +170,11 @@ func isIdentifier(s string) bool {
 func caps(name string, p *source.Prepatch) (bpf.Caps, error) {
 	var out bpf.Caps
 	for _, c := range p.Caps {
-		if c != "rewrite" && c != "write" && c != "exit" {
+		named := bpf.CapNamed(c)
+		if named == 0 {
 			return 0, &Error{File: name, Msg: fmt.Sprintf("a guard in C cannot have the capability %s", c), Instead: "write it in Go"}
 		}
-		out |= bpf.CapNamed(c)
+		out |= named
 	}
 	if p.Shared {
 		return 0, &Error{File: name, Msg: "a guard in C has no state", Instead: "write it in Go"}
@@ -186,8 +190,9 @@ func unit(name string, spec *ebpf.CollectionSpec, g source.Guard) (*bpf.Unit, er
 	u := &bpf.Unit{Name: g.Name}
 	insns := slices.Clone(spec.Programs[g.Name].Instructions)
 	rodata := map[string]int{} // where the content of a section is in u.Rodata
+	pos := bpf.Pos{File: path.Base(name), Line: 1, Col: 1}
 	for k, i := range insns {
-		pos := position(name, i)
+		pos = position(i, pos)
 		slots := 1
 		if i.OpCode.IsDWordLoad() {
 			slots = 2
@@ -196,16 +201,16 @@ func unit(name string, spec *ebpf.CollectionSpec, g source.Guard) (*bpf.Unit, er
 			u.Pos = append(u.Pos, pos)
 		}
 		if !i.IsLoadFromMap() {
-			if i.OpCode.IsDWordLoad() && i.Src != 0 {
-				return nil, bad("line %d: refers to something that a guard has not", pos.Line)
+			if what := elsewhere(i); what != "" {
+				return nil, bad("line %d: %s", pos.Line, what)
 			}
 			continue
 		}
-		at, err := constants(u, spec, i, rodata)
+		load, err := address(u, spec, g, i, rodata)
 		if err != nil {
 			return nil, bad("line %d: %v", pos.Line, err)
 		}
-		insns[k] = asm.Instruction{OpCode: i.OpCode, Dst: i.Dst, Src: bpf.PseudoRodata, Constant: int64(at)}.WithSymbol(i.Symbol())
+		insns[k] = load
 	}
 	var code bytes.Buffer
 	if err := insns.Marshal(&code, binary.LittleEndian); err != nil {
@@ -224,14 +229,43 @@ func unit(name string, spec *ebpf.CollectionSpec, g source.Guard) (*bpf.Unit, er
 	return u, appendActions(u, g)
 }
 
-// position is the line of C that an instruction comes from, where the file was
-// compiled with -g.
-func position(name string, i asm.Instruction) bpf.Pos {
-	pos := bpf.Pos{File: path.Base(name), Line: 1, Col: 1}
-	if line, ok := i.Source().(*btf.Line); ok && line != nil {
-		pos = bpf.Pos{File: path.Base(line.FileName()), Line: int(line.LineNumber()), Col: int(line.LineColumn())}
+// elsewhere says what i needs that a guard has not; empty for nothing.
+func elsewhere(i asm.Instruction) string {
+	const instead = "call functions of your own by their names, in a switch, and those of the program by pie_invoke"
+	switch {
+	case uint8(i.OpCode) == bpf.OpCALLX:
+		return "calls through a pointer, and where that leads is known when it runs only; " + instead
+	case i.OpCode.IsDWordLoad() && i.IsLoadOfFunctionPointer():
+		return "takes the address of a function, which a guard cannot call; " + instead
+	case i.OpCode.IsDWordLoad() && i.Src != 0:
+		return "refers to something that a guard has not"
 	}
-	return pos
+	return ""
+}
+
+// position is the line of C that an instruction comes from, where the file was
+// compiled with -g: that of the last one before it that begins a line.
+func position(i asm.Instruction, last bpf.Pos) bpf.Pos {
+	if line, ok := i.Source().(*btf.Line); ok && line != nil {
+		return bpf.Pos{File: path.Base(line.FileName()), Line: int(line.LineNumber()), Col: int(line.LineColumn())}
+	}
+	return last
+}
+
+// address is the load of an address that i stands for: of a constant, or of a function
+// of the target.
+func address(u *bpf.Unit, spec *ebpf.CollectionSpec, g source.Guard, i asm.Instruction, placed map[string]int) (asm.Instruction, error) {
+	load := asm.Instruction{OpCode: i.OpCode, Dst: i.Dst, Src: bpf.PseudoRodata}
+	var at int
+	var err error
+	if i.Reference() == functionSection {
+		load.Src = bpf.PseudoSymbol
+		at, err = symbol(u, spec, g, i)
+	} else {
+		at, err = constants(u, spec, i, placed)
+	}
+	load.Constant = int64(at)
+	return load.WithSymbol(i.Symbol()), err
 }
 
 // constants returns where in u.Rodata a load's constant is, and puts its section

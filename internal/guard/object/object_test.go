@@ -123,6 +123,54 @@ func TestGuards(t *testing.T) {
 	}
 }
 
+// A guard that asks for it calls functions of the target, and sees what they leave.
+func TestCalls(t *testing.T) {
+	text := []byte(`#include "libpie.h"
+PIE("id TEST-1");
+PIE("cap call");
+PIE_FUNCTION(usable, "malloc_usable_size");
+PIE_FUNCTION(last, "last_error");
+PIE_GUARD("exe=x func=f onfault=reject:-7 onfuel=pass")
+u64 f(struct pie_call *c)
+{
+	struct pie_returned room = pie_invoke(usable, c->arg[0], 0, 0, 0, 0, 0);
+	if (c->arg[1] > room.word)
+		return pie_reject(c, pie_invoke(last, 1, 2, 3, 4, 5, c->arg[1]).err);
+	return PIE_PASS;
+}
+`)
+	for _, flags := range [][]string{{"-mcpu=v1"}, {"-mcpu=v2", "-g"}, {"-mcpu=v3"}, {"-mcpu=v3", "-O1"}} {
+		p, err := Load("guard.o", clang(t, text, flags...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		program, err := verify.Verify(p.Guards[0].Unit)
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", flags, err, bpf.Disassemble(p.Guards[0].Unit.Insns))
+		}
+		if got := program.Calls(); !slices.Equal(got, []string{"last_error", "malloc_usable_size"}) {
+			t.Errorf("%v: calls %q", flags, got)
+		}
+		u := program.Unit()
+		in := &bpf.Interp{Unit: u, Symbols: []uint64{0x1000, 0x2000}, State: make([]byte, u.State)}
+		var asked []uint64
+		in.Call = func(s bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) {
+			asked = append(asked, args[:]...)
+			if s.Name == "malloc_usable_size" {
+				return bpf.Returned{Word: 24, Errno: 9}, true
+			}
+			return bpf.Returned{Errno: 77}, true
+		}
+		for n, want := range map[uint64]bpf.Verdict{24: bpf.VerdictPass, 25: bpf.Reject(1, 0)} {
+			asked = nil
+			r, err := in.Run(bpf.Frame{Args: [bpf.FrameArgs]uint64{5, n}})
+			if err != nil || r.Verdict != want || want != bpf.VerdictPass && (r.Words[0] != 77 || !slices.Equal(asked[6:], []uint64{1, 2, 3, 4, 5, n})) {
+				t.Errorf("%v, %d: %+v, %v; calls with %d", flags, n, r, err, asked)
+			}
+		}
+	}
+}
+
 // A guard that asks for it writes by ordinary stores.
 func TestWrites(t *testing.T) {
 	const at = 0x200000
@@ -198,7 +246,10 @@ func TestRefused(t *testing.T) {
 		"a variable":         {head + "static int n;\n" + guard + "u64 f(struct pie_call *c) { return n++ > 3; }", "constants only"},
 		"a table of strings": {head + "static const char *names[] = {\"a\", \"bb\", \"ccc\"};\n" + guard + "u64 f(struct pie_call *c) { u64 i = c->arg[0]; return i < 3 && names[i][0] == c->arg[1]; }", "array of arrays"},
 		"a symbol elsewhere": {head + "extern int other(int);\n" + guard + "u64 f(struct pie_call *c) { return other(1); }", "guard"},
-		"state":              {head + "PIE(\"cap call\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "cannot have the capability call"},
+		"state":              {head + "PIE(\"shared\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "has no state"},
+		"a C++ function":     {head + "PIE(\"cap call\");\nPIE_FUNCTION(g, \"_Z1gv\");\n" + guard + "u64 f(struct pie_call *c) { return pie_invoke(g, 0, 0, 0, 0, 0, 0).word; }", "whose exceptions nothing would catch"},
+		"a pointer called":   {head + guard + "u64 f(struct pie_call *c) { u64 (*g)(u64) = (void *)c->arg[0]; return g(3); }", "calls through a pointer"},
+		"a function's place": {head + "static __attribute__((noinline)) u64 a(u64 x) { return x & 0; }\nstatic __attribute__((noinline)) u64 b(u64 x) { return x >> 63 >> 1; }\n" + guard + "u64 f(struct pie_call *c) { u64 (*g)(u64) = c->arg[0] > 5 ? a : b; return g(3); }", "takes the address of a function"},
 		"a Go error":         {head + "PIE_GUARD(\"exe=x func=f onfault=reject:go:io.EOF onfuel=pass\")\nu64 f(struct pie_call *c) { return 0; }", "cannot return the Go error io.EOF"},
 	} {
 		_, err := Load("guard.o", clang(t, []byte(c.text)))

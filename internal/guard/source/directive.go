@@ -231,6 +231,9 @@ func (r *reader) fileLevel(pos bpf.Pos, key string, fields []field) {
 		if r.p.ID = values[0]; !idPattern.MatchString(r.p.ID) || len(r.p.ID) > MaxID {
 			r.errorf(pos, "an id has 1 to %d letters, digits, dots, dashes and underscores", MaxID)
 		}
+		if strings.HasPrefix(r.p.ID, RecorderPrefix) {
+			r.errorf(pos, "ids that begin with %s are those of what pie record puts in", RecorderPrefix)
+		}
 	case "fixed":
 		r.p.Fixed = values[0]
 	case "expires":

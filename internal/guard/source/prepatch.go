@@ -22,6 +22,10 @@ const (
 	MaxID     = 47 // bytes of an id: what a guarded process has room for
 )
 
+// RecorderPrefix begins the ids of what pie record puts into processes in place of a
+// prepatch's guards. No prepatch has such an id.
+const RecorderPrefix = "record-"
+
 // Prepatch is what the directives of one prepatch say.
 type Prepatch struct {
 	ID       string             // unique name: CVE-2024-31228

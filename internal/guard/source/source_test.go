@@ -95,6 +95,7 @@ func TestParseErrors(t *testing.T) {
 		{"//pie:idd X", "g.go:4:7: unknown directive //pie:idd"},
 		{"//pie: id X", "g.go:4:7: unknown directive //pie:"},
 		{"// pie:id X", "g.go:4:1: this is not read as a directive; write //pie: without a space"},
+		{"//pie:id record-CVE-2024-1", "g.go:4:7: ids that begin with record-"},
 		{"//pie:id A B", "g.go:4:7: //pie:id takes 1 value(s), not 2"},
 		{"//pie:id", "g.go:4:7: //pie:id takes 1 value(s), not 0"},
 		{"//pie:id A\n//pie:id B", "g.go:5:7: //pie:id is given twice"},

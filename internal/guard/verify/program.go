@@ -22,6 +22,8 @@ type fact struct {
 	reachable bool
 	faults    bool
 	fuel      bool
+	falls     bool // control can go on to the next instruction
+	jumps     bool // control can go to the target
 	access    Access
 	reads     [2]Region
 	live      uint16
@@ -58,6 +60,10 @@ func (p *Program) FaultPoint(i int) bool { return p.facts[i].faults }
 // NeedsFuel reports whether instruction i is a back-edge (bpf.Insn.IsBackEdge)
 // that must pay a unit of fuel when it is taken.
 func (p *Program) NeedsFuel(i int) bool { return p.facts[i].fuel }
+
+// Ways reports where control can go from a jump: on to the next instruction, and to
+// the jump's target.
+func (p *Program) Ways(i int) (falls, jumps bool) { return p.facts[i].falls, p.facts[i].jumps }
 
 // Access says what memory instruction i, a load, store or atomic, touches.
 func (p *Program) Access(i int) Access { return p.facts[i].access }

@@ -88,6 +88,8 @@ func (r *result) fact(pc int) fact {
 		reachable: x.visited,
 		faults:    x.faults,
 		fuel:      r.charges[pc],
+		falls:     x.through,
+		jumps:     x.jumped,
 		access:    x.access,
 		reads:     x.reads,
 		live:      r.live[pc],

@@ -19,7 +19,7 @@ var Guards = map[string]any{
 	"Counts": Counts, "Maps": Maps, "MapOfNumbers": MapOfNumbers, "Depths": Depths, "Rates": Rates,
 	"Unsigned8": Unsigned8, "Unsigned16": Unsigned16, "Unsigned32": Unsigned32, "Unsigned64": Unsigned64,
 	"Division": Division, "DivisionNarrow": DivisionNarrow, "ShiftLeft": ShiftLeft, "ShiftRight": ShiftRight, "ShiftConstant": ShiftConstant, "ShiftSigned": ShiftSigned,
-	"Conversions": Conversions, "Comparisons": Comparisons, "Booleans": Booleans, "BoolArgs": BoolArgs, "Constants": Constants, "MinMax": MinMax,
+	"Conversions": Conversions, "Comparisons": Comparisons, "Booleans": Booleans, "BoolArgs": BoolArgs, "Constants": Constants, "Limits": Limits, "MinMax": MinMax,
 	"BitCounts": BitCounts, "BitSwaps": BitSwaps, "BitCarry": BitCarry,
 	"If": If, "Switch": Switch, "Loops": Loops, "NestedLoops": NestedLoops, "LabeledLoops": LabeledLoops, "RangeInt": RangeInt, "Rotate": Rotate,
 	"Inlined": Inlined, "InlinedTwice": InlinedTwice, "TailVerdict": TailVerdict, "PhiVerdict": PhiVerdict, "Methods": Methods, "MultipleResults": MultipleResults, "Panics": Panics, "Threaded": Threaded,

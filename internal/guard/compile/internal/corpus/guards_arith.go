@@ -1,6 +1,7 @@
 package corpus
 
 import (
+	"math"
 	"math/bits"
 
 	"github.com/patch-integration-engine/pie/libpie"
@@ -225,6 +226,19 @@ func Constants(c *libpie.Call, a int64, k color) libpie.Verdict {
 		return libpie.Reject(a + huge + local)
 	}
 	return libpie.Reject(a*first + second + rune1 + int64(len("abc")))
+}
+
+//pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
+func Limits(c *libpie.Call, a int64, b uint64) libpie.Verdict {
+	switch {
+	case a > math.MaxInt32, a < math.MinInt32:
+		return libpie.Reject(int64(1))
+	case b == math.MaxUint64 || uint32(b) > math.MaxUint32-16:
+		return libpie.Reject(int64(math.MinInt64 + 2))
+	case int8(a) == math.MaxInt8 || a == math.MaxInt16 || b > math.MaxInt:
+		return libpie.Reject(int64(3))
+	}
+	return libpie.Pass()
 }
 
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
