@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/patch-integration-engine/pie/internal/operate/gate"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -219,69 +217,4 @@ func fileOf(pid int) ([2]uint64, bool) {
 		return [2]uint64{}, false
 	}
 	return [2]uint64{unix.Mkdev(id.Major, id.Minor), id.Inode}, true
-}
-
-// dirWatch tells when a file in one of the folders of held executables was
-// replaced or made: the new one is to be held, too.
-type dirWatch struct {
-	f       *os.File
-	watched map[string]int
-	changed chan struct{}
-}
-
-func (a *Agent) watchDirs() {
-	if a.c.PollOnly {
-		return
-	}
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if err != nil {
-		a.log.Warn("upgrades are noticed at the next pass only", "reason", err)
-		return
-	}
-	a.dirs = &dirWatch{f: os.NewFile(uintptr(fd), "inotify"), watched: map[string]int{}, changed: make(chan struct{}, 1)}
-	go a.dirs.read()
-}
-
-func (d *dirWatch) read() {
-	buf := make([]byte, 64<<10)
-	for {
-		if _, err := d.f.Read(buf); err != nil {
-			return
-		}
-		select {
-		case d.changed <- struct{}{}:
-		default:
-		}
-		time.Sleep(20 * time.Millisecond) // an upgrade replaces many files
-	}
-}
-
-// watchAll watches the folders of the files.
-func (d *dirWatch) watchAll(files []gate.File) {
-	if d == nil {
-		return
-	}
-	for _, f := range files {
-		dir := filepath.Dir(f.Path)
-		if _, ok := d.watched[dir]; ok {
-			continue
-		}
-		wd, err := unix.InotifyAddWatch(int(d.f.Fd()), dir, unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_ONLYDIR)
-		if err == nil {
-			d.watched[dir] = wd
-		}
-	}
-}
-
-func (d *dirWatch) changes() <-chan struct{} {
-	if d == nil {
-		return nil
-	}
-	return d.changed
-}
-
-func (d *dirWatch) close() {
-	if d != nil {
-		d.f.Close()
-	}
 }
