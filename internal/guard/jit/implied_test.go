@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
+	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
 
 // TestImplied: for every two comparisons of the same numbers, one behind the other, the
@@ -52,5 +53,48 @@ func TestImplied(t *testing.T) {
 	}
 	if decided < 200 {
 		t.Errorf("%d of %d decided", decided, 8*len(conds)*len(conds))
+	}
+}
+
+// A loop over a piece of memory asks once a round whether its end is reached: what At
+// would ask again is known.
+func TestLoopAsksOnce(t *testing.T) {
+	text := []byte(`package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id X-1
+
+//pie:guard exe=x func=f onfault=pass onfuel=pass
+func F(c *libpie.Call, a libpie.Addr, n int32) libpie.Verdict {
+	m := c.Bytes(a, int(n))
+	sum := 0
+	for i := 0; i < m.Len(); i++ {
+		sum += int(m.At(i))
+	}
+	if sum > 1000 {
+		return libpie.RejectVoid()
+	}
+	return libpie.Pass()
+}
+`)
+	files := map[string][]byte{"guard.go": text}
+	src, err := source.ParseFiles(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := lower(compiled(t, "guard.go", src, files)[0].p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	simplify(f)
+	branches := 0
+	for _, b := range f.blocks {
+		if b.term == termBranch {
+			branches++
+		}
+	}
+	if branches > 4 { // the length below 0 and above the most, the loop, the sum
+		t.Errorf("%d branches", branches)
 	}
 }
