@@ -80,10 +80,17 @@ func (a *app) runAgent(c *cobra.Command, f agentFlags) error {
 	f.config.Log = slog.New(handler)
 	ag, err := agent.New(f.config)
 	if err != nil {
-		return &pie.Refusal{Code: pie.CodePolicy, Msg: err.Error(), Instead: "correct it; pie agent --check tells what is left, pie agent --help explains the file", Err: err}
+		mistakes := strings.Split(err.Error(), "\n")
+		return &pie.Refusal{Code: pie.CodePolicy, Msg: mistakes[0], Details: mistakes[1:], Err: err,
+			Instead: "correct it; pie agent --check tells what is left, pie agent --help explains the file"}
 	}
 	if f.check {
-		fmt.Fprintf(a.out, "%s: every rule and prepatch is good\n", term.Escape(f.config.Policy))
+		name := term.Escape(f.config.Policy)
+		if ag.Rules() == 0 {
+			fmt.Fprintf(a.out, "%s: no rule, so nothing would be kept\n", name)
+			return nil
+		}
+		fmt.Fprintf(a.out, "%s: %s, every one and its prepatch good\n", name, plural(ag.Rules(), "rule", "rules"))
 		return nil
 	}
 	if os.Geteuid() != 0 {

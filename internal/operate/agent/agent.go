@@ -107,6 +107,9 @@ func New(c Config) (*Agent, error) {
 	return a, nil
 }
 
+// Rules counts the rules that were read.
+func (a *Agent) Rules() int { return len(a.rules) }
+
 // Run keeps the policy until ctx ends. Guarded processes stay guarded.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.changer.close()

@@ -68,7 +68,9 @@ func (a *Agent) load() error {
 			}
 			sources[r.ID] = found
 		}
-		rules = append(rules, &rule{Rule: r, prepatch: sources[r.ID]})
+		p := sources[r.ID]
+		r.ID = p.ID // as processes have it: the policy may write it in small letters
+		rules = append(rules, &rule{Rule: r, prepatch: p})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

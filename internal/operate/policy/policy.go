@@ -119,7 +119,7 @@ func (p *Policy) add(r Rule) error {
 		return fmt.Errorf("more than %d rules", maxRules)
 	}
 	for _, o := range p.Rules {
-		if o.ID == r.ID && sameWhere(o.Where, r.Where) {
+		if strings.EqualFold(o.ID, r.ID) && sameWhere(o.Where, r.Where) {
 			return fmt.Errorf("line %d says already what becomes of %s there", o.Line, r.ID)
 		}
 	}

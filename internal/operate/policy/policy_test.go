@@ -51,6 +51,7 @@ func TestMistakes(t *testing.T) {
 		{"CVE-1 container=xyz enforce", "container"},
 		{"CVE-1 exe=a enforce until=tomorrow", "is no day"},
 		{"CVE-1 exe=a enforce until=2026-02-31", "is no day"},
+		{"CVE-1 exe=a enforce\ncve-1 exe=a audit", "line 1 says already"},
 		{"../x exe=a enforce", "is no id"},
 		{strings.Repeat("x", 48) + " exe=a enforce", "more than 47 characters"},
 		{"CVE-1 exe=a\x1b[2J enforce", "cannot be printed"},
