@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,16 @@ const (
 // version is set by the linker: -ldflags "-X main.version=…".
 var version = "devel"
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	// A collection takes CPU, and mostly there are but some ten megabytes to collect; where
+	// there is more, as in a diff, memory counts.
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(memory)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// memory is the size, in bytes, from which on what is free is collected early.
+const memory = 192 << 20
 
 // run is a whole run of the command. A result that could not be written is none.
 func run(args []string, stdout, stderr io.Writer) int {

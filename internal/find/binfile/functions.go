@@ -132,7 +132,7 @@ func appendBounds(all []Bound, syms []Symbol) []Bound {
 // mergeBounds puts the bounds of stronger tables, in their order, and the frames,
 // which are sorted, together.
 func mergeBounds(all []Bound, frames []Range) []Bound {
-	slices.SortStableFunc(all, func(a, b Bound) int { return cmp.Compare(a.Start, b.Start) })
+	all = inOrder(all)
 	out := make([]Bound, 0, len(all)+len(frames))
 	for len(all) > 0 || len(frames) > 0 {
 		var b Bound
@@ -149,6 +149,20 @@ func mergeBounds(all []Bound, frames []Range) []Bound {
 			continue
 		}
 		out = append(out, b)
+	}
+	return out
+}
+
+// inOrder sorts bounds by address; those of one address stay in their order.
+func inOrder(all []Bound) []Bound {
+	order := make([]int32, len(all))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(cmp.Compare(all[a].Start, all[b].Start), cmp.Compare(a, b)) })
+	out := make([]Bound, len(all))
+	for i, k := range order {
+		out[i] = all[k]
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package fingerprint
 import (
 	"debug/elf"
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
@@ -157,7 +158,15 @@ func token(o *amd64.Operands) uint64 {
 func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32 {
 	f := &m.funcs[i]
 	b := m.image.bytes(f.at, f.size)
+	slots := len(m.image.own) > 0
 	for off := 0; off+5 <= len(b); off++ {
+		if off+8 <= len(b) {
+			next := nextCall(binary.LittleEndian.Uint64(b[off:]), slots)
+			if off += next; next == 8 || off+5 > len(b) {
+				off--
+				continue
+			}
+		}
 		j := -1
 		switch {
 		case b[off]&0xfe == 0xe8:
@@ -165,7 +174,7 @@ func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32
 			if j = starts.function(to); j < 0 {
 				j = starts.function(m.image.through(to))
 			}
-		case b[off] == 0xff && off+6 <= len(b) && (b[off+1] == 0x15 || b[off+1] == 0x25) && len(m.image.own) > 0: // call, jmp *slot(%rip)
+		case slots && b[off] == 0xff && off+6 <= len(b) && (b[off+1] == 0x15 || b[off+1] == 0x25): // call, jmp *slot(%rip)
 			slot := f.at.Add(int64(off) + 6 + int64(int32(binary.LittleEndian.Uint32(b[off+2:]))))
 			j = starts.function(m.image.own[slot])
 		}
@@ -174,6 +183,18 @@ func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32
 		}
 	}
 	return out
+}
+
+// nextCall returns the first of eight bytes that is e8 or e9 or, when slots count, ff with
+// 15 or 25 behind it or at the end of the eight; or 8.
+func nextCall(eight uint64, slots bool) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	zeros := func(v uint64) uint64 { return (v - ones) &^ v & tops } // of the first byte that is 0, and of some above it
+	found := zeros((eight ^ 0xe8*ones) & (0xfe * ones))
+	if slots {
+		found |= zeros(^eight) & (zeros(eight&^(0x30*ones)^0x05*ones)>>8 | 0x80<<56)
+	}
+	return bits.TrailingZeros64(found) / 8
 }
 
 // stub knows a PLT entry: an optional endbr64, then an indirect jump (psABI, 5.2).

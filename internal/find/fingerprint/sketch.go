@@ -99,10 +99,11 @@ func (im *image) sketch() *Sketch {
 	words := lowest{limit: 1 << hashBits}
 	var versions []uint64
 	im.eachText(func(text []byte) {
-		if !namesCompiler(text) {
-			versions = appendVersions(versions, text)
+		message := isMessage(text)
+		if found := appendVersions(versions, text, message); len(found) > len(versions) && !namesCompiler(text) {
+			versions = found
 		}
-		if !isMessage(text) {
+		if !message {
 			return
 		}
 		last := uint64(0)
@@ -177,19 +178,25 @@ func (im *image) eachText(visit func([]byte)) {
 		if s.flags&(elf.PF_W|elf.PF_X) != 0 {
 			continue
 		}
-		start := 0
-		for at, c := range s.data {
-			switch {
-			case c == 0:
-				if at-start >= sketchText {
-					visit(s.data[start:at])
-				}
-				start = at + 1
-			case c < 0x20 && c != '\t' && c != '\n' && c != '\r' || c >= 0x7f:
-				start = at + 1
+		for data := s.data; ; {
+			end := bytes.IndexByte(data, 0)
+			if end < 0 {
+				break
 			}
+			start := end
+			for start > 0 && isPrintable(data[start-1]) {
+				start--
+			}
+			if end-start >= sketchText {
+				visit(data[start:end])
+			}
+			data = data[end+1:]
 		}
 	}
+}
+
+func isPrintable(c byte) bool {
+	return c >= 0x20 && c < 0x7f || c == '\t' || c == '\n' || c == '\r'
 }
 
 // isMessage tells texts for people from names, which compilers add to, and from the
@@ -210,7 +217,7 @@ func isMessage(text []byte) bool {
 // appendVersions adds the hashes of the version numbers in a text: numbers of two
 // digits' groups or more, with dots between them, that stand for themselves (%5.2f
 // does not) and are not among capitals only, as in tables.
-func appendVersions(to []uint64, text []byte) []uint64 {
+func appendVersions(to []uint64, text []byte, message bool) []uint64 {
 	for i := 0; i < len(text); {
 		if !isDigit(text[i]) {
 			i++
@@ -224,7 +231,7 @@ func appendVersions(to []uint64, text []byte) []uint64 {
 			end++
 		}
 		// 1.2 may be anything; 1.2.3, or a message with 1.2, is a version.
-		if (dots >= 2 || dots == 1 && isMessage(text)) && (i == 0 || text[i-1] != '%' && text[i-1] != '.' && text[i-1] != '_') {
+		if (dots >= 2 || dots == 1 && message) && (i == 0 || text[i-1] != '%' && text[i-1] != '.' && text[i-1] != '_') {
 			to = append(to, hashBytes(text[i:end]))
 		}
 		i = end

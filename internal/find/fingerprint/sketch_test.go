@@ -27,7 +27,7 @@ func TestVersionNumbersInTexts(t *testing.T) {
 		for _, v := range c.want {
 			want = append(want, hashBytes([]byte(v)))
 		}
-		if got := appendVersions(nil, []byte(c.text)); !slices.Equal(got, want) {
+		if got := appendVersions(nil, []byte(c.text), isMessage([]byte(c.text))); !slices.Equal(got, want) {
 			t.Errorf("%q: got %v, want %v", c.text, got, c.want)
 		}
 	}
