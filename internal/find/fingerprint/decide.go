@@ -26,11 +26,19 @@ const (
 	// for a function with all that is around it, and nothing else within marginPatched.
 	patchedSimilar, marginPatched = .4, 60
 	patchedGrown                  = 1.35
-	farSimilar                    = .15 // with
-	farScore                      = 15
-	confirmSim                    = .5
-	hintSimilarity                = .12
-	hintScore                     = 12
+	// keptSimilar is enough for a function that has what the source says of the target, with
+	// all that is around it, and nothing else within marginKept (kept.go).
+	keptSimilar, marginKept = .5, 30
+	keptGrown               = 1.18
+	// foreignSimilar is enough in the same source by another compiler that leaves
+	// functions whole (kept.go, compiler.go).
+	foreignSimilar              = .15
+	foreignShrunk, foreignGrown = .7, 1.4
+	farSimilar                  = .15 // with
+	farScore                    = 15
+	confirmSim                  = .5
+	hintSimilarity              = .12
+	hintScore                   = 12
 	// marginExact is enough for the same code, instruction by instruction and with
 	// the same texts and imports, that is once on either side.
 	marginExact = 1
@@ -254,20 +262,29 @@ func (s *search) tierOf(m *match, margin float64) Tier {
 // functions around. But what was inlined makes a function longer, and what was split off
 // makes it shorter.
 func (s *search) autoSimilar(m *match, margin float64) float64 {
-	if m.similarity < slotSimilar || m.similarity >= autoSimilar {
+	if m.similarity < foreignSimilar || m.similarity >= autoSimilar {
 		return autoSimilar
 	}
 	ref := &s.refs[m.ref]
+	arguments := s.m.arguments(m.fn)
 	n := s.m.body(m.fn).insns
 	grown := float64(n) / float64(s.nearestSize(ref, n))
 	switch {
-	case grown < sameShrunk || !ref.Target.reads(s.m.arguments(m.fn)) || !s.nearSource():
+	case !ref.Target.readsEnough(arguments):
+		return autoSimilar
+	case foreignShrunk <= grown && grown <= foreignGrown && s.foreign(m, ref):
+		return foreignSimilar
+	case grown < sameShrunk || !ref.Target.reads(arguments):
+		return autoSimilar
+	case margin >= marginKept && grown <= keptGrown && s.isWhole(m.fn, grown) && s.kept(m, ref):
+		return keptSimilar
+	case !s.nearSource():
 		return autoSimilar
 	case m.missed == 0 && margin >= marginSlot && s.slotted(ref, m.fn):
 		return slotSimilar
 	case m.found >= sameFound && m.missed == 0 && 2*m.unchanged >= m.found && margin >= marginPatched && grown <= patchedGrown:
 		return patchedSimilar
-	case m.found >= sameFound && 2*m.unchanged <= m.found && grown <= sameGrown && s.sameSource():
+	case m.found >= sameFound && 2*m.unchanged <= m.found && grown <= sameGrown && s.isWhole(m.fn, grown) && s.sameSource():
 		return sameSimilar
 	}
 	return autoSimilar

@@ -40,6 +40,7 @@ type Module struct {
 	common *census // see background
 	said   *Sketch // see sketch
 	left   int     // instructions that may still be decoded
+	splits *bool   // see leavesWhole
 }
 
 // function is where a function is.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"debug/elf"
 	"slices"
+
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 )
 
 // Sketch is what tells whether two builds were made from the same source: what they
@@ -32,6 +34,8 @@ const (
 	// sameWords is the share that builds of one source have in common; of one version
 	// number, when their compilers differ much.
 	sameWords, sameVersionWords = .98, .95
+	// foreignWords is that of compilers of two makers.
+	foreignWords = .9
 	// patchedWords is the share that is left of one version number by a large patch.
 	patchedWords = .8
 )
@@ -39,7 +43,7 @@ const (
 // sameSource tells whether two builds were made from the same source, as far as what
 // they say shows it.
 func (s *Sketch) sameSource(o *Sketch) bool {
-	if s.Versions != o.Versions || s.Exports != o.Exports {
+	if !s.sameNames(o) {
 		return false
 	}
 	need := sameWords
@@ -48,6 +52,16 @@ func (s *Sketch) sameSource(o *Sketch) bool {
 	}
 	return s.common(o) >= need
 }
+
+// foreignSource tells whether two builds were made from the same source, or nearly, by
+// compilers that have little in common: one puts texts behind tables, whose last byte may
+// be a letter, where the other has zeros.
+func (s *Sketch) foreignSource(o *Sketch) bool {
+	return s.sameNames(o) && s.Versions|s.Exports != 0 && s.common(o) >= foreignWords
+}
+
+// sameNames tells whether two builds have the same version numbers and exports.
+func (s *Sketch) sameNames(o *Sketch) bool { return s.Versions == o.Versions && s.Exports == o.Exports }
 
 // nearSource tells whether two builds are of one version of the source, or of two that
 // differ by a patch, which adds a message, a version of its own, or a function.
@@ -137,6 +151,12 @@ func (m *Module) exports() uint64 {
 	return hashSet(names)
 }
 
+// exported tells whether the file exports function i.
+func (m *Module) exported(i int) bool {
+	syms, err := m.file.DynSymbols()
+	return err == nil && slices.ContainsFunc(syms, func(s binfile.Symbol) bool { return s.IsFunc() && s.Value == m.funcs[i].at })
+}
+
 func hashSet(values []uint64) uint64 {
 	h := uint64(0)
 	slices.Sort(values)
@@ -199,9 +219,12 @@ func isPrintable(c byte) bool {
 	return c >= 0x20 && c < 0x7f || c == '\t' || c == '\n' || c == '\r'
 }
 
-// isMessage tells texts for people from names, which compilers add to, and from the
-// letters that other tables happen to have.
+// isMessage tells texts for people from names and declarations (__PRETTY_FUNCTION__), which
+// compilers add to, and from the letters that other tables happen to have.
 func isMessage(text []byte) bool {
+	if isDeclaration(text) {
+		return false
+	}
 	spaces, lower := 0, 0
 	for _, c := range text {
 		switch {
@@ -212,6 +235,12 @@ func isMessage(text []byte) bool {
 		}
 	}
 	return spaces > 0 && len(text) >= 8 && 2*(lower+spaces) >= len(text)
+}
+
+// isDeclaration recognizes "int yaml_emit(yaml_event_t *, int)".
+func isDeclaration(text []byte) bool {
+	open := bytes.IndexByte(text, '(')
+	return open > 0 && text[open-1] != ' ' && text[len(text)-1] == ')' && bytes.IndexByte(text[:open], ' ') > 0
 }
 
 // appendVersions adds the hashes of the version numbers in a text: numbers of two

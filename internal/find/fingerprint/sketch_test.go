@@ -96,3 +96,34 @@ func TestSameSource(t *testing.T) {
 		}
 	}
 }
+
+// Compilers of two makers leave a little less in common; without a version number or
+// exports that is not enough to tell one source.
+func TestForeignSource(t *testing.T) {
+	words := func(from, to int) []uint64 {
+		l := lowest{limit: 1 << hashBits}
+		for i := from; i < to; i++ {
+			l.add(mix(uint64(i)) & (1<<hashBits - 1))
+		}
+		l.settle()
+		return l.all
+	}
+	all := words(0, 400)
+	for _, c := range []struct {
+		name string
+		a, b Sketch
+		want bool
+	}{
+		{"a few texts cut otherwise", Sketch{Words: all, Versions: 1}, Sketch{Words: words(20, 400), Versions: 1}, true},
+		{"exports only", Sketch{Words: all, Exports: 1}, Sketch{Words: words(20, 400), Exports: 1}, true},
+		{"another version number", Sketch{Words: all, Versions: 1}, Sketch{Words: all, Versions: 2}, false},
+		{"exports more", Sketch{Words: all, Exports: 1}, Sketch{Words: all, Exports: 2}, false},
+		{"neither number nor exports", Sketch{Words: all}, Sketch{Words: all}, false},
+		{"many other texts", Sketch{Words: all, Versions: 1}, Sketch{Words: words(100, 500), Versions: 1}, false},
+		{"says nothing", Sketch{Versions: 1}, Sketch{Versions: 1}, false},
+	} {
+		if got := c.a.foreignSource(&c.b); got != c.want {
+			t.Errorf("%s: got %v", c.name, got)
+		}
+	}
+}
