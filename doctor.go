@@ -147,6 +147,9 @@ func diagnoseHeadroom(d *Diagnosis, w *tracee.Process) {
 	case room.AddressSpace < arena.Span:
 		d.block("headroom", refuse(CodeHeadroom, nil, "raise RLIMIT_AS with prlimit(1)", "%d KiB of address space left, %d needed", room.AddressSpace>>10, arena.Span>>10))
 		return
+	case room.Mappings < insert.SpareMappings:
+		d.block("headroom", refuse(CodeHeadroom, nil, "raise vm.max_map_count with sysctl(8)", "vm.max_map_count leaves %d mappings, %d must be left", room.Mappings, insert.SpareMappings))
+		return
 	case room.Cgroup < arena.Span:
 		d.block("headroom", refuse(CodeHeadroom, nil, "raise the cgroup's memory limit", "%d KiB below the cgroup's memory limit, %d needed", room.Cgroup>>10, arena.Span>>10))
 		return

@@ -66,7 +66,7 @@ func explainProcess(err error, who string) *Refusal {
 		return refuse(CodeStale, nil, "guard it when it runs", "%s: %v", who, err)
 	case errors.Is(err, tracee.ErrSeccomp):
 		return refuse(CodeNoSyscall, nil, "guard the process that starts it: children inherit guards by fork(2), and enter their sandbox with them",
-			"%s: its seccomp filter ends it for a system call that insertion needs; switched off for that, it would end it when pie died meanwhile", who)
+			"%s: its seccomp filter ends it, or has another process answer, for a system call that insertion needs; switched off for that, it would do so when pie died meanwhile", who)
 	case errors.Is(err, tracee.ErrNoRemoteSyscall):
 		return refuse(CodeNoSyscall, nil, "guard the process that it was forked from: a child inherits guards, and enters its sandbox with them",
 			"%s: no system call can be run in it without a risk: %s", who, why(err, tracee.ErrNoRemoteSyscall))
@@ -179,6 +179,7 @@ func explainPlan(err error, who string) *Refusal {
 	var refusal *plan.Refusal
 	var site *insert.SiteError
 	var room *insert.HeadroomError
+	var mappings *insert.MappingsError
 	var corrupt *arena.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
@@ -193,6 +194,8 @@ func explainPlan(err error, who string) *Refusal {
 		return refuse(Code(site.Code), nil, "take out what is there first: a breakpoint, a uprobe or another patcher", "%v", site)
 	case errors.As(err, &room):
 		return refuse(CodeHeadroom, nil, "raise the limit, then insert", "%s: %s leaves %d KiB, %d KiB are needed", who, room.Limit, room.Have>>10, room.Need>>10)
+	case errors.As(err, &mappings):
+		return refuse(CodeHeadroom, nil, "raise vm.max_map_count with sysctl(8), then insert", "%s: %v", who, mappings)
 	case errors.Is(err, insert.ErrOtherVersion):
 		return refuse(CodeOther, nil, "take it out first with pie remove", "%s: %v", who, insert.ErrOtherVersion)
 	case errors.Is(err, insert.ErrPartial):

@@ -72,6 +72,7 @@ func TestExplain(t *testing.T) {
 		{&plan.Refusal{Code: plan.SiteBranch, Msg: "a branch enters"}, "site_branch", "a branch enters"},
 		{&insert.SiteError{Code: insert.SiteUprobe, Pid: 7}, "site_uprobe", "breakpoint"},
 		{&insert.HeadroomError{Pid: 7, Limit: "RLIMIT_AS", Have: 1 << 10, Need: 4 << 10}, CodeHeadroom, "RLIMIT_AS leaves 1 KiB"},
+		{&insert.MappingsError{Pid: 7, Left: 3}, CodeHeadroom, "leaves 3 mappings"},
 		{insert.ErrOtherVersion, CodeOther, "another version"},
 		{insert.ErrPartial, CodePartly, "partly in"},
 		{insert.ErrNotIn, CodeNotIn, "not in"},

@@ -77,6 +77,10 @@ func (m Mapping) String() string {
 
 var errMapsLine = errors.New("not a line of /proc/PID/maps")
 
+// errOverlap: the text is not one snapshot, and a mapping that grew, or became one with its
+// neighbour, between two reads of it comes out twice.
+var errOverlap = errors.New("overlaps the line before")
+
 // ParseMaps reads the text of /proc/PID/maps. Mappings are in ascending order
 // and do not overlap; anything else is an error.
 func ParseMaps(text []byte) ([]Mapping, error) {
@@ -90,7 +94,7 @@ func ParseMaps(text []byte) ([]Mapping, error) {
 			return nil, fmt.Errorf("maps line %d %.120q: %w", len(maps)+1, line, err)
 		}
 		if m.Start < last {
-			return nil, fmt.Errorf("maps line %d %.120q: overlaps the line before", len(maps)+1, line)
+			return nil, fmt.Errorf("maps line %d %.120q: %w", len(maps)+1, line, errOverlap)
 		}
 		if len(maps) == maxMappings {
 			return nil, fmt.Errorf("maps: more than %d lines", maxMappings)

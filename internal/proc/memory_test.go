@@ -119,3 +119,21 @@ func mapped(t *testing.T, pages int) ([]byte, address.Addr) {
 	}
 	return b[:end], address.Addr(uintptr(unsafe.Pointer(&b[0])))
 }
+
+// A mapping that grows while the text is read comes out twice; the text is read again.
+func TestMapsThatChange(t *testing.T) {
+	const once, twice = "1000-2000 rw-p 00000000 00:00 0\n", "1000-2000 rw-p 00000000 00:00 0\n1000-3000 rw-p 00000000 00:00 0\n"
+	reads := 0
+	maps, err := readMaps(7, func() ([]byte, error) {
+		if reads++; reads < 5 {
+			return []byte(twice), nil
+		}
+		return []byte(once), nil
+	})
+	if err != nil || len(maps) != 1 || reads != 5 {
+		t.Errorf("%d reads: %v, %v", reads, maps, err)
+	}
+	if _, err := readMaps(7, func() ([]byte, error) { return []byte(twice), nil }); !errors.Is(err, ErrChanged) {
+		t.Errorf("always twice: %v", err)
+	}
+}

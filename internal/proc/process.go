@@ -81,17 +81,31 @@ func (p *Process) Pid() int { return p.pid }
 func (p *Process) Start() uint64 { return p.start }
 
 // Maps reads /proc/PID/maps. The text is not one snapshot when the process
-// maps and unmaps meanwhile, but every line was true at some instant.
+// maps and unmaps meanwhile, but every line was true at some instant, and no two overlap.
+// ErrChanged where it changes faster than it can be read.
 func (p *Process) Maps() ([]Mapping, error) {
-	text, err := p.readHeld("maps", maxMapsText)
-	if err != nil {
-		return nil, err
+	return readMaps(p.pid, func() ([]byte, error) { return p.readHeld("maps", maxMapsText) })
+}
+
+// mapsTries bounds how often a text is read whose lines overlap.
+const mapsTries = 20
+
+func readMaps(pid int, read func() ([]byte, error)) ([]Mapping, error) {
+	for try := 1; ; try++ {
+		text, err := read()
+		if err != nil {
+			return nil, err
+		}
+		maps, err := ParseMaps(text)
+		switch {
+		case err == nil:
+			return maps, nil
+		case !errors.Is(err, errOverlap):
+			return nil, fmt.Errorf("pid %d: %w", pid, err)
+		case try == mapsTries:
+			return nil, fmt.Errorf("pid %d: %w: %w", pid, ErrChanged, err)
+		}
 	}
-	maps, err := ParseMaps(text)
-	if err != nil {
-		return nil, fmt.Errorf("pid %d: %w", p.pid, err)
-	}
-	return maps, nil
 }
 
 // Status reads /proc/PID/status, of the main thread or, where that has ended, of one

@@ -84,3 +84,14 @@ type HeadroomError struct {
 func (e *HeadroomError) Error() string {
 	return fmt.Sprintf("pid %d: %s leaves %d KiB, %d KiB are needed", e.Pid, e.Limit, e.Have>>10, e.Need>>10)
 }
+
+// MappingsError says that a process has nearly as many mappings as it may have: PIE's would
+// take the last from it.
+type MappingsError struct {
+	Pid  int
+	Left uint64
+}
+
+func (e *MappingsError) Error() string {
+	return fmt.Sprintf("pid %d: vm.max_map_count leaves %d mappings, %d must be left", e.Pid, e.Left, SpareMappings)
+}

@@ -50,7 +50,7 @@ type SiteReport struct {
 // Insert carries out pl in p. Its guards go in together or not at all; an error
 // says that nothing was changed, unless it wraps ErrUnproven. Other errors
 // a caller decides on: ErrAlreadyIn, ErrOtherVersion, ErrPartial, ErrStale,
-// ErrBusySite, *SiteError, *HeadroomError, *AltStackError, *ReplacedHandlerError, and tracee's.
+// ErrBusySite, *SiteError, *HeadroomError, *MappingsError, *AltStackError, *ReplacedHandlerError, and tracee's.
 func Insert(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pl *plan.Plan, o Options) (Report, error) {
 	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Caps(), pl.Guards()}, o)
 }
@@ -240,6 +240,9 @@ func (in *insertion) headroom() error {
 	if h.AddressSpace < span {
 		return &HeadroomError{in.p.Pid(), "RLIMIT_AS", h.AddressSpace, span}
 	}
+	if span > 0 && h.Mappings < SpareMappings {
+		return &MappingsError{in.p.Pid(), h.Mappings}
+	}
 	return nil
 }
 
@@ -250,3 +253,7 @@ const (
 	// spare is what must be left to a target below its cgroup's limit, in bytes.
 	spare = 64 << 10
 )
+
+// SpareMappings is what must be left to a target below vm.max_map_count, of which an arena
+// takes three or four.
+const SpareMappings = 64

@@ -25,12 +25,14 @@ type Headroom struct {
 	// at once and fails it beyond RLIMIT_MEMLOCK.
 	LocksFuture bool
 	Frozen      bool // by the cgroup freezer: no thread will stop
+	// Mappings is how many more mappings there may be, at least (vm.max_map_count).
+	Mappings uint64
 }
 
-// Headroom reads cgroup v1 and v2, RLIMIT_AS and the locked state. What
+// Headroom reads cgroup v1 and v2, RLIMIT_AS, vm.max_map_count and the locked state. What
 // cannot be read counts as no limit: a cgroup outside our cgroup namespace.
 func (p *Process) Headroom() (Headroom, error) {
-	h := Headroom{Cgroup: NoLimit, AddressSpace: NoLimit, Frozen: p.frozen()}
+	h := Headroom{Cgroup: NoLimit, AddressSpace: NoLimit, Mappings: NoLimit, Frozen: p.frozen()}
 	text, err := p.StatusText()
 	if err != nil {
 		return h, err
@@ -41,6 +43,9 @@ func (p *Process) Headroom() (Headroom, error) {
 	if err := unix.Prlimit(p.Pid(), unix.RLIMIT_AS, nil, &limit); err == nil && limit.Cur != unix.RLIM_INFINITY {
 		h.AddressSpace = below(limit.Cur, size<<10)
 	}
+	if h.Mappings, err = p.mappingsLeft(size << 10 / pageSize); err != nil {
+		return h, err
+	}
 	groups, err := p.cgroups()
 	if err != nil {
 		return h, err
@@ -49,6 +54,23 @@ func (p *Process) Headroom() (Headroom, error) {
 		h.Cgroup = min(h.Cgroup, g.memoryLeft())
 	}
 	return h, nil
+}
+
+// countedMappings is how few may be left before mappings are counted: a long list takes time.
+const countedMappings = 1000
+
+// mappingsLeft is Headroom.Mappings of a process that has so many pages of address space,
+// and so no more mappings than that.
+func (p *Process) mappingsLeft(pages uint64) (uint64, error) {
+	limit, ok := number("/proc/sys/vm/max_map_count")
+	if !ok {
+		return NoLimit, nil
+	}
+	if left := below(limit, pages); left >= countedMappings {
+		return left, nil
+	}
+	maps, err := p.Maps()
+	return below(limit, uint64(len(maps))), err
 }
 
 // below returns limit−used, 0 when more is used.
@@ -210,5 +232,5 @@ func (h Headroom) String() string {
 		}
 		return fmt.Sprintf("%d KiB", n>>10)
 	}
-	return fmt.Sprintf("cgroup %s, address space %s", amount(h.Cgroup), amount(h.AddressSpace))
+	return fmt.Sprintf("cgroup %s, address space %s, %d mappings", amount(h.Cgroup), amount(h.AddressSpace), h.Mappings)
 }
