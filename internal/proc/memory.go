@@ -99,6 +99,18 @@ func (p *Process) readMemory(b []byte, a address.Addr) (int, error) {
 	return p.awaitMemory(mem, b, a)
 }
 
+// SameMemory tells whether the process still has the memory that was read first, if any
+// was: by exec(2) it gets another, whatever program that starts.
+func (p *Process) SameMemory() bool {
+	p.mem.Lock()
+	defer p.mem.Unlock()
+	if p.mem.file == nil || p.mem.closed {
+		return true
+	}
+	_, err := p.mem.file.ReadAt(make([]byte, 1), 0) // EIO where nothing is mapped
+	return !errors.Is(err, io.EOF)
+}
+
 const pageSize = 4096
 
 // present tells whether every page of n bytes at a is in memory, by bit 63 of its entry
@@ -158,15 +170,19 @@ type served struct {
 	err   error
 }
 
-const servedFor = 100 * time.Millisecond
+// How long that is: so long, or so many times what reading it took, with 65,000 mappings.
+const (
+	servedFor   = 100 * time.Millisecond
+	servedTimes = 10
+)
 
 // check returns *UntrustedFS when a byte of n at a is of such a file.
 func (s *served) check(p *Process, a address.Addr, n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if time.Now().After(s.until) {
+	if begin := time.Now(); begin.After(s.until) {
 		s.maps, s.err = p.Maps()
-		s.until, s.found = time.Now().Add(servedFor), map[Mapping]error{}
+		s.until, s.found = time.Now().Add(max(servedFor, servedTimes*time.Since(begin))), map[Mapping]error{}
 	}
 	if s.err != nil {
 		return s.err

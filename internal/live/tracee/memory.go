@@ -37,6 +37,10 @@ func (p *Process) openMemory() (memory, error) {
 	if err != nil {
 		return memory{}, err
 	}
+	if !p.SameMemory() { // what was planned is for the other, which fd is not
+		_ = unix.Close(fd)
+		return memory{}, fmt.Errorf("pid %d (%q): now runs another program: %w", p.Pid(), p.name, ErrGone)
+	}
 	return memory{p: p, fd: fd, pages: p.openPagemap()}, nil
 }
 

@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -164,4 +165,26 @@ func TestWatchdogIsReplaced(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	both(t, tr, v, 1)
 	v.mustProgress()
+}
+
+// A process that starts the very program that it runs anew is another one: what was found
+// in its memory is not there any more.
+func TestSameProgramAnew(t *testing.T) {
+	v := startVictim(t, "situation", "exec")
+	p := v.open()
+	defer p.Close()
+	if _, err := p.ReadAt(make([]byte, 8), v.answer); err != nil && !errors.Is(err, ErrGone) && !errors.Is(err, unix.EIO) {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); p.Check() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it looks like the same process after 10 s of programs of 20 ms each")
+		}
+	}
+	if err := p.Check(); !errors.Is(err, ErrGone) {
+		t.Errorf("%v, want ErrGone", err)
+	}
+	if err := attachTo(newTracer(t), p, 0, mapUnmap); !errors.Is(err, ErrGone) {
+		t.Errorf("attaching: %v, want ErrGone", err)
+	}
 }

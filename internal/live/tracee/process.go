@@ -143,8 +143,8 @@ func (p *Process) Check() error {
 		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, err)
 	}
 	defer exe.Close()
-	if now := (Inode{Dev: exe.Dev, Ino: exe.Inode}); now != p.exe {
-		return fmt.Errorf("pid %d (%q): now runs another executable: %w", p.Pid(), p.name, ErrGone)
+	if now := (Inode{Dev: exe.Dev, Ino: exe.Inode}); now != p.exe || !p.SameMemory() {
+		return fmt.Errorf("pid %d (%q): now runs another program: %w", p.Pid(), p.name, ErrGone)
 	}
 	return nil
 }
