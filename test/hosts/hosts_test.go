@@ -49,18 +49,6 @@ func TestHandmadeCallee(t *testing.T) {
 	h.unguarded()
 }
 
-// The same of clang's preserve_most, where the compiler's own callers know.
-func TestPreservingCallee(t *testing.T) {
-	path := build(t, "preserving", "clang-14", "preserving.c")
-	p := guard(t, "HOST-1", exeOf(path))
-	h := start(t, nil, path)
-	h.cycles(p, 2)
-	h.insertWith(p, pie.Options{CopyReads: true})
-	h.guarded()
-	h.remove(p.ID)
-	h.unguarded()
-}
-
 // What the function runs on, and what its caller does with threads and processes.
 func TestStacksAndBirths(t *testing.T) {
 	for _, c := range []struct{ program, what string }{
