@@ -161,7 +161,8 @@ func (in *insertion) setState(s arena.State) {
 func (c *commitment) run(ctx context.Context, t *tracee.Tracer, p *tracee.Process) (tracee.Stop, error) {
 	var longest time.Duration
 	for try := 1; ; try++ {
-		stop, err := t.StopWorld(ctx, p, c.avoid, c.apply)
+		c.asleep = sightings{}
+		stop, err := t.StopSleepersFirst(ctx, p, c.avoid, c.look, c.apply)
 		longest = max(longest, stop.Pause)
 		stop.Pause = longest
 		switch {
@@ -189,6 +190,7 @@ type commitment struct {
 	pcs    []int // threads to move: index of the thread
 	tos    []address.Addr
 	failed *edit
+	asleep sightings     // of threads that sleep
 	watch  []arena.Range // code that the edits lead away from
 	seen   bool          // a thread or a signal frame was in it
 	inner  []arena.Range // the sites behind their starts: no signal frame may return there
@@ -215,15 +217,40 @@ func newCommitment(edits []edit) *commitment {
 // maxMoves bounds the threads that one stop moves out of sites.
 const maxMoves = 4096
 
+// sightings are what threads were found in.
+type sightings struct {
+	site  bool // a signal frame returns into a site, or a thread is in quiet code
+	watch bool // a thread, or a signal frame, is in watched code
+}
+
+// sight looks at all threads that were not shown yet.
+func (c *commitment) sight(w *tracee.World) (s sightings) {
+	s.site = c.frames.anyReturns(w, c.inner) || c.frames.anyIn(w, c.quiet)
+	s.watch = !s.site && c.frames.anyIn(w, c.watch)
+	return s
+}
+
+// look runs while only threads that sleep stand still: their stacks take longest to
+// read. It allocates nothing.
+func (c *commitment) look(w *tracee.World) error {
+	c.failed = nil
+	if c.asleep = c.sight(w); c.asleep.site {
+		return ErrBusySite
+	}
+	return nil
+}
+
 // apply runs while the world is stopped: it allocates nothing.
 func (c *commitment) apply(w *tracee.World) error {
 	c.failed = nil
 	if err := c.place(w); err != nil {
 		return err
 	}
-	if c.frames.anyReturns(w, c.inner) || c.frames.anyIn(w, c.quiet) {
+	found := c.sight(w)
+	if found.site {
 		return ErrBusySite
 	}
+	c.seen = c.asleep.watch || found.watch
 	if err := writeAll(w, c.begun); err != nil {
 		return err
 	}
@@ -235,7 +262,6 @@ func (c *commitment) apply(w *tracee.World) error {
 			return err
 		}
 	}
-	c.seen = c.frames.anyIn(w, c.watch)
 	for i, k := range c.pcs {
 		if err := w.SetPC(w.Threads()[k].Tid, c.tos[i]); err != nil {
 			c.takeBack(w, len(c.edits))

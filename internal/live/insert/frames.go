@@ -30,6 +30,9 @@ const (
 	// does. Reading 1000 stacks would double the pause. A handler with SA_NODEFER
 	// escapes this.
 	manyThreads = 32
+	// fewThreads is up to how many stacks are read without asking whether the process
+	// catches any signal, which takes as long.
+	fewThreads = 2
 	// frameCS is where cs is in a struct sigcontext, from rip on.
 	frameCS = 16
 	userCS  = 0x33
@@ -37,31 +40,43 @@ const (
 
 func newFrames() frames { return frames{buf: make([]byte, frameReach)} }
 
-// anyIn reports whether a thread is in one of the ranges, or a signal frame may
-// return there.
+// anyIn reports whether a thread that was not shown before is in one of the ranges, or a
+// signal frame of it may return there.
 func (f *frames) anyIn(w *tracee.World, ranges []arena.Range) bool {
 	threads := w.Threads()
 	for i := range threads {
-		if inside(ranges, threads[i].PC) {
+		if !threads[i].Shown && inside(ranges, threads[i].PC) {
 			return true
 		}
 	}
 	return f.anyReturns(w, ranges)
 }
 
-// anyReturns reports whether a signal frame of some thread may return into one
-// of the ranges.
+// anyReturns reports whether a signal frame of some thread that was not shown before may
+// return into one of the ranges.
 func (f *frames) anyReturns(w *tracee.World, ranges []arena.Range) bool {
-	if len(ranges) == 0 {
+	threads := w.Threads()
+	n := 0
+	for i := range threads {
+		if !threads[i].Shown {
+			n++
+		}
+	}
+	if len(ranges) == 0 || n == 0 {
 		return false
 	}
-	caught := w.Caught()
+	caught := ^uint64(0)
+	if n > fewThreads {
+		caught = w.Caught()
+	}
 	if caught == 0 {
 		return false
 	}
-	threads := w.Threads()
 	for i := range threads {
-		if len(threads) > manyThreads {
+		if threads[i].Shown {
+			continue
+		}
+		if n > manyThreads {
 			if mask, ok := w.Blocked(threads[i].Tid); ok && mask&caught == 0 {
 				continue
 			}

@@ -24,6 +24,7 @@ type task struct {
 	tid, group  int
 	state       taskState
 	running     bool // was on a CPU before the stop
+	shown       bool // to World.first
 	foreign     bool // a fork child, with memory of its own
 	why         stop
 	signal      unix.Signal // to be passed on
@@ -124,7 +125,15 @@ func (c *crowd) threads(list []Thread) []Thread {
 		if t.foreign || (t.state != taskStopped && t.state != taskAsleep) {
 			continue
 		}
-		list = append(list, Thread{Tid: t.tid, PC: t.pc(), SP: address.Addr(t.regs.Rsp), Asleep: t.state == taskAsleep})
+		list = append(list, Thread{Tid: t.tid, PC: t.pc(), SP: address.Addr(t.regs.Rsp), Asleep: t.state == taskAsleep, Shown: t.shown})
 	}
 	return list
+}
+
+// markShown notes that the threads that stand still were shown.
+func (c *crowd) markShown() {
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		t.shown = !t.foreign && (t.state == taskStopped || t.state == taskAsleep)
+	}
 }

@@ -115,14 +115,33 @@ func (w *World) halt(ctx context.Context) error {
 		if err := w.collect(ctx, begin, running); err != nil {
 			return err
 		}
+		if !running {
+			if err := w.show(); err != nil {
+				return err
+			}
+		}
 	}
 	if err := w.recount(ctx, begin); err != nil {
 		return err
 	}
-	w.crowd.began = begin
+	w.crowd.began, w.halted = begin, true
 	w.memory.tid = w.crowd.anyStopped()
 	w.view = w.crowd.threads(w.view)
 	return nil
+}
+
+// show shows first the threads that stand still so far.
+func (w *World) show() error {
+	if w.first == nil {
+		return nil
+	}
+	w.memory.tid = w.crowd.anyStopped()
+	if w.view = w.crowd.threads(w.view); len(w.view) == 0 {
+		return nil
+	}
+	err := w.first(w)
+	w.crowd.markShown()
+	return err
 }
 
 func (w *World) interrupt(t *task, now time.Duration) {

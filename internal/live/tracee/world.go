@@ -19,7 +19,9 @@ type World struct {
 	crowd   crowd
 	scratch *scratch
 	forked  []int
-	lost    error // why the whole stop must be given up
+	first   func(*World) error // is shown those that sleep, before the others are stopped
+	halted  bool               // all stand still
+	lost    error              // why the whole stop must be given up
 	view    []Thread
 	// mainEnded: the main thread had ended before the stop, others run on.
 	mainEnded bool
@@ -36,6 +38,8 @@ type Thread struct {
 	// Asleep: in uninterruptible sleep with an interrupt pending. It runs no
 	// user instruction before the next resume, but its PC cannot be moved.
 	Asleep bool
+	// Shown: it stands where it stood when first was shown the threads that sleep.
+	Shown bool
 }
 
 // Stop reports on a StopWorld that has ended.
@@ -61,18 +65,26 @@ type Stop struct {
 // all is resumed as it is and the error returned: undoing what it wrote is
 // do's own business. ErrGone, ErrBusy, ErrFrozen, *TracedError, *PermissionError.
 func (t *Tracer) StopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (report Stop, err error) {
+	return t.StopSleepersFirst(ctx, p, avoid, nil, do)
+}
+
+// StopSleepersFirst is StopWorld, but that first is called when those threads stand
+// still that were on no CPU, and before those are stopped that feel it: what takes long
+// to read belongs there. It is called only if there are such threads. It must
+// change nothing; its error ends the stop.
+func (t *Tracer) StopSleepersFirst(ctx context.Context, p *Process, avoid []Range, first, do func(*World) error) (report Stop, err error) {
 	err = attempts(ctx, func() (reached bool, err error) {
 		if err := p.Check(); err != nil {
 			return false, err
 		}
-		report, reached, err = t.tryStopWorld(ctx, p, avoid, do)
+		report, reached, err = t.tryStopWorld(ctx, p, avoid, first, do)
 		return reached, err
 	})
 	return report, err
 }
 
-// tryStopWorld makes one attempt; reached tells whether do was called.
-func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, do func(*World) error) (report Stop, reached bool, err error) {
+// tryStopWorld makes one attempt; reached tells whether first or do was called.
+func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, first, do func(*World) error) (report Stop, reached bool, err error) {
 	err = t.on(ctx, func(h *hand) error {
 		unlock, err := p.hold()
 		if err != nil {
@@ -85,6 +97,12 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, do
 		}
 		defer m.close()
 		w := &World{p: p, h: h, memory: m, avoid: avoid, crowd: crowd{tasks: t.state.tasks[:0]}, scratch: &t.state}
+		if first != nil {
+			w.first = func(w *World) error {
+				reached = true
+				return first(w)
+			}
+		}
 		report, err = t.stopWorld(ctx, w, func(w *World) error {
 			reached = true
 			return do(w)
@@ -116,7 +134,7 @@ func (w *World) Threads() []Thread { return w.view }
 // SetPC moves the program counter of thread tid, in the sense of Thread.PC.
 func (w *World) SetPC(tid int, pc address.Addr) error {
 	t := w.crowd.find(tid)
-	if t == nil || t.state != taskStopped {
+	if t == nil || t.state != taskStopped || !w.halted {
 		return fmt.Errorf("pid %d: moving thread %d: %w", w.p.Pid(), tid, ErrBusy)
 	}
 	rip := uint64(pc)
@@ -157,6 +175,9 @@ func (w *World) Read(b []byte, addr address.Addr) error { return w.memory.read(b
 // ErrPageBoundary if they span two pages, where a killed writer would leave
 // half; ErrMismatch if expect is not nil and is not what is there now.
 func (w *World) Write(addr address.Addr, b, expect []byte) error {
+	if !w.halted {
+		return fmt.Errorf("pid %d: writing while threads of it run: %w", w.p.Pid(), ErrBusy)
+	}
 	if spansPages(addr, len(b)) || len(expect) > len(w.scratch.frame) {
 		return fmt.Errorf("pid %d: %d bytes at %v: %w", w.p.Pid(), len(b), addr, ErrPageBoundary)
 	}
