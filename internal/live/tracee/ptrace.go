@@ -236,15 +236,16 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 }
 
 // rest leaves the CPU to the tracees before the next poll, without the Go
-// scheduler. At first it only yields: a tracee on another CPU gets to its stop within
-// microseconds, and to sleep takes as long as sixty of them on a virtual machine, where a
-// processor that idles has left it. Then it sleeps, for as long as the outstanding ones
-// need, and for ever longer as time goes by. Asking too often would keep them from
-// stopping: tracer and tracee may share one scheduling group's part of a busy machine.
+// scheduler: not at all at first, for a tracee on another CPU gets to its stop within
+// microseconds, and a sleep takes some sixty of them on a virtual machine, where a
+// processor that idles has left it. (To yield would be worse: who has yielded often waits
+// behind everybody on a busy machine, tracees standing still.) Then it sleeps, for as long
+// as the outstanding ones need, and for ever longer as time goes by. Asking too often
+// would keep them from stopping: tracer and tracee may share one CPU, or one scheduling
+// group's part of a busy machine.
 func (h *hand) rest(outstanding int, waited time.Duration) {
-	const yielding = 150 * time.Microsecond
-	if waited < yielding {
-		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	const spinning = 60 * time.Microsecond
+	if waited < spinning {
 		return
 	}
 	const perTask, longest = 1500 * time.Nanosecond, 5 * time.Millisecond
