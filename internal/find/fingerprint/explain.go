@@ -57,7 +57,10 @@ func (s *search) evidence(v *verdict) []string {
 	if v.top.exact {
 		out = append(out, fmt.Sprintf("all %d instructions are those of %s", b.insns, ref.Label))
 	} else {
-		out = append(out, fmt.Sprintf("%.0f %% like %s, %d instructions for %d", 100*v.top.similarity, ref.Label, b.insns, ref.Target.Insns))
+		out = append(out, fmt.Sprintf("%.0f %% like %s, %d instructions for %d", 100*v.top.similarity, ref.Label, b.insns, s.nearestSize(ref, b.insns)))
+		if why := s.enough(v); why != "" {
+			out = append(out, why)
+		}
 	}
 	for _, k := range []struct {
 		kind Kind
@@ -72,6 +75,22 @@ func (s *search) evidence(v *verdict) []string {
 		out = append(out, fmt.Sprintf("%d of %d callers and callees are like the reference's", v.top.found, n))
 	}
 	return out
+}
+
+// enough says what makes code that is less alike AUTO.
+func (s *search) enough(v *verdict) string {
+	if v.tier < Auto || v.top.similarity >= autoSimilar {
+		return ""
+	}
+	switch s.autoSimilar(v.top, v.margin) {
+	case foreignSimilar:
+		return "that much is enough: the same source compiled otherwise, with no parts split off functions"
+	case keptSimilar:
+		return "that much is enough: all that the source says of it is there, with the functions around"
+	case slotSimilar:
+		return "that much is enough: the same source, or a patch from it, and it lies among the same functions"
+	}
+	return "that much is enough: the same source, or a patch from it"
 }
 
 // sharedTexts counts the target's features of a kind that the function has, and
