@@ -44,7 +44,7 @@ func programs(t testing.TB, files map[string][]byte) []*verify.Program {
 	return out
 }
 
-// corpus is every guard of the CVE corpus.
+// corpus is every guard of the CVE corpus that can be recorded: none that writes.
 func corpus(t testing.TB) map[string][]*verify.Program {
 	t.Helper()
 	names, err := filepath.Glob("../cves/testdata/*.go")
@@ -57,7 +57,10 @@ func corpus(t testing.TB) map[string][]*verify.Program {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[filepath.Base(name)] = programs(t, map[string][]byte{name: text})
+		writes := func(p *verify.Program) bool { return p.Unit().Caps&bpf.CapWrite != 0 }
+		if all := programs(t, map[string][]byte{name: text}); !slices.ContainsFunc(all, writes) {
+			out[filepath.Base(name)] = all
+		}
 	}
 	return out
 }
