@@ -136,7 +136,6 @@ func TestRefusals(t *testing.T) {
 		{"variable name", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.RejectGo(libpie.GoVar(\"\")) }", "2:", "has no name"},
 
 		// Types.
-		{"math", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(int64(math.Pi)) }", "2:35", "undefined: math"},
 		{"undefined", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Reject(x) }", "2:23", "undefined: x"},
 		{"mismatch", "func G(c *libpie.Call, n int32) libpie.Verdict {\n\treturn libpie.Reject(n + int64(1)) }", "2:23", "mismatched types"},
 		{"unused", "func G(c *libpie.Call) libpie.Verdict {\n\tx := 1\n\treturn libpie.Pass() }", "2:2", "declared and not used"},
@@ -236,6 +235,14 @@ func TestSetArgOfAParameter(t *testing.T) {
 	}
 	if _, err = Compile(p, files); err == nil || !strings.Contains(err.Error(), "g.go:6:43: the index of an argument that changes must be a constant from 0 to 8; write the number") {
 		t.Error(err)
+	}
+}
+
+// Of package math a guard has the limits of integers.
+func TestMathHasLimitsOnly(t *testing.T) {
+	got := refuse(t, "package p\nimport \"math\"\nconst most, pi = math.MaxInt32, math.Pi")
+	if len(got) == 0 || !strings.Contains(got[0], "g.go:3:38: undefined: math.Pi; of math a guard has the limits of integers") {
+		t.Errorf("%q", got)
 	}
 }
 
