@@ -72,7 +72,7 @@ func DecodeBlock(r Range, shared bool, header []byte) (b Block, ok bool) {
 }
 
 // Block returns a block for a prepatch's state: the one it had, or a new one in a
-// gap below image. has are the blocks of the process.
+// gap near image. has are the blocks of the process.
 func (s *Space) Block(has []Block, program [32]byte, state uint32, shared bool, image Range) (*Block, error) {
 	size := BlockSize(state)
 	for _, b := range has {

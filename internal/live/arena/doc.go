@@ -1,7 +1,7 @@
 // Package arena is the format of PIE's memory in a target: encode, decode and
 // allocate, with no process and no operating system in sight.
 //
-// An arena is three adjacent private regions below the image they guard, so
+// An arena is three adjacent private regions beside the image they guard, so
 // that a 5-byte jmp reaches from one to the other:
 //
 //	base            code    64 KiB  r-x private         slots: guards, handler

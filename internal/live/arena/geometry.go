@@ -61,7 +61,7 @@ func (r Range) Contains(a address.Addr) bool { return r.Start <= a && a < r.End 
 // Overlaps reports whether r and o share a byte.
 func (r Range) Overlaps(o Range) bool { return r.Start < o.End && o.Start < r.End }
 
-// ErrNoGap means that no free range lies within reach below an image.
+// ErrNoGap means that no free range lies within reach of an image.
 var ErrNoGap = errors.New("no free address range within 2 GiB of the image")
 
 // guardGap is left free around an arena, so that the kernel never merges one
@@ -72,10 +72,14 @@ const guardGap = 64 << 10
 // guards treat as NULL plus an offset (64 KiB) and vm.mmap_min_addr.
 const lowest = 1 << 20
 
-// Gap finds where an arena fits: free, page-aligned, and below the image (the
-// heap grows upwards from the executable) so that every byte of the arena and
-// of the image reach each other. used may be unsorted; it must hold every
-// mapping of the process.
+// highest is the end of the addresses that a process has with four levels of page tables.
+const highest = 1<<47 - 4096
+
+// Gap finds where an arena fits: free, page-aligned, and so that every byte of the arena
+// and of the image reach each other. It lies below the image (the heap grows upwards
+// from the executable) and above it only where all below is taken, as beside the
+// reservations of a JavaScript engine. used may be unsorted; it must hold every mapping
+// of the process, and what the heap is to grow into.
 func Gap(used []Range, image Range) (address.Addr, error) { return gap(used, image, Span) }
 
 // gap is Gap for span bytes.
@@ -97,6 +101,13 @@ func gap(used []Range, image Range, span address.Addr) (address.Addr, error) {
 		}
 		top = hit.Start
 	}
+	for base := pageUp(image.End + guardGap); reachesAll(base, span, image) && base+span+guardGap <= highest; {
+		hit, ok := highestOverlap(used, Range{base - guardGap, base + span + guardGap})
+		if !ok {
+			return base, nil
+		}
+		base = pageUp(hit.End + guardGap)
+	}
 	return 0, fmt.Errorf("image %v-%v: %w", image.Start, image.End, ErrNoGap)
 }
 
@@ -112,9 +123,27 @@ func lowestOverlap(used []Range, want Range) (Range, bool) {
 	return low, found
 }
 
+// pageUp returns the first page boundary behind a.
+func pageUp(a address.Addr) address.Addr { return (a + 4095).Page() }
+
+// highestOverlap returns the mapping with the highest end that overlaps want.
+func highestOverlap(used []Range, want Range) (Range, bool) {
+	var high Range
+	found := false
+	for _, u := range used {
+		if u.Overlaps(want) && u.End > high.End {
+			high, found = u, true
+		}
+	}
+	return high, found
+}
+
 // reaches reports whether a branch reaches from anywhere in an arena at base
 // to anywhere in image, and back.
-func reaches(base address.Addr, image Range) bool {
-	low, high := min(base, image.Start), max(base+Span, image.End)
+func reaches(base address.Addr, image Range) bool { return reachesAll(base, Span, image) }
+
+// reachesAll is reaches for span bytes at base.
+func reachesAll(base, span address.Addr, image Range) bool {
+	low, high := min(base, image.Start), max(base+span, image.End)
 	return uint64(high-low) < Reach
 }

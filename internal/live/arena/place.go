@@ -55,7 +55,7 @@ func (a *Arena) completable(used []Range) bool {
 func (s *Space) Arenas() []*Arena { return s.arenas }
 
 // Near returns an arena whose every byte reaches every byte of image: one the
-// process has, or a new one in a free gap below the image. An arena that another
+// process has, or a new one in a free gap (Gap). An arena that another
 // build of pie made with other tables keeps its guards and gets no new ones.
 func (s *Space) Near(image Range) (*Arena, error) {
 	for _, a := range s.arenas {

@@ -11,6 +11,7 @@ import (
 func TestGap(t *testing.T) {
 	image := Range{0x5555_5555_4000, 0x5555_5560_0000}
 	full := Range{image.Start - Reach - 1<<20, image.Start}
+	above := Range{image.End, image.End + Reach}
 	tests := []struct {
 		name  string
 		used  []Range
@@ -19,11 +20,14 @@ func TestGap(t *testing.T) {
 	}{
 		{"nothing else mapped", []Range{image}, image, false},
 		{"neighbour just below", []Range{{image.Start - 0x10000, image.Start}, image}, image, false},
-		{"everything within reach is taken", []Range{full, image}, image, true},
-		{"a hole that is too small", []Range{{full.Start, image.Start - Span}, image}, image, true},
+		{"everything below is taken", []Range{full, image}, image, false},
+		{"everything within reach is taken", []Range{full, image, above}, image, true},
+		{"the neighbours above and all below are taken", []Range{full, image, {image.End, image.End + 1<<30}, {image.End + 1<<30, image.End + 1<<30 + 1}}, image, false},
+		{"a hole that is too small", []Range{{full.Start, image.Start - Span}, image, above}, image, true},
 		{"a hole that is just large enough", []Range{{full.Start, image.Start - 2*Span - 2*guardGap}, {image.Start - Span, image.Start}, image}, image, false},
 		{"an executable at its link address", []Range{{0x400000, 0x900000}}, Range{0x400000, 0x900000}, false},
-		{"nothing below the executable", []Range{{lowest, 0x900000}}, Range{0x400000, 0x900000}, true},
+		{"nothing below the executable", []Range{{lowest, 0x900000}}, Range{0x400000, 0x900000}, false},
+		{"nothing below the executable, and a heap", []Range{{lowest, 0x900000}, {0x900000, 0x900000 + Reach}}, Range{0x400000, 0x900000}, true},
 		{"an image of 2 GiB", nil, Range{1 << 40, 1<<40 + 1<<31}, true},
 		{"an empty image", nil, Range{1 << 40, 1 << 40}, true},
 	}
@@ -45,7 +49,7 @@ func TestGap(t *testing.T) {
 					t.Errorf("%v overlaps %v", got, u)
 				}
 			}
-			if !reaches(base, tt.image) || base < lowest || base != base.Page() || got.End > tt.image.Start {
+			if !reaches(base, tt.image) || base < lowest || base != base.Page() || got.Overlaps(tt.image) {
 				t.Errorf("%v for image %v", got, tt.image)
 			}
 		})

@@ -31,12 +31,26 @@ func Space(p observe.Process, build string) (*arena.Space, error) {
 	}
 	used := make([]arena.Range, 0, len(maps))
 	for _, m := range maps {
-		used = append(used, arena.Range{Start: m.Start, End: m.End})
+		r := arena.Range{Start: m.Start, End: m.End}
+		switch m.Path {
+		case "[heap]":
+			r.End += heapRoom
+		case "[stack]":
+			r.Start -= min(r.Start, stackRoom)
+		}
+		used = append(used, r)
 	}
 	return arena.NewSpace(arenas, used, arena.Info{
 		Build: build, Creator: p.Pid(), TSCHz: c.Hz, TSC: c.TSC, Created: c.Time,
 	}), nil
 }
+
+// heapRoom is kept free above the heap, which grows upwards (brk(2)), and stackRoom
+// below the stack, which grows downwards, in bytes.
+const (
+	heapRoom  = 1 << 30
+	stackRoom = 128 << 20
+)
 
 // freeLeftovers frees the records of prepatches none of whose guards is in, also
 // of those whose own record is free already: a removal ended in between. The code of
