@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -114,16 +115,23 @@ func TestEndures(t *testing.T) {
 // within tells whether an agent at rest takes no more than it did before. Threads of
 // the runtime stay once they have been needed, and a collection of memory may be due. A
 // process of the agent's that has just been replaced, such as a worker of the gate, has
-// yet to read what the one before it had read.
+// yet to read what the one before it had read; and the one that makes its changes is
+// there once there was one to make.
 func (f footprint) within(before footprint) bool {
 	const threads, replaced = 12, 3
 	memory := 24 << 20
 	if raced {
 		memory *= 5 // as much as the race detector makes of it
 	}
-	return f.processes <= before.processes && f.fds <= before.fds+f.processes && f.threads <= before.threads+threads &&
-		f.largest <= before.largest+memory && f.memory <= before.memory+replaced*memory
+	const its = 20 // descriptors of a process more
+	more := max(0, f.processes-before.processes)
+	return f.processes <= mostProcesses() && f.fds <= before.fds+f.processes+more*its && f.threads <= before.threads+(1+more)*threads &&
+		f.largest <= before.largest+memory && f.memory <= before.memory+(replaced+more)*memory
 }
+
+// mostProcesses is how many an agent at rest has: itself, its gate, the gate's second;
+// and, each with a watchdog, the gate's workers and who makes changes.
+func mostProcesses() int { return 3 + 2*min(runtime.NumCPU(), 4) + 2 }
 
 // settle is how long an agent has to come to rest: at any one moment of a churn,
 // workers of the gate end and begin, and processes are guarded as they run.
