@@ -92,15 +92,22 @@ func sprinkled(r *rand.Rand) []byte {
 	return b
 }
 
-// TestDifferential runs random guards as machine code and in the interpreter:
-// both must say the same about every register, fault and unit of fuel. Of what
-// verification accepts it also runs changed forms that verification accepts.
-func TestDifferential(t *testing.T) {
+// firstSeed is where random programs begin: -seed, or the time.
+func firstSeed(t *testing.T) uint64 {
+	t.Helper()
 	seed := *diffSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("first seed %d", seed)
+	return seed
+}
+
+// TestDifferential runs random guards as machine code and in the interpreter:
+// both must say the same about every register, fault and unit of fuel. Of what
+// verification accepts it also runs changed forms that verification accepts.
+func TestDifferential(t *testing.T) {
+	seed := firstSeed(t)
 	d := newDifferential(t, seed)
 	for end := time.Now().Add(*diffTime); time.Now().Before(end) && d.agree(); seed++ {
 		d.round(seed)

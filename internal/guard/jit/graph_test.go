@@ -82,11 +82,7 @@ func (g *generator) step() {
 
 // TestGraphs runs guards of blocks that lead anywhere, and changed forms of them.
 func TestGraphs(t *testing.T) {
-	seed := *diffSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("first seed %d", seed)
+	seed := firstSeed(t)
 	d := newDifferential(t, seed)
 	for end := time.Now().Add(*diffTime); time.Now().Before(end) && d.agree(); seed++ {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 4)), target: targets}

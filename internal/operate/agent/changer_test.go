@@ -25,16 +25,23 @@ func changerOf(t *testing.T) int {
 	return 0
 }
 
+// unstarted is an agent with theRule that does nothing by itself.
+func (w *world) unstarted() *Agent {
+	w.t.Helper()
+	w.policy(theRule)
+	a, err := New(Config{Policy: w.dir + "/policy", Prepatches: w.dir, Version: "test", Log: slog.New(slog.NewJSONHandler(w.t.Output(), nil)), PollOnly: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(a.changer.close)
+	return a
+}
+
 // The agent outlives whoever changes processes for it, killed or stopped, and what was
 // to be done is done by the next.
 func TestChangerKilled(t *testing.T) {
 	w := layOut(t, "testdata/victim.c")
-	w.policy(theRule)
-	a, err := New(Config{Policy: w.dir + "/policy", Prepatches: w.dir, Version: "test", Log: slog.New(slog.NewJSONHandler(t.Output(), nil)), PollOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.changer.close()
+	a := w.unstarted()
 	insert := func() error {
 		s := w.server()
 		report, err := a.changer.insert(t.Context(), a.rules[0].prepatch, s.cmd.Process.Pid, pie.Options{Mode: pie.ModeEnforce, Build: "test"})
@@ -78,12 +85,7 @@ func runsNow(pid int) bool {
 // What the process refuses comes back as the refusal it was.
 func TestChangerRefuses(t *testing.T) {
 	w := layOut(t, "testdata/victim.c")
-	w.policy(theRule)
-	a, err := New(Config{Policy: w.dir + "/policy", Prepatches: w.dir, Version: "test", Log: slog.New(slog.NewJSONHandler(t.Output(), nil)), PollOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.changer.close()
+	a := w.unstarted()
 	const nobody = 1 << 22 // above every pid
 	if _, err := a.changer.insert(t.Context(), a.rules[0].prepatch, nobody, pie.Options{Mode: pie.ModeEnforce}); pie.ReasonOf(err) != pie.CodeNoProcess {
 		t.Errorf("a process that is none: %v", err)
