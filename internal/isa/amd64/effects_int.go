@@ -289,8 +289,10 @@ func (m *model) x87(op byte) {
 	switch {
 	case op == 0xdf && m.e.modrm == 0xe0: // fnstsw ax
 		m.gpr(RAX, write, 2)
-	case op == 0xda, op == 0xdb, op == 0xdf:
-		m.ReadsFlags, m.ChangesFlags = true, true
+	case (op == 0xda || op == 0xdb) && m.e.modrm < 0xe0: // fcmov
+		m.ReadsFlags = true
+	case (op == 0xdb || op == 0xdf) && m.e.modrm >= 0xe8: // fucomi, fcomi, and with a pop
+		m.flagsChanged()
 	}
 }
 

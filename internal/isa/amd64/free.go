@@ -2,7 +2,7 @@ package amd64
 
 import "github.com/patch-integration-engine/pie/internal/address"
 
-// maxWalk bounds how many instructions FreeAtEntry and FlagsDead look at.
+// maxWalk bounds how many instructions FreeAtEntry, FlagsDead and FlagsRead look at.
 const maxWalk = 4096
 
 // FreeAtEntry returns the general registers whose value nobody reads when
@@ -107,38 +107,4 @@ func (w *walk) step(i Inst, asked, leaves RegSet) RegSet {
 		w.push(i.Next(), rest)
 	}
 	return reads
-}
-
-// FlagsDead reports whether nobody reads the status flags that control brings
-// to at: the straight line of code from there overwrites all of them first, or
-// leaves the function (no calling convention passes flags). code holds the
-// function from address start on.
-func FlagsDead(code []byte, start, at address.Addr) bool {
-	w := walk{code: code, start: start}
-	for {
-		i, ok := w.decode(at)
-		if !ok {
-			return false
-		}
-		e := i.Effects()
-		switch i.Flow {
-		case FlowReturn, FlowCall, FlowIndirectCall, FlowIndirectJump:
-			return true
-		case FlowJump:
-			if !w.inside(i.Target) {
-				return true
-			}
-			at = i.Target
-			continue
-		case FlowTrap, FlowSystem, FlowCond:
-			return false
-		}
-		if !e.Known || e.ReadsFlags {
-			return false
-		}
-		if e.KillsFlags {
-			return true
-		}
-		at = i.Next()
-	}
 }

@@ -35,30 +35,3 @@ func TestFreeAtEntry(t *testing.T) {
 		t.Errorf("beyond the bound: %v", got)
 	}
 }
-
-func TestFlagsDead(t *testing.T) {
-	for _, c := range []struct {
-		name, code string
-		want       bool
-	}{
-		{"add", "01 c8 74 00", true},
-		{"mov; cmp", "89 c8 39 c8", true},
-		{"je", "74 00", false},
-		{"cmov", "0f 44 c1", false},
-		{"adc", "11 c8", false},
-		{"inc keeps CF, then jc", "ff c0 72 00", false},
-		{"a shift by cl may keep all", "d3 e0 74 00", false},
-		{"a shift by a constant", "c1 e0 03 74 00", true},
-		{"lea keeps all, then sete", "48 8d 04 08 0f 94 c0", false},
-		{"ret", "c3", true},
-		{"call", "e8 00 00 00 00", true},
-		{"jmp over je to add", "eb 02 74 00 01 c8", true},
-		{"syscall", "0f 05", false},
-		{"pushf", "9c", false},
-		{"endless", "eb fe", false},
-	} {
-		if got := FlagsDead(unhex(t, c.code), 0x1000, 0x1000); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
-}

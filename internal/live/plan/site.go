@@ -37,6 +37,10 @@ func ChooseSite(f Function) (Site, error) {
 	if err != nil {
 		return Site{}, refuse(SiteUndecodable, f, f.Entry, err.Error())
 	}
+	if reader, read := amd64.FlagsRead(f.code(), f.Entry, f.Entry); read {
+		return Site{}, refuse(SiteFlags, f, reader.Addr,
+			fmt.Sprintf("a flag that the function's caller has set is read there (% x), and guards change flags: guard its caller instead", reader.Bytes()))
+	}
 	c := &chooser{f: f, branches: branches(&f), neighbours: neighbours(&f)}
 	if f.Go {
 		return c.goSite()

@@ -163,6 +163,14 @@ var siteCases = []siteCase{
 		after: 1, warned: true,
 	},
 	{
+		name: "a caller's carry in use", code: "c4 e2 e3 f6 06/48 c7 c1 fa ff ff ff/49 11 c0/c3", // mulx (%rsi),%rbx,%rbx; mov; adc %rax,%r8
+		refused: SiteFlags,
+	},
+	{
+		name: "saves its caller's flags", code: "55/48 89 e5/9c/48 83 ec 40/48 83 c4 40/9d/5d/c3", // push; mov; pushf
+		refused: SiteFlags,
+	},
+	{
 		name: "getpid", code: "b8 27 00 00 00/0f 05/c3", // a syscall restarts at pc-2
 		after: 1, warned: true,
 	},
@@ -197,7 +205,7 @@ var siteCases = []siteCase{
 		refused: SiteBranch,
 	},
 	{
-		name: "branch inside the site is retargeted", code: "8b 07/74 01/90/c3",
+		name: "branch inside the site is retargeted", code: "0b 07/74 01/90/c3",
 		after: 3, warned: true,
 	},
 	{
