@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,91 +17,6 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
-
-// Insertions and removals under load, two hundred or ten thousand: every result is right,
-// and nothing grows, neither in the target nor here: the program finds its arena, slot and
-// record again.
-func TestCycles(t *testing.T) {
-	v := startVictim(t, "3", "0", "500")
-	tr := newTracer(t)
-	cycles := 200
-	if fullSweep {
-		cycles = 10000
-	}
-	ctx := ctxFor(t, time.Duration(cycles)*300*time.Millisecond)
-	var place arena.Place
-	var theirs, ours holding
-	longest, from := time.Duration(0), v.read(t).Calls
-	for i := range cycles {
-		pp := handMade(t, v.p, "C-1", v.exe, v.lib)
-		if i == 0 {
-			place = pp.guards[0].Place
-		}
-		if got := pp.guards[0].Place; got.Code != place.Code || got.Index != place.Index {
-			t.Fatalf("cycle %d: placed at %+v, before at %+v", i, got, place)
-		}
-		r, err := insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeEnforce})
-		if err != nil {
-			t.Fatalf("cycle %d: %v", i, err)
-		}
-		out, err := Remove(ctx, tr, v.p, "C-1", nil)
-		if err != nil {
-			t.Fatalf("cycle %d: %v", i, err)
-		}
-		longest = max(longest, r.Pause, out.Pause)
-		if i == 20 {
-			theirs, ours = held(t, v.pid), held(t, os.Getpid())
-		}
-		if i%1000 == 999 { // a long run that is ended early has said how far it came
-			v.progress(t, slow)
-			theirs.mustNotHaveGrown(t, v.pid, 0, 16)
-			t.Logf("%d cycles raced by %d calls; longest pause %v", i+1, v.read(t).Calls-from, longest)
-		}
-	}
-	calls := v.read(t).Calls - from
-	v.progress(t, slow)
-	if arenas, err := observe.Arenas(v.p); err != nil || len(arenas) != 2 {
-		t.Errorf("%d arenas, %v", len(arenas), err)
-	}
-	textEqualsFile(t, v.p)
-	theirs.mustNotHaveGrown(t, v.pid, 0, 16)
-	ours.mustNotHaveGrown(t, os.Getpid(), 8, 16<<10) // a Go program: its heap breathes
-	t.Logf("%d cycles raced by %d calls; longest pause %v", cycles, calls, longest)
-}
-
-// holding is what a process holds, and must not hold more of after many cycles.
-type holding struct{ mappings, fds, anonymousKB int }
-
-func held(t *testing.T, pid int) (h holding) {
-	t.Helper()
-	read := func(name string) string {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name))
-		must(t, err)
-		return string(text)
-	}
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	must(t, err)
-	h = holding{mappings: strings.Count(read("maps"), "\n"), fds: len(fds)}
-	for _, line := range strings.Split(read("status"), "\n") {
-		var kb int
-		if n, _ := fmt.Sscanf(line, "RssAnon: %d kB", &kb); n == 1 {
-			h.anonymousKB += kb
-		}
-		if n, _ := fmt.Sscanf(line, "RssShmem: %d kB", &kb); n == 1 {
-			h.anonymousKB += kb
-		}
-	}
-	return h
-}
-
-func (h holding) mustNotHaveGrown(t *testing.T, pid, mappings, kb int) {
-	t.Helper()
-	now := held(t, pid)
-	if now.mappings > h.mappings+mappings || now.fds > h.fds || now.anonymousKB > h.anonymousKB+kb {
-		t.Errorf("pid %d holds %+v, at first %+v", pid, now, h)
-	}
-	t.Logf("pid %d held %+v, now %+v", pid, h, now)
-}
 
 // Several prepatches on one function: each sees the call, each leaves in any
 // order, and the last one restores the bytes.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -32,13 +31,6 @@ import (
 // it does anything to the process, "at STEP NAME" just before it dies, and "done NAME…",
 // all its steps, when there is no such step.
 const spyName = "spy"
-
-func spy(args []string) {
-	if err := runSpy(args); err != nil {
-		fmt.Fprintln(os.Stderr, "spy:", err)
-		os.Exit(1)
-	}
-}
 
 func runSpy(args []string) error {
 	var n []uint64 // SIGNAL PID FUNCTION…

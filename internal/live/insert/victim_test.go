@@ -56,15 +56,28 @@ var buildVictim = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == spyName {
-		spy(os.Args[2:])
-		return
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case spyName:
+			sayAndExit(runSpy(os.Args[2:]))
+		case cyclerName:
+			sayAndExit(beCycler(os.Args[2:]))
+		}
 	}
 	code := m.Run()
 	if dir, err := buildVictim(); err == nil {
 		os.RemoveAll(dir)
 	}
 	os.Exit(code)
+}
+
+// sayAndExit ends a helper of the tests.
+func sayAndExit(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[1], err)
+		os.Exit(1)
+	}
+	os.Exit(0)
 }
 
 func startVictim(t testing.TB, args ...string) *victim {
