@@ -35,6 +35,9 @@ func selected(ctx context.Context, sel Select) ([]int, error) {
 // parentsFirst orders pids so that whoever has its parent in the list comes
 // after it.
 func parentsFirst(pids []int, parent func(int) int) []int {
+	if len(pids) < 2 {
+		return pids
+	}
 	depth := map[int]int{}
 	for _, pid := range pids {
 		d := 0

@@ -240,6 +240,7 @@ func (in *inserter) options() insert.Options {
 // finish decides what the caller gets: one refusal for all when nothing is
 // guarded, else the report.
 func (in *inserter) finish() (*Report, error) {
+	in.report.noteHeirs()
 	if in.report.Guarded() > 0 || len(in.errs) == 0 {
 		return in.report, nil
 	}
@@ -247,6 +248,27 @@ func (in *inserter) finish() (*Report, error) {
 		return nil, in.errs[0]
 	}
 	return in.report, nil
+}
+
+// noteHeirs tells of processes in whose sandbox nothing can be done, and whose parent
+// is guarded: there is nothing to do but to wait for their end.
+func (r *Report) noteHeirs() {
+	guarded := map[int]bool{}
+	for _, p := range r.Processes {
+		guarded[p.Pid] = p.State == StateGuarded
+	}
+	for i := range r.Processes {
+		p := &r.Processes[i]
+		if p.Reason != CodeNoSyscall && p.Reason != CodeSeccomp {
+			continue
+		}
+		for at, n := parentOf(p.Pid), 0; at > 0 && n < len(r.Processes); at, n = parentOf(at), n+1 {
+			if guarded[at] {
+				p.Instead = fmt.Sprintf("it is unguarded for as long as it lives; pid %d, which it comes from, is guarded, and so is what that starts from now on, sandboxed or not", at)
+				break
+			}
+		}
+	}
 }
 
 // sameReason reports whether all errors are refusals for one reason.

@@ -112,7 +112,7 @@ func Record(ctx context.Context, p *Prepatch, sel Select, o RecordOptions, w io.
 		return nil, err
 	}
 	defer e.Close()
-	s := &session{engine: e, p: rec, ring: ring, o: o, sel: sel, names: map[int]recording.Process{}}
+	s := &session{engine: e, p: rec, ring: ring, o: o, sel: sel, names: map[int]recording.Process{}, strangers: map[int]bool{}}
 	s.report = RecordReport{ID: p.ID, Evidence: o.Evidence}
 	if s.out, err = recording.NewWriter(w, s.header(p)); err != nil {
 		return nil, err
@@ -174,8 +174,10 @@ type session struct {
 	report RecordReport
 	names  map[int]recording.Process // where the recorders went, by pid
 	taps   []*tap
-	before map[string]uint64 // calls counted at the begin, by counters
-	begin  time.Time
+	// strangers are processes without recorders that were looked at this second.
+	strangers map[int]bool
+	before    map[string]uint64 // calls counted at the begin, by counters
+	begin     time.Time
 }
 
 func (s *session) header(p *Prepatch) recording.Header {

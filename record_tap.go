@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/recorder"
 	"github.com/patch-integration-engine/pie/internal/guard/recording"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
@@ -107,7 +110,10 @@ func (s *session) begins(t *tap, late bool) error {
 	if err := s.write(t, recorder.RingEvery, max(s.o.Every, 1)); err != nil {
 		return err
 	}
-	return s.write(t, recorder.RingOwner, owner())
+	if err := s.write(t, recorder.RingOwner, owner()); err != nil {
+		return err
+	}
+	return s.write(t, recorder.RingMark, binary.LittleEndian.Uint64(recorder.RingMagic[:]))
 }
 
 // join begins at the calls that a child has yet to make. It has the leave that its
@@ -147,20 +153,41 @@ func owner() uint64 {
 	return uint64(os.Getpid())<<ownerBits | p.Start()&(1<<ownerBits-1)
 }
 
-// recordedBy is the live process that reads the ring of pid, or 0.
+// recordedBy is the live process that reads what recorders of this prepatch take down
+// in pid, whichever version of it they were made of and however they record; or 0.
 func (s *session) recordedBy(pid int) int {
 	p, err := openProcess(pid)
 	if err != nil {
 		return 0
 	}
 	defer p.close()
-	at, err := s.stateOf(p)
+	maps, err := p.read.Maps()
 	if err != nil {
 		return 0
 	}
-	v, err := s.word(&tap{p: p, at: at}, recorder.RingOwner)
+	all, _ := observe.StatusIn(p.read, maps)
+	for _, b := range observe.BlocksIn(p.read, maps) {
+		isTheirs := func(in observe.Prepatch) bool { return in.ID == s.p.ID && in.Hash == b.Program }
+		if b.Shared || !slices.ContainsFunc(all, isTheirs) {
+			continue
+		}
+		state := make([]byte, min(b.Size, arena.BlockSize(bpf.MaxState)))
+		if _, err := p.read.ReadAt(state, b.At); err != nil {
+			continue
+		}
+		if at, ok := recorder.FindRing(state); ok {
+			if by := liveOwner(binary.LittleEndian.Uint64(state[at+recorder.RingOwner:])); by != 0 {
+				return by
+			}
+		}
+	}
+	return 0
+}
+
+// liveOwner is the pid of an owner, if that process still runs; else 0.
+func liveOwner(v uint64) int {
 	by := int(v >> ownerBits)
-	if err != nil || v == 0 || by == os.Getpid() {
+	if by == 0 {
 		return 0
 	}
 	reader, err := proc.Open(by)
@@ -179,11 +206,14 @@ const (
 	pollBusy  = 5 * time.Millisecond
 	pollIdle  = 50 * time.Millisecond
 	tellEvery = time.Second
+	// childEvery is how often children of the recorded processes are looked for: what
+	// one took down is gone with it.
+	childEvery = 100 * time.Millisecond
 )
 
 // follow reads all rings until the recording is to end.
 func (s *session) follow(ctx context.Context) error {
-	told := time.Now()
+	told, looked := time.Now(), time.Now()
 	for {
 		before := s.report.Recorded
 		live := 0
@@ -215,6 +245,10 @@ func (s *session) follow(ctx context.Context) error {
 			if err := s.everySecond(ctx); err != nil {
 				return err
 			}
+		}
+		if time.Since(looked) >= childEvery {
+			looked = time.Now()
+			s.openChildren()
 		}
 		wait := pollIdle
 		if s.report.Recorded > before {
@@ -249,16 +283,9 @@ func (s *session) everySecond(ctx context.Context) error {
 	if err := s.out.Flush(); err != nil {
 		return err
 	}
-	known := map[int]bool{}
-	for _, t := range s.taps {
-		known[t.pid] = true
-	}
+	clear(s.strangers)
 	if pids, err := selected(ctx, s.sel); err == nil {
-		for _, pid := range pids {
-			if !known[pid] {
-				_ = s.open(pid, true) // one without recorders is none of ours
-			}
-		}
+		s.openNew(pids)
 	}
 	if s.o.Tell != nil {
 		r := s.report
@@ -266,6 +293,32 @@ func (s *session) everySecond(ctx context.Context) error {
 		s.o.Tell(r)
 	}
 	return nil
+}
+
+// openChildren begins to read the children that recorded processes have had since.
+func (s *session) openChildren() {
+	for _, t := range s.taps {
+		if t.done {
+			continue
+		}
+		if pids, err := t.w.Children(); err == nil {
+			s.openNew(pids)
+		}
+	}
+}
+
+// openNew begins to read those of the processes that are not read yet and have
+// recorders. One that has none is none of ours, and asked again a second later at most.
+func (s *session) openNew(pids []int) {
+	for _, pid := range pids {
+		isRead := func(t *tap) bool { return t.pid == pid && t.w.Check() == nil }
+		if s.strangers[pid] || slices.ContainsFunc(s.taps, isRead) {
+			continue
+		}
+		if s.open(pid, true) != nil {
+			s.strangers[pid] = true
+		}
+	}
 }
 
 // errTap is a ring that nothing more can be read of.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -174,4 +176,82 @@ func checkWiped(t *testing.T, pid int) {
 	if bytes.Contains(b, []byte("aa")) {
 		t.Error("what was recorded is in the process's memory still")
 	}
+}
+
+// While recorders of one version of a prepatch are read, another version of it is
+// refused, and so is the same one with other options: recording goes on.
+func TestRecordOfAnotherVersion(t *testing.T) {
+	s := startBusyServer(t)
+	load := func(text string) *pie.Prepatch {
+		p, err := pie.Load(map[string][]byte{"guard.go": []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	first, second := load(starsGuard), load(strings.Replace(starsGuard, "> 25", "> 24", 1))
+	pids := pie.Pids(s.cmd.Process.Pid)
+	begun := make(chan struct{})
+	began := sync.OnceFunc(func() { close(begun) })
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var report *pie.RecordReport
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		report, err = pie.Record(ctx, first, pids, pie.RecordOptions{Tell: func(pie.RecordReport) { began() }}, io.Discard)
+	}()
+	select {
+	case <-begun:
+	case <-ended:
+		t.Fatalf("it does not begin: %+v, %v", report, err)
+	}
+	for name, try := range map[string]func() error{
+		"another version": func() error {
+			_, err := pie.Record(context.Background(), second, pids, pie.RecordOptions{For: time.Second}, io.Discard)
+			return err
+		},
+		"other options": func() error {
+			_, err := pie.Record(context.Background(), first, pids, pie.RecordOptions{For: time.Second, Evidence: pie.EvidenceArgs}, io.Discard)
+			return err
+		},
+	} {
+		if err := try(); pie.ReasonOf(err) != pie.CodeRecord || !strings.Contains(err.Error(), "is being recorded by pid") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	stop()
+	if <-ended; err != nil || report.Recorded == 0 || report.Lost > 0 || report.Why != "interrupted" || len(report.Left) > 0 {
+		t.Errorf("the first: %+v, %v", report, err)
+	}
+	if report, err := pie.Record(context.Background(), second, pids, pie.RecordOptions{For: 30 * time.Second, MaxCalls: 100}, io.Discard); err != nil || report.Recorded != 100 {
+		t.Errorf("afterwards: %+v, %v", report, err)
+	}
+}
+
+// Children that live for a quarter of a second are recorded, all of them.
+func TestRecordOfChildren(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "server")
+	build := exec.Command("gcc", "-O2", "-o", path, "testdata/record/forking.c")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s(scripts/setup installs gcc)", build.Args, err, out)
+	}
+	server := exec.Command(path)
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { server.Process.Kill(); server.Wait() }()
+	p, err := pie.Load(map[string][]byte{"guard.go": []byte(starsGuard)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := pie.Record(context.Background(), p, pie.Pids(server.Process.Pid), pie.RecordOptions{For: 3 * time.Second}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Processes) < 5 || report.Recorded < 100 {
+		t.Errorf("%d processes, %d calls of %d: %+v", len(report.Processes), report.Recorded, report.Calls, report)
+	}
+	t.Logf("%d processes, %d of %d calls", len(report.Processes), report.Recorded, report.Calls)
 }

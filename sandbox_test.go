@@ -2,8 +2,10 @@ package pie_test
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/patch-integration-engine/pie"
@@ -37,5 +39,46 @@ func Check(c *libpie.Call, s libpie.Addr) libpie.Verdict {
 	}
 	if got := h.ask(t, "worker", 0); got != 3 {
 		t.Errorf("the worker's check: %d, want 3", got)
+	}
+}
+
+// Of a server with a sandboxed child the server is guarded, and the child, in which
+// nothing can be mapped, is told of by name: it stays as it is, and whoever the server
+// starts from then on has the guard, inside its sandbox.
+func TestSandboxedChild(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "forkbox")
+	h := runHost(t, path, exec.Command("gcc", "-O2", "-o", path, "testdata/language/forkbox.c"))
+	child := int(h.ask(t, "start", 0))
+	p, err := pie.Load(map[string][]byte{"guard.go": []byte(`package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id SANDBOX-2
+
+//pie:guard exe=forkbox func=check onfault=pass onfuel=pass
+func Check(_ *libpie.Call, n int32) libpie.Verdict {
+	if n > 100 {
+		return libpie.Reject(int32(-1))
+	}
+	return libpie.Pass()
+}
+`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := pie.Insert(context.Background(), p, pie.Pids(h.cmd.Process.Pid, child), pie.Options{Mode: pie.ModeEnforce})
+	if err != nil || len(report.Processes) != 2 || report.Guarded() != 1 {
+		t.Fatalf("%+v, %v; want one of two guarded", report, err)
+	}
+	unguarded := report.Processes[1]
+	if unguarded.Pid != child || unguarded.Reason != pie.CodeNoSyscall || !strings.Contains(unguarded.Instead, fmt.Sprintf("pid %d", h.cmd.Process.Pid)) {
+		t.Errorf("of the child: %+v", unguarded)
+	}
+	if got := h.ask(t, "ask", 101); got != 101 {
+		t.Errorf("the child that was there answers %d, want 101", got)
+	}
+	h.ask(t, "start", 0)
+	if bad, good := h.ask(t, "ask", 101), h.ask(t, "ask", 5); bad != -1 || good != 5 {
+		t.Errorf("the next child answers %d and %d, want -1 and 5", bad, good)
 	}
 }

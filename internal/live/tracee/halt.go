@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +26,9 @@ func (w *World) gather(ctx context.Context) error {
 	if err := w.gatherGroup(w.p.Pid()); err != nil {
 		return err
 	}
+	if w.heldAlone() {
+		return nil
+	}
 	for ctx.Err() == nil && time.Since(begin) < gatherTime {
 		// Other processes in the same memory, once all threads are seized: a
 		// child that is born later is seized by the kernel.
@@ -44,6 +48,23 @@ func (w *World) gather(ctx context.Context) error {
 		}
 	}
 	return errors.Join(ctx.Err(), fmt.Errorf("pid %d: its threads could not be listed within %v: %w", w.p.Pid(), gatherTime, ErrBusy))
+}
+
+// heldAlone tells whether the process is held since its exec, which gave it memory of
+// its own, and no child of it is alive that might share that: then nobody in /proc need
+// be asked, which takes longer the more processes there are.
+func (w *World) heldAlone() bool {
+	if w.h.held != w.p.Pid() || len(w.crowd.tasks) != 1 {
+		return false
+	}
+	var path procPath
+	fd, errno := open(path.set(w.p.Pid(), w.p.Pid(), "children"), unix.O_RDONLY)
+	if errno != 0 {
+		return false // a kernel that does not tell (CONFIG_PROC_CHILDREN)
+	}
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&w.scratch.dents[0])), uintptr(len(w.scratch.dents)))
+	closeFD(fd)
+	return errno == 0 && n == 0
 }
 
 // gatherTime bounds the time from the first seize to the first interrupt: a

@@ -106,7 +106,7 @@ func (p *Process) cgroups() ([]cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := cgroupMounts()
+	mounts, err := p.mounts()
 	if err != nil {
 		return nil, err
 	}

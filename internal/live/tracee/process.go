@@ -26,6 +26,9 @@ type Process struct {
 	exe   Inode
 	name  string
 
+	// mounts are pie's own cgroup hierarchies, read once: a long list takes time.
+	mounts func() ([]cgroupMount, error)
+
 	holding sync.Mutex
 	holders int
 
@@ -44,7 +47,7 @@ func Open(pid int) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", pid, notAProcess(err))
 	}
-	p := &Process{pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	p := &Process{pidfd: os.NewFile(uintptr(fd), "pidfd"), mounts: sync.OnceValues(cgroupMounts)}
 	if err := p.pin(pid); err != nil {
 		p.Close()
 		return nil, err

@@ -117,20 +117,26 @@ type server struct {
 
 func (w *world) server() *server {
 	w.t.Helper()
-	s := &server{cmd: exec.Command(w.victim)}
-	in, err := s.cmd.StdinPipe()
+	return w.run(exec.Command(w.victim))
+}
+
+// run starts a program that answers lines.
+func (w *world) run(cmd *exec.Cmd) *server {
+	w.t.Helper()
+	s := &server{cmd: cmd}
+	in, err := cmd.StdinPipe()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	out, err := s.cmd.StdoutPipe()
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	s.in, s.out = in, bufio.NewReader(out)
-	if err := s.cmd.Start(); err != nil {
+	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.cmd.Wait() })
+	w.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	return s
 }
 

@@ -237,11 +237,11 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 		a.rehold()
 		return
 	}
+	a.longestHold = max(a.longestHold, r.Held)
 	switch r.Kind {
 	case gate.Guarded:
-		if r.Window == 0 {
-			a.Stats.held(r.Held)
-		} else {
+		a.Stats.held(r.Held)
+		if r.Window > 0 {
 			a.Stats.late()
 			a.Stats.window(r.Window)
 		}
@@ -251,6 +251,7 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Window: r.Window, Since: time.Now()})
 		}
 	case gate.Late:
+		a.Stats.held(r.Held)
 		a.Stats.late()
 		a.log.Warn("a process was let go of before it was guarded", "pid", r.Pid, "held_ms", r.Held.Milliseconds())
 		a.gaveUp(ctx, groupOf(r.Pid))

@@ -41,6 +41,9 @@ type Holding struct {
 	On          bool   `json:"on"`
 	Executables int    `json:"executables"`
 	Why         string `json:"why,omitempty"` // it is off
+	// Longest is the longest time that a process was held since the agent began,
+	// guarded in that time or not.
+	Longest time.Duration `json:"longest_ns,omitempty"`
 }
 
 // Rule is one rule of the policy in force.
@@ -81,6 +84,7 @@ func (a *Agent) status() Status {
 	default:
 		s.Holding.Why = "no rule names an executable that is there"
 	}
+	s.Holding.Longest = a.longestHold
 	if a.watch == nil {
 		s.Execs = fmt.Sprintf("/proc, every %v", pollInterval)
 	}

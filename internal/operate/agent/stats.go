@@ -24,7 +24,7 @@ func newStats() *Stats {
 	return &Stats{
 		pauses:  histogram("pie_pause_seconds", "How long a thread stood still for an insertion, at most.", .0001, .0003, .001, .003, .01, .03, .1, .5),
 		windows: histogram("pie_unguarded_seconds", "How long a process ran after its exec before it was guarded; held ones did not.", .001, .003, .01, .03, .1, .3, 1, 10, 60),
-		holds:   histogram("pie_hold_seconds", "How long the exec of a process took longer because it was held until it was guarded.", .001, .003, .01, .02, .03, .04, .05, .1),
+		holds:   histogram("pie_hold_seconds", "How long a process was held at its exec, until it was guarded or let go of before.", .001, .003, .01, .02, .03, .04, .05, .1),
 		lates:   prometheus.NewCounter(prometheus.CounterOpts{Name: "pie_late_total", Help: "Processes let go of before they were guarded, since the limit was over."}),
 	}
 }

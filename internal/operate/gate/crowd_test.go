@@ -56,7 +56,7 @@ func (c *crowd) exec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.hold(opening{fd: fd, tid: 1})
+	c.hold(opening{fd: fd, tid: 1}, time.Now())
 }
 
 // told is the next report.
@@ -66,6 +66,47 @@ func (c *crowd) told(t *testing.T) (r Report) {
 		t.Fatal("no report")
 	}
 	return r
+}
+
+// In a crowd half of the workers hold, and after a hold that was in vain none does for a
+// while, which grows until one comes to its end in time. Who comes alone has its try.
+func TestCrowdRests(t *testing.T) {
+	c := newCrowd(t)
+	idle := &worker{socket: c.worker.socket, ready: true}
+	c.pool.workers, c.pool.usual = append(c.pool.workers, idle), firstUsual/4
+	c.crowded = time.Now()
+	c.exec(t)
+	c.exec(t)
+	if c.worker.at == nil || idle.at != nil || len(c.waiting) != 1 {
+		t.Fatalf("of two workers, %d wait: %+v, %+v", len(c.waiting), c.worker.at, idle.at)
+	}
+	c.waiting = nil
+	done := said{answer: answer{Seq: c.worker.at.seq, Done: true}, worker: c.worker}
+	for _, want := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause} {
+		done.Seq, done.LetGo = c.worker.at.seq, true
+		if c.answer(done); c.pool.pause != want {
+			t.Fatalf("holds rest for %v, not %v", c.pool.pause, want)
+		}
+		c.exec(t)
+		if r := c.told(t); r.Kind != Late || c.worker.at != nil {
+			t.Fatalf("while holds rest: %+v, %+v", r, c.worker.at)
+		}
+		c.pool.rested = time.Now()
+		c.exec(t)
+		if c.worker.at == nil {
+			t.Fatal("the rest does not end")
+		}
+	}
+	c.pool.inVain()
+	c.crowded = time.Now().Add(-crowdTime)
+	c.exec(t)
+	if idle.at == nil {
+		t.Error("who comes alone, soon after a hold in vain, is not held")
+	}
+	done.Seq, done.LetGo = c.worker.at.seq, false
+	if c.answer(done); c.pool.pause != 0 {
+		t.Errorf("after one in time, holds rest for %v", c.pool.pause)
+	}
 }
 
 // While more start than can be guarded in time, those beyond are let go of at once and

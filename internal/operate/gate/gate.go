@@ -108,7 +108,7 @@ type Report struct {
 	ID     string        `json:"id,omitempty"`
 	Code   string        `json:"code,omitempty"` // of a refusal
 	Error  string        `json:"error,omitempty"`
-	Held   time.Duration `json:"held_ns,omitempty"` // from its exec to its first instruction, or so far
+	Held   time.Duration `json:"held_ns,omitempty"` // from its exec to its first instruction, or to when it was let go of
 	Pause  time.Duration `json:"pause_ns,omitempty"`
 	Window time.Duration `json:"window_ns,omitempty"` // how long it ran before it was guarded, when the limit was over
 	Marked int           `json:"marked,omitempty"`

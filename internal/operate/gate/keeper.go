@@ -48,13 +48,19 @@ type keeper struct {
 	out    *outbox
 	duty   *duty // what the second sees
 
-	openings chan []opening // of one read each
+	openings chan reading
 	updates  chan update
 	pool     *pool
 	waiting  []*hold // that no worker has begun with, in the order of their events
 	seq      int
 	crowded  time.Time     // when one was let go of for want of time
 	seizing  time.Duration // seizeTime
+}
+
+// reading is what one read of the group gave.
+type reading struct {
+	at  time.Time
+	all []opening
 }
 
 // hold is one exec from its event to the end.
@@ -65,8 +71,9 @@ type hold struct {
 	began   time.Time
 	limit   time.Duration
 	allowed bool
-	given   time.Time // to a worker; zero before
-	letGo   bool      // by the worker, which guards it as it runs
+	given   time.Time     // to a worker; zero before
+	letGo   bool          // by the worker, which guards it as it runs
+	held    time.Duration // until then
 }
 
 // keepGate is the gate process's main function.
@@ -74,7 +81,7 @@ func keepGate() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
 	lockMemory()
 	hurry(-15)
-	k := &keeper{out: newOutbox(1), openings: make(chan []opening, 1), updates: make(chan update), seizing: seizeTime()}
+	k := &keeper{out: newOutbox(1), openings: make(chan reading, 1), updates: make(chan update), seizing: seizeTime()}
 	if err := k.prepare(); err != nil {
 		k.out.send(Report{Kind: Unavailable, Error: err.Error()})
 		return 1
@@ -202,11 +209,12 @@ func (k *keeper) listen() {
 			k.end(err)
 		}
 		k.duty.reading(k.config.Limit)
+		at := time.Now()
 		all, err := k.group.read(buf)
 		if err != nil {
 			k.end(err)
 		}
-		k.openings <- all
+		k.openings <- reading{at, all}
 	}
 }
 
@@ -227,9 +235,9 @@ func (k *keeper) run() {
 				return
 			}
 			k.update(u)
-		case all := <-k.openings:
-			for _, o := range all {
-				k.hold(o)
+		case r := <-k.openings:
+			for _, o := range r.all {
+				k.hold(o, r.at)
 			}
 			k.duty.took()
 		case s := <-k.pool.answers:
@@ -241,16 +249,16 @@ func (k *keeper) run() {
 	}
 }
 
-// hold begins with one exec.
-func (k *keeper) hold(o opening) {
+// hold begins with one exec, which was read of at a time.
+func (k *keeper) hold(o opening, at time.Time) {
 	use := k.files.opened(&o)
 	k.seq++
-	h := &hold{seq: k.seq, opening: o, use: use, began: time.Now(), limit: k.limit()}
+	h := &hold{seq: k.seq, opening: o, use: use, began: at, limit: k.limit()}
 	if len(use) == 0 || o.tid <= 0 {
 		k.allow(h)
 		return
 	}
-	if !k.pool.inTime(len(k.waiting), k.left(h)-spare) {
+	if !k.pool.inTime(len(k.waiting), k.left(h)-spare, k.inCrowd()) {
 		k.crowded = h.began
 		k.tooLate(h) // at once: to wait would be in vain
 		return
@@ -263,7 +271,7 @@ func (k *keeper) hold(o opening) {
 func (k *keeper) give() {
 	for len(k.waiting) > 0 {
 		h := k.waiting[0]
-		if !k.pool.give(h, k.left(h)) {
+		if !k.pool.give(h, k.left(h), k.inCrowd()) {
 			return
 		}
 		k.waiting = k.waiting[1:]
@@ -275,7 +283,10 @@ func (k *keeper) give() {
 // it runs.
 func (k *keeper) tooLate(h *hold) {
 	k.allow(h)
-	k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: time.Since(h.began)})
+	if !h.letGo {
+		h.held = time.Since(h.began)
+	}
+	k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: h.held})
 }
 
 // reserve is how long before the limit the gate answers, so that what it does
@@ -289,11 +300,13 @@ const crowdTime = time.Second
 
 // limit is how long an exec may be held that begins now.
 func (k *keeper) limit() time.Duration {
-	if time.Since(k.crowded) < crowdTime {
+	if k.inCrowd() {
 		return k.config.Limit / 2
 	}
 	return k.config.Limit - reserve
 }
+
+func (k *keeper) inCrowd() bool { return time.Since(k.crowded) < crowdTime }
 
 // left is how long an exec may still wait; one that runs waits for nothing, but
 // its worker has to be done some time.
@@ -374,12 +387,17 @@ func (k *keeper) answer(s said) {
 func (k *keeper) done(s said) {
 	h := s.worker.at
 	k.allow(h)
-	h.letGo = h.letGo || s.LetGo
+	if s.LetGo && !h.letGo {
+		h.letGo, h.held = true, time.Since(h.began)
+	}
 	if !s.Done {
 		return
 	}
+	if !h.letGo {
+		h.held = time.Since(h.began)
+	}
 	for _, r := range s.Reports {
-		r.Held = time.Since(h.began)
+		r.Held = h.held
 		k.out.send(r)
 	}
 	k.pool.done(s.worker)

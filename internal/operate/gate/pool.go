@@ -13,6 +13,10 @@ type pool struct {
 	config  *os.File // what a worker inherits
 	// usual is what a worker takes for a process, a moving average.
 	usual time.Duration
+	// In a crowd no exec is held before rested, pause after the last one that was in
+	// vain.
+	rested time.Time
+	pause  time.Duration
 }
 
 // said is an answer and whose it is.
@@ -119,17 +123,13 @@ func (p *pool) holds() []*hold {
 }
 
 // inTime tells whether an exec with so many ahead of it is likely to be guarded
-// within so long. One that need not wait always gets its try: usual learns from it.
-func (p *pool) inTime(ahead int, within time.Duration) bool {
-	ready, free := 0, 0
-	for _, w := range p.workers {
-		if w.ready {
-			ready++
-			if w.at == nil {
-				free++
-			}
-		}
+// within so long. One that need not wait always gets its try, but in a crowd not soon
+// after one that was in vain: usual learns from it.
+func (p *pool) inTime(ahead int, within time.Duration, crowd bool) bool {
+	if crowd && time.Now().Before(p.rested) {
+		return false
 	}
+	ready, free := p.hands(crowd)
 	if ready == 0 || free > ahead {
 		return ready > 0
 	}
@@ -137,8 +137,30 @@ func (p *pool) inTime(ahead int, within time.Duration) bool {
 	return time.Duration(turns)*p.usual <= within
 }
 
+// hands are how many workers guard, or can, and how many of them are free. In a crowd
+// it is half of them: workers go before other processes, and did all of them work all
+// the time, who is let go of would have no processor to run on.
+func (p *pool) hands(crowd bool) (ready, free int) {
+	busy := 0
+	for _, w := range p.workers {
+		if w.ready {
+			ready++
+			if w.at != nil {
+				busy++
+			}
+		}
+	}
+	if crowd {
+		ready = (ready + 1) / 2
+	}
+	return ready, max(0, ready-busy)
+}
+
 // give has a free worker begin with an exec; false when there is none.
-func (p *pool) give(h *hold, within time.Duration) bool {
+func (p *pool) give(h *hold, within time.Duration, crowd bool) bool {
+	if _, free := p.hands(crowd); free == 0 {
+		return false
+	}
 	for _, w := range p.workers {
 		if w.ready && w.at == nil && w.send(job{Seq: h.seq, Tid: h.opening.tid, Use: h.use, Within: within}) == nil {
 			h.given, w.at = time.Now(), h
@@ -151,11 +173,30 @@ func (p *pool) give(h *hold, within time.Duration) bool {
 // done takes a worker from what it was at.
 func (p *pool) done(w *worker) {
 	p.usual += (time.Since(w.at.given) - p.usual) / 8
+	if w.at.letGo {
+		p.inVain()
+	} else {
+		p.pause = 0
+	}
 	w.at = nil
+}
+
+// How long no exec is held in a crowd after one that was in vain: firstPause, and twice
+// as long after each that follows without success in between.
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = time.Second
+)
+
+// inVain notes that a process ran before it was guarded.
+func (p *pool) inVain() {
+	p.pause = min(max(firstPause, 2*p.pause), longestPause)
+	p.rested = time.Now().Add(p.pause)
 }
 
 // giveUp kills the worker that is at h.
 func (p *pool) giveUp(h *hold) {
+	p.inVain()
 	for _, w := range p.workers {
 		if w.at == h {
 			w.at = nil

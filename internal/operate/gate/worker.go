@@ -127,7 +127,6 @@ type ready struct {
 // work is the worker process's main function. It ends with its socket.
 func work() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
-	hurry(-10)
 	unix.CloseOnExec(configFD)
 	unix.CloseOnExec(jobsFD)
 	c, err := readConfig()
@@ -142,6 +141,7 @@ func work() int {
 	h.prepare(c)
 	h.practise()
 	debug.FreeOSMemory()
+	hurry(-10) // now only: who takes the place of one that was killed compiles while others start
 	if say(answer{Ready: true}) != nil {
 		return 1
 	}

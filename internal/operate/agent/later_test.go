@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// compile makes a program or a library of a C file of testdata.
+func (w *world) compile(name, source string, flags ...string) string {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name)
+	if out, err := exec.Command("gcc", append([]string{"-O2", "-o", path, "testdata/" + source}, flags...)...).CombinedOutput(); err != nil {
+		w.t.Fatalf("gcc: %v\n%s(scripts/setup installs what is missing)", err, out)
+	}
+	return path
+}
+
+// A library is guarded as soon as a program has loaded it.
+func TestLibraryLoadedLater(t *testing.T) {
+	w := layOut(t, "testdata/victim.c")
+	library := w.compile("libvictim.so.1", "library.c", "-shared", "-fPIC", "-Wl,-soname,libvictim.so.1")
+	w.victim = w.compile("loads", "loads.c")
+	w.write("TEST-AGENT.go", strings.Replace(guardSource, "exe=victim", "exe=loads lib=libvictim.so.1", 1))
+	w.policy(theRule)
+	w.begin(false)
+	s := w.run(exec.Command(w.victim, library))
+	pid := s.cmd.Process.Pid
+	w.eventually(pid, Waiting)
+	if got := s.ask(0); got != "1" {
+		t.Fatalf("dlopen: %s", got)
+	}
+	began := time.Now()
+	w.eventually(pid, Guarded)
+	t.Logf("guarded %v after dlopen", time.Since(began))
+	if got, good := s.ask(101), s.ask(5); got != "-1" || good != "5" {
+		t.Errorf("the attack: %s, a good call: %s", got, good)
+	}
+}
+
+// A program of another image, in namespaces of its own, is found when it starts: no
+// rule can name its file beforehand. How long it ran unguarded is measured.
+func TestContainerAppears(t *testing.T) {
+	w := layOut(t, "testdata/victim.c")
+	w.compile("image-victim", "victim.c", "-static")
+	image := filepath.Join(w.dir, "image")
+	if out, err := exec.Command("sh", "-c", "mkdir -p "+image+"/srv && mv "+w.dir+"/image-victim "+image+"/srv/victim").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.policy("TEST-AGENT exe=victim enforce")
+	w.begin(false)
+	cmd := exec.Command("/srv/victim")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: image, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
+	s := w.run(cmd)
+	p := w.eventually(s.cmd.Process.Pid, Guarded)
+	if !p.Held && p.Window <= 0 {
+		t.Errorf("how long it ran unguarded is not known: %+v", p)
+	}
+	t.Logf("held: %v, unguarded for %v", p.Held, p.Window)
+	if got, good := s.ask(101), s.ask(5); got != "-1" || good != "5" {
+		t.Errorf("the attack: %s, a good call: %s", got, good)
+	}
+}
