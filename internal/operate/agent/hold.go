@@ -248,7 +248,7 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 		a.Stats.pause(r.Pause)
 		if k, ok := a.keyOf(r.Pid, r.ID); ok {
 			delete(a.kept, k)
-			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Window: r.Window, Since: time.Now()})
+			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Hold: r.Held, Window: r.Window, Since: time.Now()})
 		}
 	case gate.Late:
 		a.Stats.held(r.Held)

@@ -36,6 +36,7 @@ type Process struct {
 	Code   pie.Code      `json:"code,omitempty"`
 	Error  string        `json:"error,omitempty"`
 	Held   bool          `json:"held"`                // until it was guarded: it never ran unguarded
+	Hold   time.Duration `json:"hold_ns,omitempty"`   // how long its exec was held by the gate
 	Window time.Duration `json:"window_ns,omitempty"` // from its exec to its guard; 0: not known, or held
 	Since  time.Time     `json:"since"`
 
@@ -178,7 +179,7 @@ func (a *Agent) note(k key, p *Process) {
 		return
 	}
 	if known != nil && known.State == Guarded {
-		p.Held, p.Window = known.Held, known.Window
+		p.Held, p.Hold, p.Window = known.Held, known.Hold, known.Window
 	}
 	a.kept[k] = p
 	attrs := []any{"prepatch", p.ID, "pid", p.Pid, "exe", p.Exe}
@@ -369,7 +370,9 @@ func (a *Agent) execed(ctx context.Context, e execution) {
 			continue
 		}
 		relevant = true
-		if k, ok := a.keyOf(e.pid, r.ID); ok && (a.kept[k] == nil || !a.kept[k].Held) {
+		// What is known may be of this exec, told by the gate meanwhile, or of a program
+		// that the process ran before.
+		if k, ok := a.keyOf(e.pid, r.ID); ok && (a.kept[k] == nil || a.kept[k].Since.Before(e.at)) {
 			delete(a.kept, k)
 			a.keep(ctx, r, k, e.at)
 		}

@@ -64,3 +64,48 @@ func TestContainerAppears(t *testing.T) {
 		t.Errorf("the attack: %s, a good call: %s", got, good)
 	}
 }
+
+// A process that executes another program is guarded again, however it was guarded
+// before; what the gate has told of an exec stays when the kernel tells of it later.
+func TestExecutesAgain(t *testing.T) {
+	w := layOut(t, "testdata/again.c")
+	w.policy(theRule)
+	w.begin(false)
+	s := w.server()
+	pid := s.cmd.Process.Pid
+	w.eventually(pid, Guarded)
+	for range 5 {
+		if got := s.ask(0); got != "0" {
+			t.Fatalf("it does not execute itself: %s", got)
+		}
+		for end := time.Now().Add(10 * time.Second); s.ask(101) != "-1"; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("after its exec it is not guarded")
+			}
+		}
+	}
+	w.eventually(pid, Guarded)
+	time.Sleep(2 * gateTime) // nothing is on its way any more
+	known := func() (p Process) {
+		if err := w.agent.request(t.Context(), func() {
+			if k, ok := w.agent.keyOf(pid, "TEST-AGENT"); ok && w.agent.kept[k] != nil {
+				p = *w.agent.kept[k]
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	before := known()
+	for _, tt := range []struct {
+		at   time.Time
+		same bool
+	}{{before.Since.Add(-time.Millisecond), true}, {time.Now(), false}} {
+		if err := w.agent.request(t.Context(), func() { w.agent.execed(t.Context(), execution{pid, tt.at}) }); err != nil {
+			t.Fatal(err)
+		}
+		if now := known(); (now.Since == before.Since) != tt.same {
+			t.Errorf("an exec at %v: %+v became %+v", tt.at, before, now)
+		}
+	}
+}
