@@ -83,9 +83,10 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 
 // checkPlacement refuses what the calling convention or the target cannot give.
 func checkPlacement(p program, f *function, conv *convention, l Layout) error {
+	u := p.Unit()
 	for _, b := range f.blocks {
 		for _, v := range b.values {
-			if err := checkValue(p.Unit(), v, conv, l); err != nil {
+			if err := checkValue(u, v, conv, l); err != nil {
 				return err
 			}
 		}
@@ -98,7 +99,7 @@ func checkPlacement(p program, f *function, conv *convention, l Layout) error {
 		}
 		for _, v := range verdicts {
 			if detail, err := checkVerdict(v, conv, l); err != nil {
-				return placeError(p.Unit(), b.insn, detail, err)
+				return placeError(u, b.insn, detail, err)
 			}
 		}
 	}

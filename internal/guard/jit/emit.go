@@ -206,8 +206,7 @@ func (e *emitter) block(b *block, i int) {
 	e.framed = b.framed
 	e.checked = map[*value]int64{}
 	e.reads = e.reaches(b)
-	if b.framed && (b == e.f.entry || slices.ContainsFunc(b.preds, func(p *block) bool { return !p.framed }) ||
-		b == e.f.onFault && e.faultsBare()) {
+	if e.entersFrame(b) {
 		if prev != nil && prev.framed && e.fallsInto(prev, b) {
 			e.Jmp(e.body[b.id])
 		}
@@ -218,26 +217,75 @@ func (e *emitter) block(b *block, i int) {
 	if b == e.f.entry {
 		e.count()
 	}
-	for _, v := range b.values {
-		e.value(v)
+	last := len(b.values)
+	if e.paysAndJumps(b) {
+		last--
 	}
-	var next *block
-	if i+1 < len(e.f.blocks) {
-		next = e.f.blocks[i+1]
+	for _, v := range b.values[:last] {
+		e.value(v)
 	}
 	switch b.term {
 	case termJump:
-		e.phiMoves(b, b.succs[0])
-		if b.succs[0] != next {
-			e.Jmp(e.to(b, b.succs[0]))
+		switch {
+		case last < len(b.values):
+			e.burnTo(1, e.to(b, b.succs[0]))
+		default:
+			e.phiMoves(b, b.succs[0])
+			if !e.runsInto(i, b.succs[0]) {
+				e.Jmp(e.to(b, b.succs[0]))
+			}
 		}
 	case termBranch:
-		e.branch(b, next)
+		e.branch(b, i)
 	case termExit:
 		e.exit(b)
 	case termFault:
 		e.Jmp(e.land())
 	}
+}
+
+// entersFrame reports whether there is a way into b on which the frame is made.
+func (e *emitter) entersFrame(b *block) bool {
+	return b.framed && (b == e.f.entry || slices.ContainsFunc(b.preds, func(p *block) bool { return !p.framed }) ||
+		b == e.f.onFault && e.faultsBare())
+}
+
+// paysAndJumps reports whether b, a way back in a loop, ends with a unit of fuel and a
+// jump, and nothing in between: then one branch does both.
+func (e *emitter) paysAndJumps(b *block) bool {
+	n := len(b.values)
+	return b.term == termJump && n > 0 && b.values[n-1].op == opFuel && b.succs[0].id <= b.id && !e.hasMoves(b)
+}
+
+// hasMoves reports whether the phis of the one block behind b take something from b that lies
+// elsewhere.
+func (e *emitter) hasMoves(b *block) bool {
+	to := b.succs[0]
+	i := slices.Index(to.preds, b)
+	for _, phi := range to.values {
+		if phi.op != opPhi {
+			break
+		}
+		if phi.uses > 0 && phi.args[i].op != opUndef && (phi.args[i].isConst() || phi.args[i].loc != phi.loc) {
+			return true
+		}
+	}
+	return false
+}
+
+// runsInto reports whether control that runs off the end of the i-th block comes to to:
+// it is the next, or only blocks without code, which lead there too, stand between.
+func (e *emitter) runsInto(i int, to *block) bool {
+	from := e.f.blocks[i]
+	for _, b := range e.f.blocks[i+1:] {
+		if b == to {
+			return true
+		}
+		if b.framed != from.framed || e.entersFrame(b) || len(b.values) > 0 || b.term != termJump || b.succs[0] != to || e.hasMoves(b) {
+			return false
+		}
+	}
+	return false
 }
 
 // faultsBare reports whether a read can fault while there is no frame.

@@ -98,3 +98,11 @@ func (e *emitter) burn(n int32) {
 	e.OpImm(amd64.Sub, 4, e.regs.fuel.reg, n)
 	e.Jcc(amd64.CondB, e.outOf)
 }
+
+// burnTo pays n units of fuel and goes on at a label, or leaves through the fuel exit.
+func (e *emitter) burnTo(n int32, to amd64.Label) {
+	e.burnt = true
+	e.OpImm(amd64.Sub, 4, e.regs.fuel.reg, n)
+	e.Jcc(amd64.CondAE, to)
+	e.Jmp(e.outOf)
+}

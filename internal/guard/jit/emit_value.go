@@ -309,8 +309,8 @@ var conditions = map[uint8]amd64.Cond{
 	bpf.JmpSGT: amd64.CondG, bpf.JmpSGE: amd64.CondGE, bpf.JmpSLT: amd64.CondL, bpf.JmpSLE: amd64.CondLE,
 }
 
-// branch writes the end of b; next is written right after it.
-func (e *emitter) branch(b *block, next *block) {
+// branch writes the end of b, the i-th block.
+func (e *emitter) branch(b *block, i int) {
 	w, x, y := amd64.Size(b.width), e.operand(b.args[0], 0), b.args[1]
 	switch {
 	case b.cond == bpf.JmpSET && y.isConst():
@@ -325,11 +325,11 @@ func (e *emitter) branch(b *block, next *block) {
 		e.Op(amd64.Cmp, w, x, e.operand(y, 1))
 	}
 	c, yes, no := conditions[b.cond], b.succs[0], b.succs[1]
-	if yes == next {
+	if e.runsInto(i, yes) {
 		c, yes, no = c.Not(), no, yes
 	}
 	e.Jcc(c, e.to(b, yes))
-	if no != next {
+	if !e.runsInto(i, no) {
 		e.Jmp(e.to(b, no))
 	}
 }

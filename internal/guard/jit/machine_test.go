@@ -28,7 +28,7 @@ func runTests(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	harnessPath = filepath.Join(dir, "harness")
 	cc := exec.Command("gcc", "-O2", "-Wall", "-Wextra", "-o", harnessPath,
-		filepath.Join("testdata", "harness.c"), filepath.Join("testdata", "oracle.S"), "-pthread")
+		filepath.Join("testdata", "harness.c"), filepath.Join("testdata", "peers.c"), filepath.Join("testdata", "oracle.S"), "-pthread")
 	if out, err := cc.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building the test process needs gcc (apt-get install gcc libc6-dev): %v\n%s", err, out)
 		return 1
@@ -74,6 +74,7 @@ const (
 	cmdStorm
 	cmdAlarms
 	cmdTrial
+	cmdPeers
 )
 
 // machine is a test process that runs guards.

@@ -11,7 +11,11 @@ func order(f *function) {
 	var visit func(b *block)
 	visit = func(b *block) {
 		seen[b] = true
-		for _, s := range b.succs {
+		succs := b.succs
+		if len(succs) == 2 && leadsBack(succs[0], seen) { // what is visited last stands first
+			succs = []*block{succs[1], succs[0]}
+		}
+		for _, s := range succs {
 			if !seen[s] {
 				visit(s)
 			}
@@ -36,6 +40,10 @@ func order(f *function) {
 		b.id = i
 	}
 }
+
+// leadsBack reports whether b is nothing but the way back of a loop: it stands right behind
+// the end of the loop's body, and costs no jump of its own.
+func leadsBack(b *block, seen map[*block]bool) bool { return b.term == termJump && seen[b.succs[0]] }
 
 // markCold marks the blocks from which no path leads to a pass, and those that
 // run after a fault or without fuel only.

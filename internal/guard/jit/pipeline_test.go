@@ -68,6 +68,10 @@ func (d *differential) round(seed uint64) {
 	if g.IntN(4) > 0 {
 		size = 1 + g.IntN(6)
 	}
+	if seed%4 != 0 {
+		g.small()
+		size = 1 + size%8
+	}
 	u := g.unit(size)
 	d.random++
 	p, err := verify.Verify(u)

@@ -6,11 +6,11 @@ import "github.com/patch-integration-engine/pie/internal/guard/bpf"
 
 // chase reads at an address from the stack, plus a constant.
 func (g *generator) chase() {
-	r := g.reg()
+	r, lowest := g.reg(), int16(-8*g.words())
 	g.address(r)
 	g.emit(
-		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: r, Off: -64},
-		bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R10, Off: -64},
+		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: r, Off: lowest},
+		bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R10, Off: lowest},
 		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: r, Imm: int32(g.IntN(100) - 50)},
 		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: r, Imm: int32(g.IntN(100) - 50)},
 		bpf.Insn{Op: bpf.ClassLDX | bpf.SizeH | bpf.ModeMEM, Dst: g.reg(), Src: r, Off: int16(g.IntN(50))},
@@ -20,7 +20,7 @@ func (g *generator) chase() {
 // stack stores, loads and updates atomically.
 func (g *generator) stack() {
 	size := []uint8{bpf.SizeB, bpf.SizeH, bpf.SizeW, bpf.SizeDW}[g.IntN(4)]
-	off := int16(-8 * (1 + g.IntN(8)))
+	off := g.word()
 	switch g.IntN(4) {
 	case 0:
 		g.emit(bpf.Insn{Op: bpf.ClassSTX | size | bpf.ModeMEM, Dst: bpf.R10, Src: g.reg(), Off: off})
@@ -103,7 +103,7 @@ func (g *generator) write() {
 // invoke calls the function with registers, from the stack, and reads what it left
 // there later on.
 func (g *generator) invoke() {
-	if g.abi != SysV {
+	if g.abi != SysV || g.few != nil {
 		return
 	}
 	for k := range int16(bpf.InvokeArgs) {
@@ -153,8 +153,12 @@ func (g *generator) helper() {
 		if g.IntN(2) == 0 {
 			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 3, Imm: int32(g.IntN(4))})
 		} else {
-			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluAND, Dst: 6, Imm: 0x103},
-				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 3, Src: 6})
+			r := uint8(bpf.R6)
+			if !g.uses(r) {
+				r = bpf.R0
+			}
+			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluAND, Dst: r, Imm: 0x103},
+				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 3, Src: r})
 		}
 	case bpf.HelperFind, bpf.HelperEqual:
 		g.address(3)
@@ -202,8 +206,8 @@ func (g *generator) state() {
 func (g *generator) ownMemory() {
 	g.emit(
 		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 1, Src: bpf.R10},
-		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: 1, Imm: -64},
-		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 2, Imm: int32(g.IntN(65))},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD, Dst: 1, Imm: int32(-8 * g.words())},
+		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 2, Imm: int32(g.IntN(8*g.words() + 1))},
 		bpf.Insn{Op: bpf.OpLDDW, Src: bpf.PseudoRodata, Dst: 3, Imm: int32(g.IntN(8))}, bpf.Insn{},
 		bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: 4, Imm: int32(1 + g.IntN(9))},
 	)
@@ -227,6 +231,9 @@ func (g *generator) ownMemory() {
 // renew gives r2 to r5 numbers after a call.
 func (g *generator) renew() {
 	for r := uint8(2); r <= 5; r++ {
+		if !g.uses(r) {
+			continue
+		}
 		g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: r, Imm: g.number()})
 	}
 }

@@ -2,6 +2,7 @@ package jit
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 )
@@ -14,7 +15,8 @@ type generator struct {
 	loops  int
 	target []uint64 // addresses to read at
 	abi    ABI
-	calls  []int // local calls whose target is not known yet
+	calls  []int   // local calls whose target is not known yet
+	few    []uint8 // the only registers of a small guard; nil: all
 
 	inCallee bool
 }
@@ -37,8 +39,35 @@ func (g *generator) wide(dst uint8, v uint64) {
 	g.emit(w[0], w[1])
 }
 
+// small has a guard use a few registers and as many words of the stack, so that
+// there is little of it around its body.
+func (g *generator) small() {
+	others := []uint8{2, 3, 4, 5, 6, 7, 8}
+	g.Shuffle(len(others), func(i, k int) { others[i], others[k] = others[k], others[i] })
+	g.few = append(others[:1+g.IntN(3)], bpf.R0) // r0 is what helpers and atomics answer in
+}
+
+// uses reports whether a guard has a register to compute with.
+func (g *generator) uses(r uint8) bool {
+	return r != bpf.R1 && (g.few == nil || slices.Contains(g.few, r))
+}
+
+// words is how many words of the stack a guard has.
+func (g *generator) words() int {
+	if g.few == nil {
+		return 8
+	}
+	return len(g.few)
+}
+
+// word is the offset of one of them.
+func (g *generator) word() int16 { return -8 * int16(1+g.IntN(g.words())) }
+
 // reg returns a register to write: r0 to r8 but r1, which may be the frame.
 func (g *generator) reg() uint8 {
+	if g.few != nil {
+		return g.few[g.IntN(len(g.few))]
+	}
 	for {
 		if r := uint8(g.IntN(genRegs)); r != bpf.R1 {
 			return r
@@ -51,7 +80,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: bpf.R9, Src: bpf.R1})
 	for r := uint8(0); r < genRegs; r++ {
 		switch {
-		case r == bpf.R1:
+		case !g.uses(r):
 		case g.IntN(3) == 0:
 			g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV, Dst: r, Imm: g.number()})
 		case g.IntN(3) == 0:
@@ -60,7 +89,7 @@ func (g *generator) unit(size int) *bpf.Unit {
 			g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: r, Src: bpf.R1, Off: int16(8 * g.IntN(len(conventionOf(g.abi).args)))})
 		}
 	}
-	for off := int16(-64); off < 0; off += 8 {
+	for off := int16(-8 * g.words()); off < 0; off += 8 {
 		g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: bpf.R10, Src: g.reg(), Off: off})
 	}
 	g.body(size, 0)
@@ -81,6 +110,10 @@ func (g *generator) close() *bpf.Unit {
 		u.Fuel = uint32(g.IntN(20) + 1)
 	case 1:
 		u.Fuel = uint32(g.IntN(200) + 1)
+	default:
+		if g.few != nil { // all the fuel that there is takes long to interpret
+			u.Fuel = 5000
+		}
 	}
 	u.State = stateSize
 	if g.abi == SysV {
@@ -119,7 +152,7 @@ func (g *generator) leave() {
 	// One word mixes all registers, the other a few bytes of the stack.
 	r, s := g.reg(), g.reg()
 	for k := uint8(0); k < genRegs; k++ {
-		if k != bpf.R1 && k != r {
+		if g.uses(k) && k != r {
 			g.emit(
 				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMUL, Dst: r, Imm: 31},
 				bpf.Insn{Op: bpf.ClassALU64 | bpf.AluADD | bpf.SrcX, Dst: r, Src: k},
@@ -127,7 +160,7 @@ func (g *generator) leave() {
 		}
 	}
 	g.emit(bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: r, Off: bpf.FrameResult})
-	g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: s, Src: bpf.R10, Off: int16(-8 * (1 + g.IntN(8)))})
+	g.emit(bpf.Insn{Op: bpf.ClassLDX | bpf.SizeDW | bpf.ModeMEM, Dst: s, Src: bpf.R10, Off: g.word()})
 	g.emit(
 		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: s, Off: bpf.FrameResult + 8},
 		bpf.Insn{Op: bpf.ClassSTX | bpf.SizeDW | bpf.ModeMEM, Dst: 1, Src: s, Off: bpf.FrameErrno},
@@ -259,6 +292,9 @@ func (g *generator) extend() {
 
 // rotate exchanges registers: around a loop that is a cycle of moves.
 func (g *generator) rotate() {
+	if g.few != nil {
+		return
+	}
 	mov := func(dst, src uint8) bpf.Insn {
 		return bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: dst, Src: src}
 	}
@@ -270,7 +306,7 @@ func (g *generator) rotate() {
 
 // call calls a function that callees writes.
 func (g *generator) call() {
-	if g.inCallee {
+	if g.inCallee || g.few != nil {
 		return
 	}
 	g.emit(bpf.Insn{Op: bpf.ClassALU64 | bpf.AluMOV | bpf.SrcX, Dst: 1, Src: 8})

@@ -23,6 +23,8 @@
 
 extern unsigned char state[128 + 16 * 32];
 extern uint64_t entry, outcome, have_avx;
+extern void *const peers[];
+extern const uint32_t peers_count;
 extern void oracle_call(void), oracle_passed(void), oracle_returned(void);
 
 static void die(const char *what) { perror(what); _exit(3); }
@@ -48,7 +50,7 @@ static void put(const void *p, size_t n) {
 
 static void answer(const void *p, uint32_t n) { put(&n, 4); put(p, n); }
 
-enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL };
+enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL, CMD_PEERS };
 
 static int avx(void) {
 	unsigned a, b, c, d;
@@ -360,6 +362,7 @@ int main(void) {
 		case CMD_TRIAL: trial(q.addr, q.len); break;
 		case CMD_ALARMS: set_alarms(q.addr); break;
 		case CMD_RAISE: raise_one(q.addr); break;
+		case CMD_PEERS: answer(peers, 8 * peers_count); break;
 		default: die("unknown command");
 		}
 	}
