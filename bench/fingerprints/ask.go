@@ -87,6 +87,7 @@ func (t *target) put(o options, fp *fingerprint.Fingerprint) {
 		}
 		switch {
 		case f.Tier == fingerprint.None:
+			t.tell(o, "right", fp, &f)
 		case slices.Contains(truth, f.At):
 			count(&score.Right, f.Tier)
 			t.tell(o, "right", fp, &f)

@@ -8,8 +8,9 @@
 #   source/NAME/BUILD              one source built by gcc 12, gcc 11 and clang 14 at several levels
 #   held-source/NAME/BUILD         the same, of sources that no gate was set by: the file sources; gcc 11 to
 #                                  14, clang 14 and 19
+#   fresh-source/NAME/BUILD        the same, of sources that were asked once, when all gates stood: the file fresh-sources
 #
-#   bench/fingerprints/corpus.sh [release] [held] [fresh] [source] [held-source]     all when none is named
+#   bench/fingerprints/corpus.sh [release] [held] [fresh] [source] [held-source] [fresh-source]     all when none is named
 #
 # Only Debian's packages are used, and the sources that test/e2e/servers.sh unpacks.
 # The compilers are unpacked, not installed; those of Debian 13 run in a chroot, which takes
@@ -179,12 +180,12 @@ use_sources() {
 	quietly apt-get update
 }
 
-# held_sources builds each source of the list by every compiler, as a shared library
-# with its static functions in the symbol table.
+# held_sources FOLDER LIST: builds each source of the list by every compiler, as a shared
+# library with its static functions in the symbol table.
 held_sources() {
 	compilers
 	trixie
-	local name files flags level tree lib=$tools/usr/lib
+	local folder=$1 list=$2 name files flags level tree lib=$tools/usr/lib
 	local clang14=(env "LD_LIBRARY_PATH=$lib/x86_64-linux-gnu:$lib/llvm-14/lib" "$tools/usr/bin/clang-14")
 	while IFS='|' read -r name files flags; do
 		tree=$corpus/trixie/src/$name
@@ -200,12 +201,12 @@ held_sources() {
 		held O2 gcc13-O2 chroot "$corpus/trixie" gcc-13
 		held O2 gcc14-O2 chroot "$corpus/trixie" gcc-14
 		held O2 clang19-O2 chroot "$corpus/trixie" clang-19
-	done <bench/fingerprints/sources
+	done <"$list"
 }
 
 # held LEVEL BUILD CC...: builds $name; a build that the compiler cannot make is left out.
 held() {
-	local level=$1 out=$corpus/held-source/$name/$2
+	local level=$1 out=$corpus/$folder/$name/$2
 	shift 2
 	[ ! -e "$out" ] || return 0
 	mkdir -p "${out%/*}"
@@ -221,15 +222,16 @@ held() {
 	strip -o "$out.stripped" "$tree/out.so" && mv "$tree/out.so" "$out"
 }
 
-[ $# -gt 0 ] || set -- release held fresh source held-source
+[ $# -gt 0 ] || set -- release held fresh source held-source fresh-source
 for part; do
 	case $part in
 	release) releases release bench/fingerprints/packages ;;
 	held | fresh) releases "$part" "bench/fingerprints/$part" ;;
 	source) sources ;;
-	held-source) held_sources ;;
+	held-source) held_sources held-source bench/fingerprints/sources ;;
+	fresh-source) held_sources fresh-source bench/fingerprints/fresh-sources ;;
 	*)
-		echo "$0: $part is none of release, held, fresh, source, held-source" >&2
+		echo "$0: $part is none of release, held, fresh, source, held-source, fresh-source" >&2
 		exit 2
 		;;
 	esac

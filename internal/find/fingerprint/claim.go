@@ -19,8 +19,12 @@ func (s *search) claimed(v *verdict, ref *Reference) {
 		return
 	}
 	own := s.against(&ref.Target, v.top.fn)
-	for i := range ref.Alike {
-		o := &ref.Alike[i]
+	others := ref.Alike
+	if v.top.similarity < autoSimilar {
+		others = s.others(ref) // code less alike can be that of any of them
+	}
+	for i := range others {
+		o := &others[i]
 		if own-s.against(o, v.top.fn) >= max(claimLeast, claimShare*own) || s.hasExactly(o) && !s.isCode(v.top.fn, o) {
 			continue
 		}

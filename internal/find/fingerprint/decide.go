@@ -34,11 +34,17 @@ const (
 	// functions whole (kept.go, compiler.go).
 	foreignSimilar              = .15
 	foreignShrunk, foreignGrown = .7, 1.4
-	farSimilar                  = .15 // with
-	farScore                    = 15
-	confirmSim                  = .5
-	hintSimilarity              = .12
-	hintScore                   = 12
+	// marginForeign is enough there, and confirmForeign for CONFIRM: code does not move within
+	// one source, and the functions that could be meant are known (kin.go).
+	marginForeign, confirmForeign = 10, 5
+	// exportedSimilar is enough in the same source for a function that is exported, with most
+	// of what is around it: so it is no part of another.
+	exportedSimilar, marginExported = .3, 25
+	farSimilar                      = .15 // with
+	farScore                        = 15
+	confirmSim                      = .5
+	hintSimilarity                  = .12
+	hintScore                       = 12
 	// marginExact is enough for the same code, instruction by instruction and with
 	// the same texts and imports, that is once on either side.
 	marginExact = 1
@@ -145,7 +151,7 @@ func (s *search) judge(r int) verdict {
 	if n := min(ref.Target.Insns, s.m.body(top.fn).insns); n < autoInsns {
 		v.lower(Confirm, fmt.Sprintf("a function of %d instructions is never taken without asking", n))
 	}
-	switch auto, confirm := neededMargin(top, once); {
+	switch auto, confirm := s.neededMargin(top, once); {
 	case v.margin < 0:
 		v.lower(None, "another function fits better")
 	case v.margin < confirm:
@@ -231,9 +237,12 @@ func (s *search) hasExactly(sample *Sample) bool {
 
 // neededMargin is what AUTO and CONFIRM want. once says that the code is the
 // reference's, and there only once on either side.
-func neededMargin(m *match, once bool) (auto, confirm float64) {
-	if once {
+func (s *search) neededMargin(m *match, once bool) (auto, confirm float64) {
+	switch {
+	case once:
 		return marginExact, 0
+	case m.similarity < alikeEnough && s.wholeForeign():
+		return marginForeign, confirmForeign
 	}
 	for _, g := range margins {
 		if m.similarity >= g.similarity {
@@ -246,7 +255,7 @@ func neededMargin(m *match, once bool) (auto, confirm float64) {
 // tierOf is the tier that the numbers of a match alone allow.
 func (s *search) tierOf(m *match, margin float64) Tier {
 	switch {
-	case m.similarity >= s.autoSimilar(m, margin) && m.score >= autoScore:
+	case m.similarity >= s.autoSimilar(m, margin) && (m.score >= autoScore || m.score >= farScore && s.wholeForeign()):
 		return Auto
 	case m.similarity >= confirmSim && m.score >= autoScore, m.similarity >= farSimilar && m.score >= farScore:
 		return Confirm
@@ -284,6 +293,8 @@ func (s *search) autoSimilar(m *match, margin float64) float64 {
 		return slotSimilar
 	case m.found >= sameFound && m.missed == 0 && 2*m.unchanged >= m.found && margin >= marginPatched && grown <= patchedGrown:
 		return patchedSimilar
+	case m.found >= sameFound && 2*m.missed <= m.found && margin >= marginExported && grown <= sameGrown && s.m.exported(m.fn) && s.sameSource():
+		return exportedSimilar
 	case m.found >= sameFound && 2*m.unchanged <= m.found && grown <= sameGrown && s.isWhole(m.fn, grown) && s.sameSource():
 		return sameSimilar
 	}
@@ -313,35 +324,52 @@ func (s *search) nearSource() bool {
 // module, and than any look-alike of the reference is for this function:
 // whichever is less.
 func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) float64 {
-	own, near := s.against(&ref.Target, top.fn), top.score
-	var swaps swaps
-	if !top.exact {
-		swaps = s.swapped(top, ref)
+	own := s.against(&ref.Target, top.fn)
+	byPlace, byOther := make([]float64, len(all)), make([]float64, len(s.others(ref)))
+	// least is the margin as it is, and fixed that of what no exchange of places changes.
+	least, fixed := top.score, top.score
+	note := func(apart float64) {
+		least = min(least, apart)
+		if apart < leastApart {
+			fixed = min(fixed, apart)
+		}
 	}
 	for i := range all {
 		if &all[i] == top {
+			byPlace[i] = math.Inf(1)
 			continue
 		}
-		apart := top.score - all[i].score
-		if (all[i].exact && top.exact || apart < margins[0].auto) && len(v.rivals) < maxRivals {
+		byPlace[i] = top.score - all[i].score
+		note(byPlace[i])
+		if (all[i].exact && top.exact || byPlace[i] < margins[0].auto) && len(v.rivals) < maxRivals {
 			v.rivals = append(v.rivals, all[i])
 		}
-		if apart >= leastApart {
-			apart += swaps.byPlace[all[i].fn]
-		}
-		near = min(near, apart)
 	}
-	for i := range ref.Alike {
-		apart := own - s.against(&ref.Alike[i], top.fn)
-		if swaps.byAlike != nil {
-			apart += swaps.byAlike[i]
-		}
-		near = min(near, apart)
+	for i := range byOther {
+		byOther[i] = own - s.against(&s.others(ref)[i], top.fn)
+		note(byOther[i])
 	}
 	for _, around := range [][]Sample{ref.Callers, ref.Callees} {
 		for i := range around {
-			near = min(near, top.plain-s.plain(&around[i], top.fn))
+			apart := top.plain - s.plain(&around[i], top.fn)
+			least, fixed = min(least, apart), min(fixed, apart)
 		}
 	}
-	return near
+	if top.exact || least >= marginPatched || fixed < confirmForeign || least == fixed {
+		return least
+	}
+	swaps := s.swapped(top, ref, byOther)
+	for i := range all {
+		if byPlace[i] >= leastApart {
+			byPlace[i] += swaps.byPlace[all[i].fn]
+		}
+		fixed = min(fixed, byPlace[i])
+	}
+	for i := range byOther {
+		if swaps.byAlike != nil {
+			byOther[i] += swaps.byAlike[i]
+		}
+		fixed = min(fixed, byOther[i])
+	}
+	return fixed
 }

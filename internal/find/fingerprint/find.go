@@ -74,6 +74,7 @@ type search struct {
 	merged  []Reference
 	samples map[*Sample]*sampled
 	odds    map[compared]float64
+	kin     map[*Reference][]Sample
 }
 
 // match is a candidate compared with a reference.
@@ -111,7 +112,7 @@ func (m *Module) Find(fp *Fingerprint) Finding { return m.Search(fp).Find() }
 
 // Search begins a search.
 func (m *Module) Search(fp *Fingerprint) *Search {
-	return &Search{search{fp: fp, m: m, samples: map[*Sample]*sampled{}, odds: map[compared]float64{}}}
+	return &Search{search{fp: fp, m: m, samples: map[*Sample]*sampled{}, odds: map[compared]float64{}, kin: map[*Reference][]Sample{}}}
 }
 
 // Find answers.

@@ -14,13 +14,13 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// The .pf format, version 3; docs/pfp.md describes it. Version 1, without sketches, and
-// version 2, without slots, are read too. After the magic, the version and a CRC-32 of the rest comes deflated data: integers are unsigned
-// LEB128 (as in DWARF), a text is its length and its bytes, a list is its length
-// and its elements.
+// The .pf format, version 4; docs/pfp.md describes it. Version 1, without sketches,
+// version 2, without slots, and version 3, without kin, are read too. After the magic, the
+// version and a CRC-32 of the rest comes deflated data: integers are unsigned LEB128 (as
+// in DWARF), a text is its length and its bytes, a list is its length and its elements.
 const (
 	magic   = "PIEpf"
-	version = 3
+	version = 4
 	header  = len(magic) + 1 + 4
 )
 
@@ -140,7 +140,7 @@ func unpackShare(b byte) float64 { return min(math.Exp(-float64(b)/16), .999) }
 // samples visits the functions of a reference.
 func (r *Reference) samples(visit func(*Sample)) {
 	visit(&r.Target)
-	for _, list := range [][]Sample{r.Callees, r.Callers, r.Alike} {
+	for _, list := range [][]Sample{r.Callees, r.Callers, r.Alike, r.Kin} {
 		for i := range list {
 			visit(&list[i])
 		}
@@ -161,7 +161,7 @@ func (w *writer) reference(r *Reference) {
 	w.codes(r.Slot.Before)
 	w.codes(r.Slot.After)
 	w.sample(&r.Target)
-	for _, list := range [][]Sample{r.Callees, r.Callers, r.Alike} {
+	for _, list := range [][]Sample{r.Callees, r.Callers, r.Alike, r.Kin} {
 		w.number(uint64(len(list)))
 		for i := range list {
 			w.sample(&list[i])
@@ -332,12 +332,20 @@ func (r *reader) reference() Reference {
 	if ref.Target.Insns < smallest {
 		r.fail("a function of %d instructions", ref.Target.Insns)
 	}
-	for _, list := range []*[]Sample{&ref.Callees, &ref.Callers, &ref.Alike} {
-		for n := r.number(maxAround); n > 0 && r.bad == ""; n-- {
-			*list = append(*list, r.sample())
-		}
+	ref.Callees, ref.Callers, ref.Alike = r.some(maxAround), r.some(maxAround), r.some(maxAround)
+	if r.version >= 4 {
+		ref.Kin = r.some(maxKin)
 	}
 	return ref
+}
+
+// some reads a list of at most so many functions.
+func (r *reader) some(most uint64) []Sample {
+	var out []Sample
+	for n := r.number(most); n > 0 && r.bad == ""; n-- {
+		out = append(out, r.sample())
+	}
+	return out
 }
 
 func (r *reader) codes() []uint64 {

@@ -22,7 +22,8 @@ func (s *search) gates(v *verdict, ref *Reference) {
 	// options of the compiler changed the functions around, it stayed.
 	long := top.exact && b.insns >= longExact && top.found > 0
 	// So does what no other function comes near: other compilers inline otherwise.
-	far := v.margin >= marginFar && top.found >= 2 && 4*top.found >= n || v.margin >= margins[2].auto && top.found >= 3 && 3*top.found >= n
+	far := v.margin >= marginFar && top.found >= 2 && 4*top.found >= n || v.margin >= margins[2].auto && top.found >= 3 && 3*top.found >= n ||
+		top.found > 0 && 3*top.found >= n && s.wholeForeign()
 	if n > 0 && 2*top.found < n && !long && !far {
 		to := Hint
 		if top.exact || alike && 3*top.found >= n {

@@ -36,13 +36,17 @@ func (s *search) isWhole(fn int, grown float64) bool {
 // does not make parts of functions that could be taken for them, as gcc does when it
 // optimizes for speed.
 func (s *search) foreign(m *match, ref *Reference) bool {
-	if m.found == 0 || m.missed > m.found || !s.called(m, ref) || !s.m.leavesWhole() || !s.foreignSource() {
+	if m.found == 0 || m.missed > 2*m.found || !s.called(m, ref) || !s.wholeForeign() {
 		return false
 	}
 	t := s.texts(&ref.Target, m.fn)
 	said := s.saidOf(m, ref)
 	return t.missing+t.extra <= foreignTexts*t.both && said.more <= foreignMore*said.has
 }
+
+// wholeForeign tells whether the module was made from the reference's source, and by a
+// compiler that leaves functions whole.
+func (s *search) wholeForeign() bool { return s.m.leavesWhole() && s.foreignSource() }
 
 // foreignSource tells whether a build of the fingerprint without the fix is of the source
 // that the module was made from by a compiler that has little in common with its own.

@@ -11,7 +11,7 @@ import (
 // their names in the reference builds. It has nothing to say about exactly the
 // same code.
 func merged(refs []Reference) Reference {
-	m := Reference{Label: "the builds together", Callers: grouped(refs, callersOf), Callees: grouped(refs, calleesOf), Alike: grouped(refs, alikeOf)}
+	m := Reference{Label: "the builds together", Callers: grouped(refs, callersOf), Callees: grouped(refs, calleesOf), Alike: grouped(refs, alikeOf), Kin: grouped(refs, kinOf)}
 	var targets []*Sample
 	for i := range refs {
 		targets = append(targets, &refs[i].Target)
@@ -39,6 +39,7 @@ func withMerged(refs []Reference) []Reference {
 func callersOf(r *Reference) []Sample { return r.Callers }
 func calleesOf(r *Reference) []Sample { return r.Callees }
 func alikeOf(r *Reference) []Sample   { return r.Alike }
+func kinOf(r *Reference) []Sample     { return r.Kin }
 
 // grouped merges the samples of several builds that have the same name.
 func grouped(refs []Reference, list func(*Reference) []Sample) []Sample {

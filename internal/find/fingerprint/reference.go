@@ -34,6 +34,7 @@ type Reference struct {
 	Callees   []Sample
 	Callers   []Sample
 	Alike     []Sample // the functions of the build most like the target
+	Kin       []Sample // more that could be taken for it (kin.go)
 }
 
 // Sample is one function of a reference build.
@@ -125,13 +126,17 @@ func (m *Module) reference(i int) Reference {
 	r.Callees = m.samples(m.callees(i))
 	r.Callers = m.samples(m.callers(i))
 	lookalikes := m.nearest(&r, i, maxAround/2)
-	for _, j := range all.alike(m, i, maxAround) {
+	alike := all.alike(m, i)
+	for _, j := range alike[:min(len(alike), maxAround)] {
 		if len(lookalikes) < maxAround && !slices.Contains(lookalikes, j) {
 			lookalikes = append(lookalikes, j)
 		}
 	}
 	for _, j := range lookalikes {
 		r.Alike = append(r.Alike, m.sample(j, true))
+	}
+	for _, j := range m.kin(i, alike, lookalikes) {
+		r.Kin = append(r.Kin, m.sample(j, true))
 	}
 	return r
 }
@@ -223,8 +228,8 @@ func (m *Module) everything() *whole {
 	return w
 }
 
-// alike returns the n functions that share most with function i.
-func (w *whole) alike(m *Module, i, n int) []int {
+// alike returns the functions that share something rare with function i, most first.
+func (w *whole) alike(m *Module, i int) []int {
 	shared := map[int32]float64{}
 	for _, f := range m.body(i).features {
 		weight := models[f.Kind()].weight * -math.Log(w.census.share(f))
@@ -247,7 +252,7 @@ func (w *whole) alike(m *Module, i, n int) []int {
 	}
 	slices.SortFunc(all, func(a, b near) int { return cmp.Or(cmp.Compare(b.score, a.score), a.j-b.j) })
 	var out []int
-	for _, a := range all[:min(n, len(all))] {
+	for _, a := range all {
 		out = append(out, a.j)
 	}
 	return out

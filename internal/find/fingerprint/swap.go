@@ -17,21 +17,21 @@ type swaps struct {
 // and a wrong answer means that they changed places: then each must fit the other's
 // place, and what speaks against that is the sum of what each lacks there. A sibling that
 // differs in few numbers is told by them twice. In another source one of the two may be
-// gone.
-func (s *search) swapped(top *match, ref *Reference) swaps {
-	w := swaps{byAlike: make([]float64, len(ref.Alike)), byPlace: map[int]float64{}}
-	own := s.against(&ref.Target, top.fn)
+// gone. apart has how much less each fits there.
+func (s *search) swapped(top *match, ref *Reference, apart []float64) swaps {
+	others := s.others(ref)
+	w := swaps{byAlike: make([]float64, len(others)), byPlace: map[int]float64{}}
 	var asked []int
-	for i := range ref.Alike {
-		if apart := own - s.against(&ref.Alike[i], top.fn); apart >= leastApart && apart < marginFar {
+	for i := range others {
+		if apart[i] >= leastApart && apart[i] < marginFar {
 			asked = append(asked, i)
 		}
 	}
-	if len(asked) == 0 || !s.nearSource() {
+	if len(asked) == 0 || !s.nearSource() && !s.foreignSource() {
 		return w
 	}
-	for k, at := range s.places(ref.Alike, asked, top.fn) {
-		o := &ref.Alike[asked[k]]
+	for k, at := range s.places(others, asked, top.fn) {
+		o := &others[asked[k]]
 		if at < 0 {
 			continue
 		}
