@@ -21,6 +21,13 @@ import (
 )
 
 func main() {
+	if order := os.Getenv(cyclerOrder); order != "" {
+		if err := obey(order); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	repeat := flag.Int("repeat", 5, "how often each measurement is repeated")
 	server := flag.String("server", "", "measure the latency of this server alone: nginx, redis or postgres")
 	flag.Parse()

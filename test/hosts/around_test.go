@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
@@ -21,6 +22,40 @@ func TestConfinedService(t *testing.T) {
 	h := start(t, nil, path, "3")
 	h.waitStatus("Seccomp:\t2")
 	h.cycles(guard(t, "HOST-1", exeOf(path)), 3)
+}
+
+// A pie that is killed at any moment leaves such a service as it was: no thread is left without
+// its filter, none dies of it, and the next pie guards it.
+func TestConfinedServiceKilled(t *testing.T) {
+	kills := 12
+	if os.Getenv("PIE_TEST_LONG") != "" {
+		kills = 1000
+	}
+	path := build(t, "service", "gcc", "-pthread", "service.c", "guarded.c")
+	h := start(t, nil, path, "3")
+	for range kills {
+		by := h.startCycler(exeOf(path)) // which repairs first
+		if _, err := by.in.Write([]byte("\n\n\n")); err != nil {
+			t.Fatal(err)
+		}
+		for range rand.IntN(3) {
+			if _, err := by.out.ReadString('\n'); err != nil {
+				break
+			}
+		}
+		time.Sleep(rand.N(60 * time.Millisecond))
+		_ = by.cmd.Process.Kill()
+		_ = by.cmd.Wait()
+		h.calls(perHalf)
+		if all := h.threads("Seccomp:\t2"); len(all) != 3 {
+			t.Fatalf("%d threads have a filter", len(all))
+		}
+	}
+	if by := h.startCycler(exeOf(path)); !by.once(t) {
+		t.Error("the last one was ended by its watchdog")
+	}
+	h.unguarded()
+	h.asItsFiles()
 }
 
 // Where all within reach below the program is taken, PIE's memory lies above it.

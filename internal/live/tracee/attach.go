@@ -186,7 +186,7 @@ func (p *Process) seizeError(tid int, errno unix.Errno) error {
 		return fmt.Errorf("pid %d: thread %d is still held by an attempt of ours that is ending: %w", p.Pid(), tid, ErrBusy)
 	case errno == unix.EPERM && st.Tracer != 0:
 		return p.traced(st.Tracer)
-	case errno == unix.EPERM:
+	case errno == unix.EPERM || errno == unix.EACCES: // the second is what SELinux and AppArmor say
 		return p.permission(fmt.Sprintf("seizing thread %d", tid), errno)
 	}
 	return fmt.Errorf("pid %d: seizing thread %d: %w", p.Pid(), tid, p.goneOr(errno))
