@@ -27,7 +27,7 @@ func TestConfinedService(t *testing.T) {
 // A pie that is killed at any moment leaves such a service as it was: no thread is left without
 // its filter, none dies of it, and the next pie guards it.
 func TestConfinedServiceKilled(t *testing.T) {
-	kills := 12
+	kills := 6
 	if os.Getenv("PIE_TEST_LONG") != "" {
 		kills = 1000
 	}
@@ -97,7 +97,7 @@ func TestThreadsInside(t *testing.T) {
 // A program that replaces itself by itself all the time: each insertion guards it or says
 // that it has gone or is stale, and none harms it or what it becomes.
 func TestExecMeanwhile(t *testing.T) {
-	tries := 24
+	tries := 16
 	if os.Getenv("PIE_TEST_LONG") != "" {
 		tries = 2000
 	}

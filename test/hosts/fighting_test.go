@@ -19,7 +19,7 @@ import (
 // PIE's memory, forks, replaces itself, stops itself. Every command ends in time, whatever it
 // says, and a bystander that runs the same program is as it was.
 func TestFightingProcess(t *testing.T) {
-	lasts := 8 * time.Second
+	lasts := 5 * time.Second
 	if os.Getenv("PIE_TEST_LONG") != "" {
 		lasts = 4 * time.Minute
 	}
