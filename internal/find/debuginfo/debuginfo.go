@@ -161,7 +161,9 @@ func (i *Info) parameters(r *dwarf.Reader, fn *dwarf.Entry, results bool) ([]Par
 		}
 		if result, _ := e.Val(dwarf.AttrVarParam).(bool); e.Tag == dwarf.TagFormalParameter && result == results {
 			p := Param{at: e.Offset}
-			p.Name, _ = e.Val(dwarf.AttrName).(string)
+			if p.Name, err = nameIn(e); err != nil {
+				return nil, err
+			}
 			if p.Type, err = i.typeOf(e); err != nil {
 				return nil, err
 			}
@@ -180,7 +182,11 @@ func (i *Info) Result(v address.Vaddr) (Type, error) {
 	if err != nil || fn == nil {
 		return Type{Size: -1}, err
 	}
-	if declared, ok := fn.Val(dwarf.AttrSpecification).(dwarf.Offset); ok && fn.Val(dwarf.AttrType) == nil {
+	declared, ok, err := reference(fn, dwarf.AttrSpecification)
+	if err != nil {
+		return Type{Size: -1}, err
+	}
+	if ok && fn.Val(dwarf.AttrType) == nil {
 		r.Seek(declared)
 		if fn, err = i.next(r); err != nil || fn == nil {
 			return Type{Size: -1}, err
@@ -197,7 +203,11 @@ func (i *Info) written(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if origin, ok := fn.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset); ok {
+	origin, ok, err := reference(fn, dwarf.AttrAbstractOrigin)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ok {
 		r.Seek(origin)
 		if fn, err = i.next(r); err != nil {
 			return nil, nil, err
@@ -289,7 +299,10 @@ func (i *Info) Inlined(v address.Vaddr) ([]Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	origin, ok := fn.Val(dwarf.AttrAbstractOrigin).(dwarf.Offset)
+	origin, ok, err := reference(fn, dwarf.AttrAbstractOrigin)
+	if err != nil {
+		return nil, err
+	}
 	if !ok {
 		return nil, nil // never inlined: there is no abstract instance
 	}

@@ -142,7 +142,9 @@ func (i *Info) layout(name string, s *dwarf.Entry) (*Layout, error) {
 
 // member reads one member; placed is false for static members and virtual bases.
 func (i *Info) member(e *dwarf.Entry, union bool) (m Member, placed bool, err error) {
-	m.Name, _ = e.Val(dwarf.AttrName).(string)
+	if m.Name, err = nameIn(e); err != nil {
+		return m, false, err
+	}
 	m.Bits = e.Val(dwarf.AttrBitSize) != nil
 	m.Offset, placed = e.Val(dwarf.AttrDataMemberLoc).(int64)
 	if !placed && m.Bits {
@@ -169,7 +171,10 @@ func (i *Info) member(e *dwarf.Entry, union bool) (m Member, placed bool, err er
 func (i *Info) elements(m *Member, e *dwarf.Entry) error {
 	m.Elem = m.Type
 	for range maxTypes {
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		off, ok, err := reference(e, dwarf.AttrType)
+		if err != nil {
+			return err
+		}
 		if !ok {
 			return nil
 		}
@@ -229,7 +234,10 @@ func (i *Info) dimensions(r *dwarf.Reader, array *dwarf.Entry) ([]int64, error) 
 func (i *Info) structTo(pointer *dwarf.Entry) (string, error) {
 	name, e := "", pointer
 	for range maxTypes {
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		off, ok, err := reference(e, dwarf.AttrType)
+		if err != nil {
+			return "", err
+		}
 		if !ok {
 			return "", nil
 		}

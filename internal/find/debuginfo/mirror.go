@@ -146,7 +146,10 @@ func (i *Info) complete(e *dwarf.Entry) (*dwarf.Entry, error) {
 		default:
 			return nil, nil
 		}
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		off, ok, err := reference(e, dwarf.AttrType)
+		if err != nil {
+			return nil, err
+		}
 		if !ok {
 			return nil, nil
 		}

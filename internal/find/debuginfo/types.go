@@ -35,7 +35,10 @@ type Type struct {
 func (i *Info) typeOf(e *dwarf.Entry) (Type, error) {
 	out := Type{Size: -1}
 	for range maxTypes {
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		off, ok, err := reference(e, dwarf.AttrType)
+		if err != nil {
+			return out, err
+		}
 		if !ok {
 			if out.Name == "" {
 				out.Name = "void"
@@ -53,7 +56,10 @@ func (i *Info) typeOf(e *dwarf.Entry) (Type, error) {
 			return out, fmt.Errorf("DWARF: a type at the end of the data")
 		}
 		e = next
-		name, _ := e.Val(dwarf.AttrName).(string)
+		name, err := nameIn(e)
+		if err != nil {
+			return out, err
+		}
 		if out.Name == "" {
 			out.Name = name
 		}
@@ -93,7 +99,10 @@ func (i *Info) typeOf(e *dwarf.Entry) (Type, error) {
 // pointee names what a pointer points to, one level deep.
 func (i *Info) pointee(e *dwarf.Entry) (string, error) {
 	for range maxTypes {
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		off, ok, err := reference(e, dwarf.AttrType)
+		if err != nil {
+			return "", err
+		}
 		if !ok {
 			return "void", nil
 		}
@@ -191,7 +200,10 @@ func (i *Info) arraySize(r *dwarf.Reader, array *dwarf.Entry) (int64, error) {
 func (i *Info) elementSize(array *dwarf.Entry) (int64, error) {
 	e := array
 	for range maxTypes {
-		off, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
+		off, ok, err := reference(e, dwarf.AttrType)
+		if err != nil {
+			return -1, err
+		}
 		if !ok {
 			return -1, nil
 		}
