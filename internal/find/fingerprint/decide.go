@@ -279,11 +279,11 @@ func (s *search) autoSimilar(m *match, margin float64) float64 {
 	n := s.m.body(m.fn).insns
 	grown := float64(n) / float64(s.nearestSize(ref, n))
 	switch {
-	case !ref.Target.readsEnough(arguments):
-		return autoSimilar
+	case !ref.Target.reads(arguments):
+		return autoSimilar // a caller with the target inlined reads more
 	case foreignShrunk <= grown && grown <= foreignGrown && s.foreign(m, ref):
 		return foreignSimilar
-	case grown < sameShrunk || !ref.Target.reads(arguments):
+	case grown < sameShrunk:
 		return autoSimilar
 	case margin >= marginKept && grown <= keptGrown && s.isWhole(m.fn, grown) && s.kept(m, ref):
 		return keptSimilar

@@ -15,18 +15,24 @@ import (
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 )
 
-// program is a build of testdata/shop.c.
+// program is a build of testdata/shop.c, or of another source.
 type program struct {
 	*Module
 	t     testing.TB
 	names map[string]address.Vaddr
 }
 
-// build compiles shop.c; its names are the truth, and not in the module.
+// build compiles shop.c.
 func build(t testing.TB, flags ...string) *program {
 	t.Helper()
+	return compiled(t, "testdata/shop.c", flags...)
+}
+
+// compiled compiles a program; its names are the truth, and not in the module.
+func compiled(t testing.TB, source string, flags ...string) *program {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), "shop")
-	run(t, "gcc", append(flags, "-o", out, "testdata/shop.c")...)
+	run(t, "gcc", append(flags, "-o", out, source)...)
 	p := &program{t: t, names: map[string]address.Vaddr{}}
 	all, err := openFile(t, out).Functions()
 	if err != nil {

@@ -31,8 +31,14 @@ func (s *search) gates(v *verdict, ref *Reference) {
 		}
 		v.lower(to, fmt.Sprintf("only %d of %d functions around it are like those around the reference", top.found, n))
 	}
-	if !alike {
+	switch {
+	case !alike:
 		s.corroborated(v, ref)
+	case !top.exact && !s.nearSource() && s.texts(&ref.Target, top.fn).both+perFunction*float64(top.found) < corroborationFar:
+		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's, and not another that was generated from the same source")
+	}
+	if !top.exact {
+		s.numbered(v, ref)
 	}
 	if !top.exact && !ref.Target.readsEnough(s.m.arguments(top.fn)) {
 		v.lower(Confirm, "it does not read all arguments that the reference reads")
@@ -71,10 +77,36 @@ func (s *search) corroborated(v *verdict, ref *Reference) {
 }
 
 const (
-	otherText     = 4  // nats: a text or import that at most one function in fifty has
-	corroboration = 12 // nats
-	perFunction   = 6  // nats, for each function around
+	otherText        = 4  // nats: a text or import that at most one function in fifty has
+	corroborationFar = 18 // nats, in another version: generators of code are used twice
+	corroboration    = 12 // nats
+	perFunction      = 6  // nats, for each function around
 )
+
+// numbered doubts a match where the reference's build has a function with the target's
+// operations that differs in numbers and offsets only, as getters of one structure do:
+// when the structure grows each of them looks like the next, and all of them move in step.
+func (s *search) numbered(v *verdict, ref *Reference) {
+	if v.tier < Auto {
+		return
+	}
+	own := s.against(&ref.Target, v.top.fn)
+	for i := range ref.Alike {
+		o := &ref.Alike[i]
+		if own-s.against(o, v.top.fn) < margins[0].auto && ref.Target.hasOperationsOf(o) {
+			v.lower(Confirm, "functions that differ from it in a number only may have changed places with it")
+			return
+		}
+	}
+}
+
+// hasOperationsOf tells whether two functions have the same runs of operations.
+func (s *Sample) hasOperationsOf(o *Sample) bool {
+	of := func(s *Sample) []Rated {
+		return slices.DeleteFunc(slices.Clone(s.Features), func(f Rated) bool { return f.Kind() != KindGram })
+	}
+	return s.Insns == o.Insns && slices.EqualFunc(of(s), of(o), func(a, b Rated) bool { return a.Feature == b.Feature })
+}
 
 // nearestSize returns how many instructions the reference has; of several builds
 // put together, the one nearest to n.
