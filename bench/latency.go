@@ -17,8 +17,8 @@ import (
 // asks: what that costs is the processor time of pie's commands, not the stops. In the last
 // kind one pie that runs on makes the cycles in the server: the stops with less of the rest.
 const (
-	rounds          = 10
-	cyclesPerWindow = 200 / rounds
+	fullRounds      = 10
+	cyclesPerWindow = 200 / fullRounds
 	windowTime      = 4 * time.Second // at least: a window ends when its cycles are done
 )
 
@@ -32,7 +32,7 @@ const (
 // latency prints what 200 insertions and removals do to the slowest thousandth of a
 // server's answers.
 func (b *bench) latency() error {
-	fmt.Printf("\n## p99.9 of servers, %d windows each without, with %d insert/remove cycles beside it, with them in it, and in it by one pie that runs on\n\n", rounds, cyclesPerWindow)
+	fmt.Printf("\n## p99.9 of servers, %d windows each without, with %d insert/remove cycles beside it, with them in it, and in it by one pie that runs on\n\n", b.rounds, cyclesPerWindow)
 	fmt.Println("| server | cycles | p99.9 ms (median) | change against without (mean of the logs) | upper 95 % bound | p50 ms | requests | errors | all windows |\n|---|---|---|---|---|---|---|---|---|")
 	for _, s := range servers {
 		if b.server != "" && b.server != s.name {
@@ -87,7 +87,7 @@ func (b *bench) latencyOf(s server) error {
 		{name: "in it, by one pie that runs on", cycle: one.once},
 	}
 	spent := one.cpu()
-	for range rounds {
+	for range b.rounds {
 		for k := range windows {
 			if err := windows[k].run(); err != nil {
 				return err
@@ -98,7 +98,7 @@ func (b *bench) latencyOf(s server) error {
 	for _, w := range windows {
 		printLatency(s.name, w.name, windows[0].samples, w.samples)
 	}
-	fmt.Printf("\nThe one that runs on took %.1f ms of processor time a cycle.\n", ms(one.cpu()-spent)/(rounds*cyclesPerWindow))
+	fmt.Printf("\nThe one that runs on took %.1f ms of processor time a cycle.\n", ms(one.cpu()-spent)/float64(b.rounds*cyclesPerWindow))
 	return nil
 }
 
@@ -204,8 +204,9 @@ func (l *latencyLoad) take() sample {
 	return sample{took[len(took)/2], took[len(took)*999/1000], len(took), errors}
 }
 
-// t95 is the 95th percentile of Student's t with 9 degrees of freedom: ten pairs.
-const t95 = 1.833
+// t95 is the 95th percentile of Student's t by pairs, which are one more than its degrees
+// of freedom.
+var t95 = [fullRounds + 1]float64{2: 6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833}
 
 // printLatency compares each window with its neighbour without cycles, by the
 // logarithm of their ratio.
@@ -219,7 +220,7 @@ func printLatency(name, cycles string, without, with []sample) {
 		errors += with[i].errors
 	}
 	mean, deviation := moments(logs)
-	bound := mean + t95*deviation/math.Sqrt(float64(len(logs)))
+	bound := mean + t95[len(logs)]*deviation/math.Sqrt(float64(len(logs)))
 	fmt.Printf("| %s | %s | %.2f | %+.1f %% | %+.1f %% | %.2f | %d | %d | %.2f |\n", name, cycles, median(p999),
 		100*(math.Exp(mean)-1), 100*(math.Exp(bound)-1), median(p50), requests, errors, p999)
 }

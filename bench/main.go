@@ -2,7 +2,7 @@
 // the peers that can be had anywhere: gdb, the kernel's uprobes, and a bare C
 // program that stops every thread and does nothing.
 //
-//	go run ./bench [-repeat N] [cost] [pause] [insert] [latency]
+//	go run ./bench [-repeat N] [-rounds N] [-server NAME] [cost] [pause] [insert] [latency]
 //
 // Every figure is a median over repeats, and every comparison comes from one run:
 // a guarded function beside its twin in the same process, a peer beside PIE on
@@ -30,24 +30,28 @@ func main() {
 	}
 	repeat := flag.Int("repeat", 5, "how often each measurement is repeated")
 	server := flag.String("server", "", "measure the latency of this server alone: nginx, redis or postgres")
+	rounds := flag.Int("rounds", fullRounds, "windows of each kind in the measurement of latency, 2 to 10")
 	flag.Parse()
 	what := flag.Args()
 	if len(what) == 0 {
 		what = []string{"cost", "pause", "insert"}
 	}
-	if err := run(what, *repeat, *server); err != nil {
+	if err := run(what, *repeat, *server, *rounds); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(what []string, repeat int, server string) error {
+func run(what []string, repeat int, server string, rounds int) error {
+	if rounds < 2 || rounds > fullRounds {
+		return fmt.Errorf("%d rounds: there must be 2 to %d", rounds, fullRounds)
+	}
 	b, err := newBench(repeat)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	b.server = server
+	b.server, b.rounds = server, rounds
 	fmt.Printf("%d cores, %s, %s\n", runtime.NumCPU(), runtime.Version(), kernel())
 	for _, w := range what {
 		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert, "latency": b.latency}[w]
@@ -66,6 +70,7 @@ type bench struct {
 	dir     string
 	repeat  int
 	server  string // the one to measure; empty for all
+	rounds  int    // windows of each kind
 	endings []func()
 }
 

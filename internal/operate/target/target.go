@@ -110,7 +110,7 @@ func (s *Selector) Select(ctx context.Context) ([]int, error) {
 // another together. Processes of one named unit or container are one group.
 // The error is ErrNone when there is none.
 func (s *Selector) Groups(ctx context.Context) ([]Group, error) {
-	t, err := readTable(ctx)
+	t, err := s.read(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +134,16 @@ func (s *Selector) Groups(ctx context.Context) ([]Group, error) {
 		return nil, ErrNone
 	}
 	return t.group(chosen, s.spec.Unit != "" || s.spec.Container != ""), nil
+}
+
+// read returns the table of those that can match.
+func (s *Selector) read(ctx context.Context) (table, error) {
+	if pids := s.spec.Pids; len(pids) > 0 && len(pids) <= maxThreads {
+		if t, ok := readChildless(pids); ok {
+			return t, ctx.Err()
+		}
+	}
+	return readTable(ctx)
 }
 
 // Has tells whether one process matches now: a process that is not the caller's

@@ -148,6 +148,35 @@ func TestPidIsPinned(t *testing.T) {
 	}
 }
 
+// A process without children is looked at alone; what is selected is the same, and one that
+// gets a child later is looked at with it.
+func TestChildless(t *testing.T) {
+	leaf := exec.Command("sleep", "60")
+	if err := leaf.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = leaf.Process.Kill(); _ = leaf.Wait() }()
+	tree := plant(t, build(t))
+	for _, c := range []struct {
+		pids []int
+		ok   bool
+	}{{[]int{leaf.Process.Pid}, true}, {[]int{leaf.Process.Pid, os.Getpid()}, false}, {[]int{1 << 30}, false}} {
+		if table, ok := readChildless(c.pids); ok != c.ok || ok && len(table) != len(c.pids) {
+			t.Errorf("%v: %v, %v", c.pids, table, ok)
+		}
+	}
+	for _, pid := range append(slices.Collect(maps.Values(tree)), leaf.Process.Pid) {
+		s, err := New(Spec{Pids: []int{pid}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Select(t.Context())
+		if err != nil || !slices.Contains(got, pid) {
+			t.Errorf("%d: %v, %v", pid, got, err)
+		}
+	}
+}
+
 func TestBadSpecs(t *testing.T) {
 	for _, s := range []Spec{
 		{Container: "web"},
