@@ -97,15 +97,19 @@ func (e *Engine) Prepare(path string, p *Prepatch) {
 		return
 	}
 	for i, g := range p.compiled.Guards {
+		fp := p.fingerprintOf(g.Guard)
 		at, err := locate.InFile(file, path, g.Func)
 		if err != nil {
+			if fp != nil {
+				_, _ = e.known.match(file, fp)
+			}
 			continue
 		}
 		fn := locate.Function{Name: g.Func, Vaddr: at, Image: &locate.Image{Path: path, IsExe: true, File: file}}
 		_, _, _ = rs.debugNotes(fn, i)
 		_, _, _ = e.known.segment(fn)
-		if p.fingerprintOf(g.Guard) != nil {
-			_, _ = e.known.analyze(file)
+		if fp != nil && fp.KnowsFix() {
+			_, _ = e.known.judge(file, fp, at)
 		}
 	}
 }
@@ -116,6 +120,10 @@ type known struct {
 	files   *locate.Files
 	modules map[*binfile.File]module
 	notes   map[noted]notes
+	// judged and matched are what fingerprints said: to ask one takes tens of
+	// milliseconds in a large program, longer than all else about a process.
+	judged  map[comparison]fingerprint.Fix
+	matched map[comparison]fingerprint.Finding
 	// code is the executable segments that functions were found in.
 	code    map[place][]byte
 	servers []string // debuginfod servers that files asks
@@ -132,6 +140,14 @@ type place struct {
 type module struct {
 	*fingerprint.Module
 	err error
+}
+
+// comparison is a fingerprint that was asked about a file: about the function at an address
+// of it, or with address 0 where the function is.
+type comparison struct {
+	file *binfile.File
+	fp   *fingerprint.Fingerprint
+	at   address.Vaddr
 }
 
 // noted is what debug information was asked about: a guard of a prepatch in
@@ -154,7 +170,8 @@ type notes struct {
 const maxKnown = 256
 
 func newKnown() *known {
-	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{}}
+	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{},
+		judged: map[comparison]fingerprint.Fix{}, matched: map[comparison]fingerprint.Finding{}}
 }
 
 // ask makes these the debuginfod servers that are asked from now on, until ctx ends.
@@ -182,6 +199,8 @@ func (k *known) close() {
 	k.files.Close()
 	clear(k.modules)
 	clear(k.notes)
+	clear(k.judged)
+	clear(k.matched)
 	clear(k.code)
 }
 
@@ -200,6 +219,36 @@ func (k *known) analyze(f *binfile.File) (*fingerprint.Module, error) {
 		k.modules[f] = m
 	}
 	return m.Module, m.err
+}
+
+// judge tells whether the function at an address has the fix that fp knows, asked once.
+func (k *known) judge(f *binfile.File, fp *fingerprint.Fingerprint, at address.Vaddr) (fingerprint.Fix, error) {
+	about := comparison{f, fp, at}
+	fix, ok := k.judged[about]
+	if !ok {
+		m, err := k.analyze(f)
+		if err != nil {
+			return fix, err
+		}
+		fix = m.Fixed(fp, at)
+		k.judged[about] = fix
+	}
+	return fix, nil
+}
+
+// match finds the function of fp in a file, asked once.
+func (k *known) match(f *binfile.File, fp *fingerprint.Fingerprint) (fingerprint.Finding, error) {
+	about := comparison{file: f, fp: fp}
+	found, ok := k.matched[about]
+	if !ok {
+		m, err := k.analyze(f)
+		if err != nil {
+			return found, err
+		}
+		found = m.Find(fp)
+		k.matched[about] = found
+	}
+	return found, nil
 }
 
 // debugNotes returns what debug information says, as read finds it.

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
@@ -72,11 +71,11 @@ func (r *resolved) refuseNamedFixed(found []locate.Function, fp *fingerprint.Fin
 		return nil
 	}
 	for _, f := range found {
-		m, err := r.known.analyze(f.Image.File)
+		fix, err := r.known.judge(f.Image.File, fp, f.Vaddr)
 		if err != nil {
 			continue // the name was enough; there is nothing to compare with
 		}
-		if m.Fixed(fp, f.Vaddr) == fingerprint.FixPresent {
+		if fix == fingerprint.FixPresent {
 			return refuseFixed(f.Name, f.Image, []string{fmt.Sprintf("at %v is the function as the fingerprint's fixed builds have it", f.Vaddr)})
 		}
 	}
@@ -98,18 +97,10 @@ func (r *resolved) match(q locate.Query, fp *fingerprint.Fingerprint, o Options)
 	}
 	var found []matched
 	best := matched{image: images[0]}
-	seen := map[*binfile.File]fingerprint.Finding{}
 	for _, im := range images {
-		f, known := seen[im.File]
-		if !known {
-			m, err := r.known.analyze(im.File)
-			switch {
-			case err == nil:
-				f = m.Find(fp)
-			case im.IsExe && !errors.Is(err, fingerprint.ErrNoFunctions):
-				return nil, err
-			}
-			seen[im.File] = f
+		f, err := r.known.match(im.File, fp)
+		if err != nil && im.IsExe && !errors.Is(err, fingerprint.ErrNoFunctions) {
+			return nil, err
 		}
 		if f.Tier >= fingerprint.Confirm {
 			found = append(found, matched{im, f})

@@ -3,6 +3,7 @@ package agent
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -386,6 +387,21 @@ func TestSocket(t *testing.T) {
 		if !strings.Contains(string(body), name) {
 			t.Errorf("no %s in the metrics", name)
 		}
+	}
+	for _, ask := range []struct{ method, path string }{{http.MethodGet, "/v1/nonsense"}, {http.MethodDelete, "/v1/status"}, {http.MethodGet, "/v1/reload"}, {http.MethodGet, "/"}} {
+		req, err := http.NewRequest(ask.method, "http://agent"+ask.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := h.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said failure
+		if err := json.NewDecoder(resp.Body).Decode(&said); err != nil || resp.StatusCode != http.StatusNotFound || !strings.Contains(said.Error, ask.method+" "+ask.path+" is not answered") {
+			t.Errorf("%v: %d, %+v, %v", ask, resp.StatusCode, said, err)
+		}
+		resp.Body.Close()
 	}
 	cmd := exec.Command("python3", "-c", "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(b'GET /v1/health HTTP/1.0\\r\\n\\r\\n'); sys.exit(len(s.recv(100)) > 0)", path)
 	if err := os.Chmod(path, 0o666); err != nil {

@@ -277,6 +277,9 @@ func (a *Agent) handler() http.Handler {
 		}
 		return http.StatusOK, struct{}{}
 	}))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		send(w, http.StatusNotFound, failure{fmt.Sprintf("%s %.100s is not answered; these are: GET /v1/health, /v1/status and /metrics, POST /v1/suspend?id=ID and /v1/reload", r.Method, r.URL.Path)})
+	})
 	return mux
 }
 
@@ -299,8 +302,12 @@ func (a *Agent) answerBy(run func(context.Context, func()) error, do func(*http.
 		if err := run(ctx, func() { code, body = do(r.WithContext(context.WithoutCancel(ctx))) }); err != nil {
 			code, body = http.StatusServiceUnavailable, failure{err.Error()}
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(body)
+		send(w, code, body)
 	}
+}
+
+func send(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body)
 }
