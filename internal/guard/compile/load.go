@@ -33,6 +33,7 @@ type module struct {
 	used  bpf.Caps // capabilities that the guards compiled so far use
 
 	objects   map[types.Object]*object // state variables
+	tables    map[types.Object]*alloc  // of constants
 	stateSize uint32                   // bytes, with what comes before the first
 	state     *ssa.Package             // libpie's state, written as guards are; nil without state variables
 }

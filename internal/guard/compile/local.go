@@ -15,6 +15,7 @@ type alloc struct {
 	regs    []reg
 	known   []operand     // per scalar: its value, if it is set only once
 	slot    *slot         // on the stack
+	table   string        // of a table: its bytes, which nothing changes
 	results map[int]value // the []libpie.Result of a RejectGo call
 }
 
@@ -22,8 +23,8 @@ type alloc struct {
 type place struct {
 	alloc *alloc
 	part  int     // the first scalar, of an alloc in registers
-	off   int64   // bytes, of an alloc on the stack
-	index operand // bytes to be added, of an alloc on the stack
+	off   int64   // bytes, of an alloc on the stack or a table
+	index operand // bytes to be added, of an alloc on the stack or a table
 }
 
 // allocate lowers the declaration of a local variable, which is zero.
@@ -203,7 +204,7 @@ func (l *lowerer) indexPlace(p *place, array *types.Array, index operand) *place
 		q.off += index.c * size
 		return &q
 	}
-	if p.alloc.slot == nil {
+	if p.alloc.slot == nil && p.alloc.table == "" {
 		l.fail("declare a variable for the array and index that", "a guard cannot index this array by a variable")
 		return &q
 	}
@@ -215,6 +216,9 @@ func (l *lowerer) indexPlace(p *place, array *types.Array, index operand) *place
 func (l *lowerer) loadPlace(p *place, i *ssa.UnOp) value {
 	if p.alloc.results != nil {
 		return value{}
+	}
+	if p.alloc.table != "" && indexedByValue(i) {
+		return value{place: p}
 	}
 	if p.alloc.slot != nil && indexedByValue(i) {
 		return l.snapshotLocal(p, i.Type())
@@ -233,6 +237,10 @@ func (l *lowerer) loadAt(p *place, t types.Type) value {
 	}
 	var v value
 	for k, leaf := range all {
+		if p.alloc.table != "" {
+			v.parts = append(v.parts, l.fromTable(p, leaf))
+			continue
+		}
 		if p.alloc.slot != nil {
 			v.parts = append(v.parts, l.getStack(p, leaf))
 			continue
@@ -259,6 +267,10 @@ func (l *lowerer) store(in *instance, i *ssa.Store) {
 	}
 	if p == nil {
 		l.fail("c.Put8, Put16, Put32 and Put64 write to an address, &p.f is one by libpie.AddrOf; they need //pie:cap write", "a guard does not assign to the program's memory")
+		return
+	}
+	if p.alloc.table != "" {
+		l.fail("copy it into a local variable; what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a table of the prepatch is read only")
 		return
 	}
 	if p.alloc.results != nil {

@@ -22,6 +22,9 @@ func (l *lowerer) eval(in *instance, v ssa.Value) value {
 	if g, ok := v.(*ssa.Global); ok && l.m.objects[g.Object()] != nil {
 		return value{object: l.m.objects[g.Object()]}
 	}
+	if g, ok := v.(*ssa.Global); ok && l.m.tables[g.Object()] != nil {
+		return value{place: &place{alloc: l.m.tables[g.Object()]}}
+	}
 	l.fail("", "a guard cannot use %s", v.Name())
 	return value{}
 }
@@ -33,7 +36,7 @@ func (l *lowerer) scalar(in *instance, v ssa.Value) operand {
 		if x.object != nil {
 			l.fail("call its methods", "a libpie variable has no address in the target")
 		} else if x.place != nil {
-			l.fail("only memory of the target has an address: use the variable itself", "a local variable has no address in the target")
+			l.fail("only memory of the target has an address: use the variable itself", "a variable of the guard has no address in the target")
 		} else {
 			l.fail("", "a %s is not a single word", typeName(v.Type()))
 		}

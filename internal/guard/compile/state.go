@@ -38,10 +38,10 @@ type object struct {
 // down those that use another.
 const cacheLine = 64
 
-// checkState finds the package-level variables, which must be libpie's state,
-// and lays them out.
+// checkState finds the package-level variables, which must be libpie's state or tables
+// of constants, and lays them out.
 func (m *module) checkState(info *types.Info) {
-	m.objects = map[types.Object]*object{}
+	m.objects, m.tables = map[types.Object]*object{}, map[types.Object]*alloc{}
 	end := int64(bpf.StateFirst)
 	for _, f := range m.files {
 		for _, d := range f.Decls {
@@ -76,8 +76,12 @@ func (m *module) declare(info *types.Info, name *ast.Ident, init ast.Expr, at in
 			kind = k
 		}
 	}
+	if kind == "" && name.Name != "_" && isTable(objType(obj)) {
+		m.declareTable(info, name, init)
+		return at
+	}
 	if kind == "" || name.Name == "_" {
-		m.refuse(name.Pos(), "use a constant (a table can be a constant string, indexed, or an array that the guard declares: t := [4]int64{1, 2, 4, 8}); what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a prepatch has no package-level variables but those of libpie's state")
+		m.refuse(name.Pos(), "use a constant, or an array of constants as a table; what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a prepatch has no package-level variables but tables of constants and libpie's state")
 		return at
 	}
 	o := &object{name: name.Name, kind: kind, off: at}

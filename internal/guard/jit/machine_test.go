@@ -75,6 +75,7 @@ const (
 	cmdAlarms
 	cmdTrial
 	cmdPeers
+	cmdRefuse
 )
 
 // machine is a test process that runs guards.

@@ -57,3 +57,19 @@ func TestStackUsed(t *testing.T) {
 		t.Errorf("a goroutine's stack needs none: %v", err)
 	}
 }
+
+// TestTidRefused: a filter that the process sets later makes gettid(2) an error; a guard
+// that asks for the thread has its low half then, which verification allows for
+// (TestTidIsAnything there).
+func TestTidRefused(t *testing.T) {
+	m := newMachine(t)
+	p := verified(t, "mov %r9, %r1\ncall tid\nstxdw [%r9+128], %r0\nmov %r0, 0x101\nexit")
+	if outcome, out := m.run(p, Site{}, m.layout(), 0); outcome != hasReturned || out.GPR[amd64.RAX] != uint64(m.tid) {
+		t.Errorf("outcome %d, rax %#x, want %#x", outcome, out.GPR[amd64.RAX], m.tid)
+	}
+	m.ask(cmdRefuse, 0, sysGettid)
+	const eperm = 1
+	if outcome, out := m.run(p, Site{}, m.layout(), 0); outcome != hasReturned || out.GPR[amd64.RAX] != 1<<32-eperm {
+		t.Errorf("refused: outcome %d, rax %#x, want %#x", outcome, out.GPR[amd64.RAX], uint32(1<<32-eperm))
+	}
+}

@@ -9,6 +9,8 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -16,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -50,7 +53,7 @@ static void put(const void *p, size_t n) {
 
 static void answer(const void *p, uint32_t n) { put(&n, 4); put(p, n); }
 
-enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL, CMD_PEERS };
+enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL, CMD_PEERS, CMD_REFUSE };
 
 static int avx(void) {
 	unsigned a, b, c, d;
@@ -344,6 +347,19 @@ static void set_alarms(uint64_t addr) {
 	answer(&n, 8);
 }
 
+/* refuse: from now on system call addr fails with EPERM. */
+static void refuse(uint64_t addr) {
+	struct sock_filter f[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, addr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog p = { sizeof f / sizeof *f, f };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p)) die("seccomp");
+	answer("", 0);
+}
+
 int main(void) {
 	have_avx = avx();
 	for (;;) {
@@ -362,6 +378,7 @@ int main(void) {
 		case CMD_TRIAL: trial(q.addr, q.len); break;
 		case CMD_ALARMS: set_alarms(q.addr); break;
 		case CMD_RAISE: raise_one(q.addr); break;
+		case CMD_REFUSE: refuse(q.addr); break;
 		case CMD_PEERS: answer(peers, 8 * peers_count); break;
 		default: die("unknown command");
 		}
