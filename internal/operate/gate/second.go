@@ -186,7 +186,8 @@ func (s *second) start() (pidfd int, err error) {
 	theirs := os.NewFile(uintptr(group), "group")
 	defer theirs.Close()
 	cmd := command(secondName, theirs, s.page, s.gate, s.wake)
-	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=off")
+	// No collection but where what its looks at a late gate leave behind would become much.
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=16MiB")
 	cmd.Stdout = os.Stdout
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	cmd.SysProcAttr.PidFD = &pidfd
