@@ -12,3 +12,8 @@ import (
 // where the right to come back is missing. Programs that are started meanwhile
 // give way, too.
 func InBackground(limit time.Duration) bool { return background.Enter(limit) }
+
+// KeepOff keeps what is in the background off the CPUs that these processes compute on
+// just now, while it is there, if another is left. Insert, Remove and SetMode do so for the processes
+// they select; who knows them earlier can say so earlier.
+func KeepOff(pids ...int) { background.KeepOff(pids...) }

@@ -41,6 +41,7 @@ func (c change) run(ctx context.Context, t *tracee.Tracer, sel Select) (*Report,
 	if err != nil {
 		return nil, err
 	}
+	KeepOff(pids...)
 	if c.childrenFirst {
 		slices.Reverse(pids)
 	}

@@ -74,7 +74,7 @@ type EarlyReport struct {
 
 func (r *EarlyReport) insert(ctx context.Context, e *Engine, x Early) {
 	x.Options.known, x.Options.early = e.known, true
-	report, err := insertWith(ctx, e.tracer, x.Prepatch, Pids(r.Pid), x.Options)
+	report, err := insertWith(ctx, e.ready, x.Prepatch, Pids(r.Pid), x.Options)
 	if r.Err = err; err == nil {
 		r.ProcessReport = report.Processes[0]
 	}

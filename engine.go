@@ -50,11 +50,14 @@ func (e *Engine) begin() (end func()) {
 	return e.mu.Unlock
 }
 
+// ready is the tracer, as insertWith asks for it.
+func (e *Engine) ready() (*tracee.Tracer, error) { return e.tracer, nil }
+
 // Insert is the function Insert.
 func (e *Engine) Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, error) {
 	defer e.begin()()
 	o.known = e.known
-	return insertWith(ctx, e.tracer, p, sel, o)
+	return insertWith(ctx, e.ready, p, sel, o)
 }
 
 // Remove is the function Remove.

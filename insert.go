@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,15 +25,24 @@ import (
 // Who guards a child of its own must not wait(2) for it meanwhile: such a wait,
 // (*exec.Cmd).Wait too, takes the stops that the tracer waits for.
 func Insert(ctx context.Context, p *Prepatch, sel Select, o Options) (*Report, error) {
-	e, err := NewEngine()
-	if err != nil {
-		return nil, err
-	}
-	defer e.Close()
-	return e.Insert(ctx, p, sel, o)
+	engine := sync.OnceValues(NewEngine)
+	go engine() // its watchdog process starts while the first target is looked at
+	defer func() {
+		if e, err := engine(); err == nil {
+			e.Close()
+		}
+	}()
+	return insertWith(ctx, func() (*tracee.Tracer, error) {
+		e, err := engine()
+		if err != nil {
+			return nil, err
+		}
+		return e.tracer, nil
+	}, p, sel, o)
 }
 
-func insertWith(ctx context.Context, t *tracee.Tracer, p *Prepatch, sel Select, o Options) (*Report, error) {
+// insertWith does the work of Insert. tracer is asked for once a process is to be changed.
+func insertWith(ctx context.Context, tracer func() (*tracee.Tracer, error), p *Prepatch, sel Select, o Options) (*Report, error) {
 	if err := p.expired(); err != nil {
 		return nil, err
 	}
@@ -40,11 +50,12 @@ func insertWith(ctx context.Context, t *tracee.Tracer, p *Prepatch, sel Select, 
 	if err != nil {
 		return nil, err
 	}
+	KeepOff(pids...)
 	rs, err := newResolver(ctx, p, o)
 	if err != nil {
 		return nil, err
 	}
-	in := inserter{p: p, o: o, resolver: rs, tracer: t, report: &Report{ID: p.ID, Mode: o.Mode, Caps: p.Caps}}
+	in := inserter{p: p, o: o, resolver: rs, tracer: tracer, report: &Report{ID: p.ID, Mode: o.Mode, Caps: p.Caps}}
 	defer in.resolver.close()
 	seen := map[int]bool{}
 	for range maxRounds {
@@ -63,7 +74,7 @@ type inserter struct {
 	p        *Prepatch
 	o        Options
 	resolver *resolver
-	tracer   *tracee.Tracer
+	tracer   func() (*tracee.Tracer, error)
 	report   *Report
 	errs     []error
 }
@@ -210,9 +221,13 @@ func (in *inserter) place(ctx context.Context, rs *resolver, p *process, w *trac
 	if err != nil {
 		return nil, insert.Report{}, err
 	}
+	tracer, err := in.tracer()
+	if err != nil {
+		return nil, insert.Report{}, err
+	}
 	o := in.options()
 	o.TableIfSafe = r.mayCopy
-	done, err := insert.Insert(ctx, in.tracer, w, r.plan, o)
+	done, err := insert.Insert(ctx, tracer, w, r.plan, o)
 	if err != nil && !insert.IsIn(err) {
 		err = explain(err, p.String())
 	}

@@ -172,6 +172,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		}
 		if steps.steps == "" { // a canary runs the operator's health command
 			yielding()
+			pie.KeepOff(f.target.spec.Pids...)
 		}
 		x, err := f.resolve(a, c, args)
 		if err != nil {

@@ -11,6 +11,7 @@
 //   - Nobody is stopped from the background: the tracer takes every thread of the
 //     process out of it first (Leave), for a thread that waits for the CPU may hold
 //     a lock that the tracer needs.
+//   - Where another CPU is left, it is not on one that the program computes on (KeepOff).
 //   - Where every CPU is busy the background is never; so it is for a limited
 //     time only. The thread that watches the time is not in it.
 //   - Nobody goes who could not come back: that takes CAP_SYS_NICE or a high enough
@@ -65,6 +66,7 @@ func Enter(limit time.Duration) bool {
 			for unix.Nanosleep(&left, &left) == unix.EINTR {
 			}
 			forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
+			giveBack()
 		}
 	}()
 	return <-entered
@@ -87,18 +89,26 @@ func Leave() (back func()) {
 // forOthers changes the policy of all threads but the calling one that have the
 // policy from, and returns whom it changed. A thread that ends meanwhile is none.
 func forOthers(from, to int) (changed []int) {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return nil
-	}
 	self := unix.Gettid()
-	for _, t := range threads {
-		tid, err := strconv.Atoi(t.Name())
-		if err == nil && tid != self && setPolicy(tid, from, to) == nil {
+	forEach(func(tid int) {
+		if tid != self && setPolicy(tid, from, to) == nil {
 			changed = append(changed, tid)
 		}
-	}
+	})
 	return changed
+}
+
+// forEach calls f for each thread of this process.
+func forEach(f func(tid int)) {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, t := range threads {
+		if tid, err := strconv.Atoi(t.Name()); err == nil {
+			f(tid)
+		}
+	}
 }
 
 // policy returns a thread's, 0 being the calling one; negative when there is none.

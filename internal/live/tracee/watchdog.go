@@ -215,6 +215,7 @@ func watch() {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
 	lockMemory()           // without the right to, it may wait for a page itself
 	_ = background.Leave() // which it was started in, perhaps
+	background.Everywhere()
 	hurry()
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
