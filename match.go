@@ -27,15 +27,33 @@ func (p *Prepatch) FingerprintFiles() []string {
 // UseFingerprint gives the prepatch the contents of a .pf file: the one that
 // guards name so, or with an empty name the one for every guard.
 func (p *Prepatch) UseFingerprint(name string, data []byte) error {
+	d := decodeFingerprint(name, data)
+	if d.err == nil {
+		p.useFingerprint(d)
+	}
+	return d.err
+}
+
+// decodedFingerprint is what came of reading a .pf file.
+type decodedFingerprint struct {
+	name string
+	*fingerprint.Fingerprint
+	err error
+}
+
+func decodeFingerprint(name string, data []byte) decodedFingerprint {
 	fp, err := fingerprint.Decode(data)
 	if err != nil {
-		return refuse(CodePrepatch, err, "make it again with pfp create", "the fingerprint %s: %v", name, err)
+		err = refuse(CodePrepatch, err, "make it again with pfp create", "the fingerprint %s: %v", name, err)
 	}
+	return decodedFingerprint{name, fp, err}
+}
+
+func (p *Prepatch) useFingerprint(d decodedFingerprint) {
 	if p.fingerprints == nil {
 		p.fingerprints = map[string]*fingerprint.Fingerprint{}
 	}
-	p.fingerprints[name] = fp
-	return nil
+	p.fingerprints[d.name] = d.Fingerprint
 }
 
 // fingerprintOf returns the fingerprint of a guard's function, or nil.

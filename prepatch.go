@@ -60,14 +60,20 @@ type GuardInfo struct {
 // is a *Refusal with every complaint on a line of its own, as file:line:col.
 func Load(files map[string][]byte) (*Prepatch, error) {
 	files, fingerprints := sortFiles(files)
+	decoded := make(chan decodedFingerprint, len(fingerprints))
+	for name, data := range fingerprints {
+		go func() { decoded <- decodeFingerprint(name, data) }() // takes as long as compiling does
+	}
 	p, err := loadSource(files)
 	if err != nil {
 		return nil, err
 	}
-	for name, data := range fingerprints {
-		if err := p.UseFingerprint(name, data); err != nil {
-			return nil, err
+	for range fingerprints {
+		d := <-decoded
+		if d.err != nil {
+			return nil, d.err
 		}
+		p.useFingerprint(d)
 	}
 	return p, nil
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
+	"github.com/patch-integration-engine/pie/internal/startup"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -107,6 +108,8 @@ func (a *app) command() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+
+		PersistentPreRun: func(*cobra.Command, []string) { startup.Over() },
 
 		SuggestionsMinimumDistance: 2, // letters between what was typed and a command
 	}

@@ -217,10 +217,12 @@ func Decode(b []byte) (*Fingerprint, error) {
 	if crc32.ChecksumIEEE(b[header:]) != binary.LittleEndian.Uint32(b[len(magic)+1:]) {
 		return nil, &DamagedError{"its checksum does not fit"}
 	}
-	body, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(b[header:])), maxContent+1))
-	if err != nil {
+	var content bytes.Buffer
+	content.Grow(min(usualRatio*len(b), maxContent) + bytes.MinRead)
+	if _, err := content.ReadFrom(io.LimitReader(flate.NewReader(bytes.NewReader(b[header:])), maxContent+1)); err != nil {
 		return nil, &DamagedError{err.Error()}
 	}
+	body := content.Bytes()
 	if len(body) > maxContent {
 		return nil, &DamagedError{fmt.Sprintf("more than %d bytes", maxContent)}
 	}
@@ -234,6 +236,9 @@ func Decode(b []byte) (*Fingerprint, error) {
 	}
 	return fp, nil
 }
+
+// usualRatio is how many bytes of content a byte of file holds at most, as a rule.
+const usualRatio = 4
 
 // reader takes a .pf file's content apart. After the first contradiction it
 // gives zeros.
@@ -252,6 +257,11 @@ func (r *reader) fail(format string, args ...any) {
 }
 
 func (r *reader) number(most uint64) uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 && uint64(r.b[0]) <= most { // as most are
+		n := uint64(r.b[0])
+		r.b = r.b[1:]
+		return n
+	}
 	n, size := binary.Uvarint(r.b)
 	if size <= 0 || n > most {
 		r.fail("a number is cut off or larger than %d", most)
@@ -301,19 +311,26 @@ func (r *reader) fingerprint() *Fingerprint {
 }
 
 func (r *reader) features() {
+	const size = 6 + 1
+	var shares [256]float64 // math.Exp takes longer than all the rest
+	for i := range shares {
+		shares[i] = unpackShare(byte(i))
+	}
 	last := Feature(0)
-	for n := r.number(maxTable); n > 0 && r.bad == ""; n-- {
-		b := r.take(7)
+	n := r.number(maxTable)
+	r.table = make([]Rated, 0, min(n, uint64(len(r.b)/size)))
+	for ; n > 0 && r.bad == ""; n-- {
+		b := r.take(size)
 		if r.bad != "" {
 			return
 		}
-		f := Feature(binary.BigEndian.Uint64(append([]byte{0, 0}, b[:6]...)))
+		f := Feature(uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:])))
 		if f <= last || f.Kind() == 0 || f.Kind() >= kindEnd {
 			r.fail("feature %#x is out of order or of an unknown kind", uint64(f))
 			return
 		}
 		last = f
-		r.table = append(r.table, Rated{Feature: f, Share: unpackShare(b[6])})
+		r.table = append(r.table, Rated{Feature: f, Share: shares[b[6]]})
 	}
 }
 

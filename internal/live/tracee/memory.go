@@ -97,13 +97,27 @@ func (m memory) has(b []byte, addr address.Addr) bool {
 func (m memory) readUp(tid int, b []byte, addr address.Addr) {
 	for len(b) > 0 {
 		var here [readUpPages]bool
-		size := min(len(b), readUpPages*pageSize-int(addr%pageSize))
 		m.inMemory(&here, addr)
-		if !m.readPresent(tid, b[:size], addr, &here) {
-			m.readPages(b[:size], addr, &here)
+		size := min(len(b), readUpPages*pageSize-int(addr%pageSize))
+		for i := 0; size > 0; {
+			n := likeIt(&here, i)
+			step := min(n*pageSize-int(addr%pageSize), size)
+			if !here[i] || !m.readPresent(tid, b[:step], addr) {
+				m.readPages(b[:step], addr, here[i])
+			}
+			i, size = i+n, size-step
+			addr, b = addr.Add(int64(step)), b[step:]
 		}
-		addr, b = addr.Add(int64(size)), b[size:]
 	}
+}
+
+// likeIt counts the pages from i on that are as that one is.
+func likeIt(here *[readUpPages]bool, i int) int {
+	n := 1
+	for i+n < len(here) && here[i+n] == here[i] {
+		n++
+	}
+	return n
 }
 
 // readUpPages is how many pages are asked for at once.
@@ -125,14 +139,8 @@ func (m memory) inMemory(here *[readUpPages]bool, addr address.Addr) {
 }
 
 // readPresent reads with process_vm_readv(2), which costs a third of what a read of
-// /proc/PID/mem does, where all pages are there. Not ok: some are not, or it could not.
-func (m memory) readPresent(tid int, b []byte, addr address.Addr, here *[readUpPages]bool) bool {
-	first, last := addr/pageSize, addr.Add(int64(len(b))-1)/pageSize
-	for i := range int(last-first) + 1 {
-		if !here[i] {
-			return false
-		}
-	}
+// /proc/PID/mem does, where all pages are there.
+func (m memory) readPresent(tid int, b []byte, addr address.Addr) bool {
 	local := unix.Iovec{Base: &b[0], Len: uint64(len(b))}
 	remote := unix.RemoteIovec{Base: uintptr(addr), Len: len(b)}
 	got, _, errno := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(tid), uintptr(unsafe.Pointer(&local)), 1,
@@ -141,11 +149,11 @@ func (m memory) readPresent(tid int, b []byte, addr address.Addr, here *[readUpP
 	return errno == 0 && int(got) == len(b)
 }
 
-// readPages is readUp through /proc/PID/mem.
-func (m memory) readPages(b []byte, addr address.Addr, here *[readUpPages]bool) {
-	for i := 0; len(b) > 0; i++ {
+// readPages is readUp through /proc/PID/mem, of pages that are there or are not.
+func (m memory) readPages(b []byte, addr address.Addr, here bool) {
+	for len(b) > 0 {
 		step := min(pageSize-int(addr%pageSize), len(b))
-		if !here[i] || m.read(b[:step], addr) != nil {
+		if !here || m.read(b[:step], addr) != nil {
 			clear(b[:step])
 		}
 		addr, b = addr.Add(int64(step)), b[step:]
