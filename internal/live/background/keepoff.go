@@ -93,7 +93,7 @@ func running(stat string) (cpu int, runs bool) {
 	if err != nil {
 		return 0, false
 	}
-	const state, processor = 3 - 3, 39 - 3 // behind the name, which may hold spaces
+	const state, processor = 0, 36 // counted from behind the name, which may hold spaces
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(fields) <= processor || string(fields[state]) != "R" {
 		return 0, false
