@@ -126,7 +126,7 @@ func (r Ring) State() uint32 { return uint32(r.slots() + r.Slots*r.Size) }
 // slots is the offset of the first slot in the state.
 func (r Ring) slots() int { return r.At + ringLanes + laneCount*laneSize }
 
-// RingMagic, at RingMark, tells a ring whose place in the state is not known: that of
+// RingMagic stands at RingMark, and tells a ring whose place in the state is not known: that of
 // the recorders of another version.
 var RingMagic = [8]byte{'P', 'I', 'E', 'r', 'i', 'n', 'g', 0x9d}
 
