@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	golang "github.com/patch-integration-engine/pie/internal/guard/compile"
-	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
@@ -26,32 +24,19 @@ var actGuards = []struct {
 
 func actGuard(t testing.TB, capability, body string) *verify.Program {
 	t.Helper()
-	files := map[string][]byte{"guard.go": []byte(`package prepatch
+	return fromGo(t, `package prepatch
 
 import "github.com/patch-integration-engine/pie/libpie"
 
 //pie:id BENCH
-//pie:cap ` + capability + `
+//pie:cap `+capability+`
 
 //pie:guard exe=x func=f onfault=pass onfuel=pass
 func G(c *libpie.Call, key libpie.Addr) libpie.Verdict {
-	` + body + `
+	`+body+`
 	return libpie.Pass()
 }
-`)}
-	p, err := source.ParseFiles(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := golang.Compile(p, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	prog, err := verify.Verify(c.Guards[0].Unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return prog
+`)
 }
 
 // actLayout is where such a guard goes; the function it calls returns at once.

@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	golang "github.com/patch-integration-engine/pie/internal/guard/compile"
-	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
@@ -58,7 +56,7 @@ var peerGuards = []struct {
 
 func peerGuard(t testing.TB, body string) *verify.Program {
 	t.Helper()
-	files := map[string][]byte{"guard.go": []byte(`package prepatch
+	return fromGo(t, `package prepatch
 
 import "github.com/patch-integration-engine/pie/libpie"
 
@@ -66,23 +64,10 @@ import "github.com/patch-integration-engine/pie/libpie"
 
 //pie:guard exe=x func=f onfault=reject:-1 onfuel=reject:-1
 func G(c *libpie.Call, a libpie.Addr, n int32, b libpie.Addr) libpie.Verdict {
-	` + body + `
+	`+body+`
 	return libpie.Pass()
 }
-`)}
-	p, err := source.ParseFiles(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := golang.Compile(p, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	prog, err := verify.Verify(c.Guards[0].Unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return prog
+`)
 }
 
 // placePeer leads calls of the function through a plain detour to a C function, and on when it

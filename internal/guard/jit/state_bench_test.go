@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	golang "github.com/patch-integration-engine/pie/internal/guard/compile"
-	"github.com/patch-integration-engine/pie/internal/guard/source"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
@@ -22,7 +20,7 @@ var stateGuards = []struct{ name, body string }{
 // stateGuard compiles a guard around a body, from Go.
 func stateGuard(t testing.TB, body string) *verify.Program {
 	t.Helper()
-	files := map[string][]byte{"guard.go": []byte(`package prepatch
+	return fromGo(t, `package prepatch
 
 import "github.com/patch-integration-engine/pie/libpie"
 
@@ -37,23 +35,10 @@ var (
 
 //pie:guard exe=x func=f onfault=pass onfuel=pass
 func G(c *libpie.Call, key int64) libpie.Verdict {
-	` + body + `
+	`+body+`
 	return libpie.Pass()
 }
-`)}
-	p, err := source.ParseFiles(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := golang.Compile(p, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	prog, err := verify.Verify(c.Guards[0].Unit)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return prog
+`)
 }
 
 // BenchmarkState times guards that use state, beside the bare function.
