@@ -14,6 +14,6 @@ import (
 func InBackground(limit time.Duration) bool { return background.Enter(limit) }
 
 // KeepOff keeps what is in the background off the CPUs that these processes compute on
-// just now, while it is there, if another is left. Insert, Remove and SetMode do so for the processes
-// they select; who knows them earlier can say so earlier.
+// just now, while it is there, if another is left. Insert, Remove and SetMode do so for
+// the processes they select; who knows them earlier can say so earlier.
 func KeepOff(pids ...int) { background.KeepOff(pids...) }

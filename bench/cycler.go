@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -110,13 +111,7 @@ func (c *cycler) cpu() time.Duration {
 	if err != nil {
 		return 0
 	}
-	var at int
-	for i, b := range text {
-		if b == ')' {
-			at = i
-		}
-	}
-	var skip string
-	_, _ = fmt.Sscan(string(text[at+2:]), &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &user, &system)
+	var skip string // what stands behind the name, which may hold spaces (proc(5))
+	_, _ = fmt.Sscan(string(text[bytes.LastIndexByte(text, ')')+1:]), &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &skip, &user, &system)
 	return time.Duration(user+system) * 10 * time.Millisecond // of USER_HZ
 }

@@ -39,7 +39,7 @@ func ChooseSite(f Function) (Site, error) {
 	}
 	if reader, read := amd64.FlagsRead(f.code(), f.Entry, f.Entry); read {
 		return Site{}, refuse(SiteFlags, f, reader.Addr,
-			fmt.Sprintf("a flag that the function's caller has set is read there (% x), and guards change flags: guard its caller instead", reader.Bytes()))
+			fmt.Sprintf("a flag that the function's caller has set is read there (% x), and guards change flags", reader.Bytes()))
 	}
 	c := &chooser{f: f, branches: branches(&f), neighbours: neighbours(&f)}
 	if f.Go {
