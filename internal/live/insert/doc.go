@@ -4,8 +4,9 @@
 //
 //	check    nothing attached: limits, what is in already, the bytes at the sites
 //	prepare  one thread stopped: the arena is mapped by remote system calls, and
-//	         filled: records as prepared, code, control blocks. A thread that
-//	         computes is let go of every 40 µs, and stopped again
+//	         filled: records as prepared, code, control blocks; the kernel copies
+//	         the pages of the sites. A thread that computes is let go of every 40 µs,
+//	         and stopped again
 //	commit   the world stopped: every site compared with the file's bytes, threads
 //	         inside a site moved, one write a site
 //	prove    sites, code and links read back; the records say in

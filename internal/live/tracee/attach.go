@@ -94,6 +94,9 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 		_, sig := whyStopped(ws)
 		_ = a.h.detach(tid, sig)
 	})
+	if t.watchdog.above && rush() {
+		defer relax()
+	}
 	if err := a.stop(ctx, tid); err != nil {
 		return err
 	}
@@ -112,6 +115,21 @@ func (a *Attached) Read(b []byte, addr address.Addr) error { return a.memory.rea
 func (a *Attached) Write(addr address.Addr, b []byte) error {
 	a.changed = true
 	return a.memory.write(a.h, addr, b)
+}
+
+// Own has the kernel give the process its own copy of the page at addr now and not in a
+// stop of the world, by writing the byte b that is there. It matters to nobody if that
+// cannot be done: where another byte is there, and where only PTRACE_POKEDATA may write,
+// nothing is.
+func (a *Attached) Own(addr address.Addr, b byte) {
+	var there [1]byte
+	if !a.memory.has(there[:], addr) || there[0] != b {
+		return
+	}
+	a.changed = true
+	m := a.memory
+	m.tid = 0
+	_ = m.writeInPage(a.h, addr, there[:])
 }
 
 // Thread returns the id of the stopped thread.

@@ -10,7 +10,22 @@ import (
 // urgent is the nice value of a thread that others wait for.
 const urgent = -20
 
-// hurry gives the calling thread precedence over the tracees it is stopping,
+// Policies and a flag of sched_setscheduler(2).
+const (
+	schedOther  = 0
+	schedFIFO   = 1
+	schedRR     = 2
+	resetOnFork = 0x40000000
+)
+
+// Levels of SCHED_FIFO: the tracer's while it keeps somebody from running, and the
+// watchdog's, which must get the CPU from it.
+const (
+	tracerLevel   = 1
+	watchdogLevel = 2
+)
+
+// hurry gives the calling thread precedence over the tracees it is about to stop,
 // so that a process that computes in many threads does not keep the tracer off
 // the CPU while half of them stand still. The returned function takes it back.
 // Without CAP_SYS_NICE nothing changes but the length of the pause.
@@ -20,15 +35,12 @@ const urgent = -20
 // ours, gets the CPU meanwhile. Only where the process is a real-time one
 // already, the tracer goes one above it.
 func hurry() (calm func()) {
-	const schedFIFO, schedRR, resetOnFork = 1, 2, 0x40000000
-	var level int32
-	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
-	_, _, errno2 := unix.RawSyscall(unix.SYS_SCHED_GETPARAM, 0, uintptr(unsafe.Pointer(&level)), 0)
-	if errno != 0 || errno2 != 0 {
+	policy, level, ok := scheduler()
+	if !ok {
 		return func() {}
 	}
 	if p := policy &^ resetOnFork; p == schedFIFO || p == schedRR {
-		setScheduler(schedFIFO|resetOnFork, level+1)
+		setScheduler(schedFIFO|resetOnFork, level+tracerLevel)
 		return func() { setScheduler(policy, level) }
 	}
 	nice, ok := niceValue()
@@ -39,10 +51,44 @@ func hurry() (calm func()) {
 	return func() { setNice(nice) }
 }
 
+// rush puts an ordinary calling thread ahead of every other ordinary one, and tells
+// whether it did. It is for the time alone in which somebody stands still: a thread of
+// nice value −20 yet waits for whoever has slept longer, the runtime's monitor among
+// others. Between rush and relax the tracer makes raw system calls and does not wait for
+// the runtime.
+func rush() bool {
+	policy, _, ok := scheduler()
+	return ok && policy == schedOther && setScheduler(schedFIFO, tracerLevel)
+}
+
+// relax takes rush back; the nice value has stayed.
+func relax() { setScheduler(schedOther, 0) }
+
+// overrule puts the watchdog's thread ahead of a tracer that rushes, and tells whether it
+// did.
+func overrule() bool {
+	policy, level, ok := scheduler()
+	if !ok {
+		return false
+	}
+	if policy &^= resetOnFork; policy != schedFIFO && policy != schedRR {
+		level = 0
+	}
+	return setScheduler(schedFIFO|resetOnFork, level+watchdogLevel)
+}
+
+// scheduler returns the calling thread's policy and real-time level.
+func scheduler() (policy uintptr, level int32, ok bool) {
+	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	_, _, errno2 := unix.RawSyscall(unix.SYS_SCHED_GETPARAM, 0, uintptr(unsafe.Pointer(&level)), 0)
+	return policy, level, errno == 0 && errno2 == 0
+}
+
 // setScheduler is sched_setscheduler(2) for the calling thread.
-func setScheduler(policy uintptr, level int32) {
-	unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, policy, uintptr(unsafe.Pointer(&level)))
+func setScheduler(policy uintptr, level int32) bool {
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, policy, uintptr(unsafe.Pointer(&level)))
 	runtime.KeepAlive(&level)
+	return errno == 0
 }
 
 // niceValue is the calling thread's; the system call returns 20 − nice.

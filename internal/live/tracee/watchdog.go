@@ -58,6 +58,12 @@ const (
 	watchdogTracer
 )
 
+// What the watchdog answers: whether it gets the CPU from a tracer that rushes.
+const (
+	answerAbove = 'a'
+	answerBelow = 'b'
+)
+
 func init() {
 	if len(os.Args) > 0 && os.Args[0] == watchdogName {
 		watch()
@@ -76,6 +82,8 @@ type watchdog struct {
 	// so that arm need not ask the kernel.
 	began   time.Time
 	beganAt int64
+	// above: it gets the CPU from a tracer that rushes (priority.go).
+	above bool
 }
 
 func startWatchdog() (*watchdog, error) {
@@ -159,6 +167,7 @@ func (w *watchdog) begin() error {
 	if _, err := w.answers.Read(b[:]); err != nil {
 		return fmt.Errorf("the watchdog does not answer: %w", err)
 	}
+	w.above = b[0] == answerAbove
 	w.began, w.beganAt = time.Now(), monotonic()
 	return nil
 }
@@ -216,7 +225,10 @@ func watch() {
 	lockMemory()           // without the right to, it may wait for a page itself
 	_ = background.Leave() // which it was started in, perhaps
 	background.Everywhere()
-	hurry()
+	answer := [1]byte{answerBelow}
+	if hurry(); overrule() {
+		answer[0] = answerAbove
+	}
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return
@@ -232,7 +244,7 @@ func watch() {
 			continue
 		}
 		rehearse(page)
-		if n, _ := unix.Write(watchdogAnswers, b[:]); n != 1 {
+		if n, _ := unix.Write(watchdogAnswers, answer[:]); n != 1 {
 			return
 		}
 		watchSession(page)

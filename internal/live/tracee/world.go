@@ -117,6 +117,9 @@ func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error)
 	t.watchdog.arm()
 	defer t.disarm()
 	err := w.gather(ctx)
+	if t.watchdog.above && rush() {
+		defer relax()
+	}
 	if err == nil {
 		err = w.halt(ctx)
 	}
