@@ -19,7 +19,7 @@ import (
 // not give back what the function returns is a *Refusal. guarded are the functions this prepatch
 // stands in front of; what is inlined there is seen by their guards.
 func debugNotes(f locate.Function, g compile.Guard, verdicts []bpf.Verdict, guarded map[string]bool) (notes []string, inlined int, err error) {
-	info, err := debuginfo.Open(f.Image.File)
+	info, err := debuginfo.At(f.Image.File, f.Vaddr)
 	if errors.Is(err, debuginfo.ErrNone) {
 		return uncheckedMirrors(g, "has no debug information"), 0, nil
 	}
@@ -33,7 +33,7 @@ func debugNotes(f locate.Function, g compile.Guard, verdicts []bpf.Verdict, guar
 		return nil, 0, err
 	}
 	for _, m := range g.Mirrors {
-		err := info.CheckMirror(f.Vaddr, m)
+		err := info.CheckMirror(m)
 		var mismatch *debuginfo.Mismatch
 		switch {
 		case errors.As(err, &mismatch):
@@ -42,7 +42,7 @@ func debugNotes(f locate.Function, g compile.Guard, verdicts []bpf.Verdict, guar
 			notes = append(notes, fmt.Sprintf("the struct %s could not be compared with the program's: %v", m.Name, err))
 		}
 	}
-	copies, err := info.Inlined(f.Vaddr)
+	copies, err := info.Inlined()
 	if err != nil && !errors.Is(err, debuginfo.ErrNone) {
 		notes = append(notes, fmt.Sprintf("where %s was inlined could not be told: %v", f.Name, err))
 	}

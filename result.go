@@ -13,7 +13,7 @@ import (
 // checkResult refuses a guard whose rejects do not give back what the function
 // returns as debug information describes it: its callers would take for a result
 // what nobody has put there. What is not described is not checked.
-func checkResult(info *debuginfo.Info, f locate.Function, verdicts []bpf.Verdict) error {
+func checkResult(info *debuginfo.Function, f locate.Function, verdicts []bpf.Verdict) error {
 	var rejects []bpf.Verdict
 	for _, v := range verdicts {
 		if v.Kind() == bpf.VerdictReject {
@@ -41,7 +41,7 @@ func checkResult(info *debuginfo.Info, f locate.Function, verdicts []bpf.Verdict
 
 // checkRewrites refuses a guard that changes stack arguments which the function does
 // not have: they would be its caller's variables.
-func checkRewrites(info *debuginfo.Info, f locate.Function, verdicts []bpf.Verdict) error {
+func checkRewrites(info *debuginfo.Function, f locate.Function, verdicts []bpf.Verdict) error {
 	last := 0
 	for _, v := range verdicts {
 		last = max(last, bits.Len16(v.Rewrites()))
@@ -49,7 +49,7 @@ func checkRewrites(info *debuginfo.Info, f locate.Function, verdicts []bpf.Verdi
 	if f.Go || last <= sysvRegisters {
 		return nil
 	}
-	params, err := info.Params(f.Vaddr)
+	params, err := info.Params()
 	if err != nil || len(params) >= last {
 		return nil // what is not described cannot be compared
 	}
@@ -63,8 +63,8 @@ const sysvRegisters = 6
 type shape func(v bpf.Verdict) string
 
 // cResult is the shape of what a C, C++ or Rust function returns (psABI 3.2.3).
-func cResult(info *debuginfo.Info, f locate.Function) (shape, error) {
-	t, err := info.Result(f.Vaddr)
+func cResult(info *debuginfo.Function, f locate.Function) (shape, error) {
+	t, err := info.Result()
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +98,8 @@ func cResult(info *debuginfo.Info, f locate.Function) (shape, error) {
 
 // goResult is the shape of what a Go function returns: each result as words, in
 // order. It is nil where a result's words cannot be told from its size.
-func goResult(info *debuginfo.Info, f locate.Function) (shape, error) {
-	results, err := info.GoResults(f.Vaddr)
+func goResult(info *debuginfo.Function, f locate.Function) (shape, error) {
+	results, err := info.GoResults()
 	if err != nil {
 		return nil, err
 	}

@@ -51,3 +51,16 @@ func (f *File) DebugSection(name string, limit uint64) ([]byte, error) {
 	}
 	return out, nil
 }
+
+// DebugPart returns n bytes from off on of a section that is not compressed; ErrNoTable
+// where there is none.
+func (f *File) DebugPart(name string, off, n uint64) ([]byte, error) {
+	s := f.section(name)
+	if s == nil || s.typ == elf.SHT_NOBITS || s.flags&elf.SHF_COMPRESSED != 0 {
+		return nil, fmt.Errorf("%s, as it lies in the file: %w", name, ErrNoTable)
+	}
+	if off > s.size || n > s.size-off {
+		return nil, malformed("section "+name, s.off, "%d bytes at %#x are not in its %d", n, off, s.size)
+	}
+	return f.bytes("section "+name, s.off+off, n)
+}

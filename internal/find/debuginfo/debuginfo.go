@@ -42,37 +42,51 @@ func Open(f *binfile.File) (*Info, error) { return openWithin(f, maxAll) }
 
 // openWithin reads at most so many bytes of sections.
 func openWithin(f *binfile.File, most uint64) (*Info, error) {
-	var missing error
-	section := func(name string) []byte {
-		b, err := f.DebugSection(name, min(maxSection, most))
-		if err != nil && !errors.Is(err, binfile.ErrNoTable) {
-			missing = err
-		}
-		most -= uint64(len(b))
-		return b
-	}
-	abbrev, info := section(".debug_abbrev"), section(".debug_info")
-	if missing != nil {
-		return nil, missing
+	s := sections{f: f, most: most}
+	abbrev, info := s.read(".debug_abbrev"), s.read(".debug_info")
+	if s.missing != nil {
+		return nil, s.missing
 	}
 	if len(abbrev) == 0 || len(info) == 0 {
 		return nil, ErrNone
 	}
-	data, err := dwarf.New(abbrev, nil, nil, info, nil, nil, section(".debug_ranges"), section(".debug_str"))
+	return openWith(f, abbrev, info, s.most)
+}
+
+// openWith reads the other sections, at most so many bytes of them.
+func openWith(f *binfile.File, abbrev, info []byte, most uint64) (*Info, error) {
+	s := sections{f: f, most: most}
+	data, err := dwarf.New(abbrev, nil, nil, info, nil, nil, s.read(".debug_ranges"), s.read(".debug_str"))
 	if err != nil {
 		return nil, fmt.Errorf("DWARF: %w", err)
 	}
 	for _, name := range []string{".debug_addr", ".debug_line_str", ".debug_str_offsets", ".debug_rnglists"} {
-		if b := section(name); b != nil {
+		if b := s.read(name); b != nil {
 			if err := data.AddSection(name, b); err != nil {
 				return nil, fmt.Errorf("DWARF: %w", err)
 			}
 		}
 	}
-	if missing != nil {
-		return nil, missing
+	if s.missing != nil {
+		return nil, s.missing
 	}
 	return &Info{data: data, left: maxEntries}, nil
+}
+
+// sections reads sections within a bound.
+type sections struct {
+	f       *binfile.File
+	most    uint64 // bytes that may still be read
+	missing error  // why one that is there could not be read
+}
+
+func (s *sections) read(name string) []byte {
+	b, err := s.f.DebugSection(name, min(maxSection, s.most))
+	if err != nil && !errors.Is(err, binfile.ErrNoTable) {
+		s.missing = err
+	}
+	s.most -= uint64(len(b))
+	return b
 }
 
 // Param is a parameter of a function, as it was written.
@@ -90,11 +104,11 @@ type Param struct {
 // Params returns the parameters of the function that starts at v, in order.
 // ErrNone when DWARF does not describe it.
 func Params(f *binfile.File, v address.Vaddr) ([]Param, error) {
-	i, err := Open(f)
+	fn, err := At(f, v)
 	if err != nil {
 		return nil, err
 	}
-	return i.Params(v)
+	return fn.Params()
 }
 
 // Params is Params of a file that is open.

@@ -226,6 +226,11 @@ func ask(b []byte, at address.Vaddr) {
 	if err != nil {
 		return
 	}
+	if fn, err := At(f, at); err == nil {
+		_, _ = fn.Params()
+		_, _ = fn.Inlined()
+		_ = fn.CheckMirror(compile.Mirror{Name: "list_node", Size: 8})
+	}
 	i, err := Open(f)
 	if err != nil {
 		return

@@ -33,11 +33,11 @@ func (e *Mismatch) Error() string {
 // function at v was compiled with: same offset and size of every named field,
 // and not larger. Errors: *Mismatch, ErrUnknownType, ErrNone without DWARF.
 func CheckMirror(f *binfile.File, v address.Vaddr, m compile.Mirror) error {
-	i, err := Open(f)
+	fn, err := At(f, v)
 	if err != nil {
 		return err
 	}
-	return i.CheckMirror(v, m)
+	return fn.CheckMirror(m)
 }
 
 // CheckMirror is CheckMirror of a file that is open.
