@@ -193,7 +193,7 @@ func describe(g compile.Guard, prog *verify.Program, caps []string) GuardInfo {
 		if prog.FaultPoint(i) {
 			info.Reads++
 		}
-		fuelled = fuelled || prog.NeedsFuel(i)
+		fuelled = fuelled || prog.Fuel(i) > 0
 		if t, ok := unit.Insns[i].Target(i); ok && t == unit.OnFault {
 			stops = true
 		}

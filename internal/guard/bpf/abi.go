@@ -281,9 +281,10 @@ const MaxLength = 1 << 24
 // further from the end of a stack is not on it.
 const MaxStack = 1 << 30
 
-// FuelDefault is how much fuel a call has. A back-edge (a jump to its own index
-// or below) costs one unit when it is taken, unless verify proved that it need
-// not pay. A helper pays one unit before it reads the first of each FuelBytes
+// FuelDefault is how much fuel a call has: a unit is about 2 ns. A back-edge (a jump to
+// its own index or below) costs, when it is taken, as many units as verify finds a
+// round of the loop to be long, at least one, and nothing where the loop is proven
+// short. A helper pays one unit before it reads the first of each FuelBytes
 // bytes, counted from the start of its memory: a byte search that succeeds at
 // once has paid one. HelperFind pays so for the haystack, and at each place
 // where the needle's first byte matches also for the rest of the needle. A

@@ -66,9 +66,9 @@ type Interp struct {
 	State []byte
 	// StackEnd is where the thread's stack ends, for HelperStackUsed; 0: not known.
 	StackEnd uint64
-	// Charged says which back-edges cost a unit of fuel; nil charges each. With
-	// verify's NeedsFuel the interpreter counts as the machine code does.
-	Charged func(pc int) bool
+	// Charge says how many units of fuel a back-edge costs; nil: one each. With
+	// verify's Program.Fuel the interpreter counts as the machine code does.
+	Charge func(pc int) uint32
 	// Audit says that the guard only counts: what it would write is read, and it
 	// passes where it would call.
 	Audit bool

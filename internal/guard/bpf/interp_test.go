@@ -198,11 +198,11 @@ func TestLandingBlocksMustNotFault(t *testing.T) {
 func TestChargedBackEdgesOnly(t *testing.T) {
 	u := guard(t, "mov %r0, 0\nmov %r2, 10\nloop:\nsub %r2, 1\njne %r2, 0, loop\nexit")
 	in := interp(u)
-	in.Charged = func(pc int) bool { return false }
+	in.Charge = func(pc int) uint32 { return 0 }
 	if res, err := in.Run(bpf.Frame{}); err != nil || res.Fuel != 0 {
 		t.Errorf("fuel %d, %v; want 0", res.Fuel, err)
 	}
-	in.Charged = nil
+	in.Charge = nil
 	if res, err := in.Run(bpf.Frame{}); err != nil || res.Fuel != 9 {
 		t.Errorf("fuel %d, %v; want 9", res.Fuel, err)
 	}

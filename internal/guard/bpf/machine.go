@@ -330,8 +330,12 @@ func compareOffsets(op uint8, dst, src int64) bool {
 
 // take jumps, and pays for it when it goes back.
 func (m *machine) take(i Insn) error {
-	if i.IsBackEdge(m.pc) && (m.in.Charged == nil || m.in.Charged(m.pc)) {
-		if err := m.charge(1); err != nil {
+	if i.IsBackEdge(m.pc) {
+		units := uint32(1)
+		if m.in.Charge != nil {
+			units = m.in.Charge(m.pc)
+		}
+		if err := m.charge(units); err != nil {
 			return err
 		}
 	}

@@ -98,6 +98,9 @@ func layout(u *bpf.Unit) jit.Layout {
 	return l
 }
 
+// timeCap is the time a guard may take at worst unless it asks for more.
+const timeCap = 101 * time.Microsecond
+
 // Every guard of the corpus goes all the way to machine code.
 func TestAccepted(t *testing.T) {
 	corpus := read(t)
@@ -110,6 +113,9 @@ func TestAccepted(t *testing.T) {
 			for _, p := range programs {
 				c := p.Cost()
 				t.Logf("compile %v, verify %v, jit %v: %d instructions, %d bytes of stack, at most %.0f ns, fuel cap %v", s.compile, s.verify, s.jit, c.Insns, p.Stack(), c.Ns, c.FuelCap)
+				if c.Ns > float64(timeCap.Nanoseconds()) {
+					t.Errorf("%s takes %.0f ns at worst, more than %v", p.Unit().Name, c.Ns, timeCap)
+				}
 			}
 		})
 	}

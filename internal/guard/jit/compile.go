@@ -18,7 +18,7 @@ type program interface {
 	Unit() *bpf.Unit
 	Ways(i int) (falls, jumps bool)
 	FaultPoint(i int) bool
-	NeedsFuel(i int) bool
+	Fuel(i int) uint32
 	Access(i int) verify.Access
 	Stack() int
 	StackOf(i int) int

@@ -215,7 +215,7 @@ func (x *trial) interpret(mem *targetMemory) (bpf.Result, error) {
 	for i, reg := range conventionOf(x.s.ABI).args {
 		f.Args[i] = x.in.GPR[reg]
 	}
-	in := &bpf.Interp{Unit: x.u, Memory: mem, MaxSteps: 1 << 22, Tid: x.m.tid, Charged: x.p.NeedsFuel, State: x.state}
+	in := &bpf.Interp{Unit: x.u, Memory: mem, MaxSteps: 1 << 22, Tid: x.m.tid, Charge: x.p.Fuel, State: x.state}
 	in.Audit, in.StackEnd, in.Thread = x.audit, uint64(x.l.StackEnd), uint64(x.m.thread)
 	if x.s.ABI == GoInternal {
 		in.Thread = uint64(gAt)

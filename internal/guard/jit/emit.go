@@ -228,7 +228,7 @@ func (e *emitter) block(b *block, i int) {
 	case termJump:
 		switch {
 		case last < len(b.values):
-			e.burnTo(1, e.to(b, b.succs[0]))
+			e.burnTo(int32(b.values[last].imm), e.to(b, b.succs[0]))
 		default:
 			e.phiMoves(b, b.succs[0])
 			if !e.runsInto(i, b.succs[0]) {

@@ -61,7 +61,7 @@ func (e *emitter) value(v *value) {
 	case opThread:
 		e.thread(e.result(v))
 	case opFuel:
-		e.burn(1)
+		e.burn(int32(v.imm))
 		return
 	case opShl, opShr, opSar:
 		e.shift(v)

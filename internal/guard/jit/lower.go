@@ -185,8 +185,8 @@ func (lo *lowerer) backJump(fr *frame, b *block, i int) error {
 
 // burn adds the price of taking the jump at i.
 func (lo *lowerer) burn(b *block, i int) {
-	if lo.u.Insns[i].IsBackEdge(i) && lo.p.NeedsFuel(i) {
-		lo.emit(b, &value{op: opFuel, insn: i})
+	if n := lo.p.Fuel(i); n > 0 && lo.u.Insns[i].IsBackEdge(i) {
+		lo.emit(b, &value{op: opFuel, imm: int64(n), insn: i})
 	}
 }
 

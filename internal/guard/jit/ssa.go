@@ -50,7 +50,7 @@ const (
 	opHelper    // helper imm on args; faults: reads memory
 	opThread    // who the thread is, bpf.HelperThread
 	opStackUsed // bytes of stack in use, bpf.HelperStackUsed
-	opFuel      // one unit of fuel
+	opFuel      // imm units of fuel
 )
 
 // value is one SSA value, or an effect without a result.

@@ -18,7 +18,7 @@ func (g guess) Ways(int) (falls, jumps bool) { return true, true }
 
 func (g guess) FaultPoint(i int) bool { return g.Access(i).Region == verify.RegionTarget }
 
-func (g guess) NeedsFuel(int) bool { return true }
+func (g guess) Fuel(int) uint32 { return 1 }
 
 func (g guess) Stack() int { return 256 }
 

@@ -43,7 +43,7 @@ func New(p *verify.Program, at recording.Place, state []byte) (*Guard, error) {
 	if int(u.State) > len(state) {
 		return nil, fmt.Errorf("replaying %s: %d bytes of state, it has %d", u.Name, len(state), u.State)
 	}
-	g := &Guard{in: bpf.Interp{Unit: u, State: state, Charged: p.NeedsFuel, MaxSteps: maxSteps}}
+	g := &Guard{in: bpf.Interp{Unit: u, State: state, Charge: p.Fuel, MaxSteps: maxSteps}}
 	for _, s := range u.Symbols {
 		addr, ok := at.Symbols[SymbolKey(s)]
 		g.symbols = append(g.symbols, known{s.Name, addr, ok})

@@ -164,7 +164,7 @@ func (p *process) word(off int) uint64 { return binary.LittleEndian.Uint64(p.sta
 func (p *process) call(t testing.TB, k int, f bpf.Frame, in bpf.Interp) {
 	t.Helper()
 	rec := p.recorders[k]
-	in.Unit, in.State, in.Charged = rec.Unit(), p.state, rec.NeedsFuel
+	in.Unit, in.State, in.Charge = rec.Unit(), p.state, rec.Fuel
 	in.Symbols = make([]uint64, len(in.Unit.Symbols))
 	for s := range in.Symbols {
 		in.Symbols[s] = symbolAt(s)
@@ -270,7 +270,7 @@ func checkReplay(t *testing.T, progs []*verify.Program, calls int) {
 			place := recording.Place{Symbols: map[string]uint64{}}
 			in := bpf.Interp{Tid: 77, Thread: 0x7f00_1122_3300, StackEnd: heapAt + heapSize + 4096}
 			guard := in
-			guard.Unit, guard.State, guard.Charged = u, state, prog.NeedsFuel
+			guard.Unit, guard.State, guard.Charge = u, state, prog.Fuel
 			for s, sym := range u.Symbols {
 				place.Symbols[replay.SymbolKey(sym)] = symbolAt(s)
 				guard.Symbols = append(guard.Symbols, symbolAt(s))

@@ -123,7 +123,7 @@ func TestAcceptsRightGuards(t *testing.T) {
 			}
 			fuel := false
 			for pc := range u.Insns {
-				fuel = fuel || p.NeedsFuel(pc)
+				fuel = fuel || p.Fuel(pc) > 0
 			}
 			if want := strings.HasPrefix(s.name, "fuel/"); fuel != want {
 				t.Errorf("needs fuel: %v, want %v", fuel, want)

@@ -19,7 +19,7 @@ const (
 	nsHelper = 12.0
 	nsTid    = 120.0
 	nsNow    = 15.0
-	nsBlock  = 2.0 // FuelBytes bytes in a helper
+	nsUnit   = 2.0 // a unit of fuel: FuelBytes bytes in a helper
 	nsInvoke = 400 // without what the function takes
 )
 
@@ -53,7 +53,7 @@ type pricing struct {
 	*result
 	bodies    map[*loop]price // one round
 	functions map[int]price   // by entry; present when done
-	unit      price           // the dearest thing that one unit of fuel pays for
+	unit      price           // the most that one unit of fuel pays for
 }
 
 // settle chooses the loops that pay fuel, and returns the final prices. A loop
@@ -66,7 +66,7 @@ func (r *result) settle() (*pricing, price) {
 	for n := 1; ; n++ {
 		p := &pricing{result: r, bodies: map[*loop]price{}, functions: map[int]price{}}
 		total := p.program()
-		if !p.chargeDear(n == rounds) {
+		if !p.chargeDear(n == rounds || total.ns > nsCap) {
 			return p, total
 		}
 	}
@@ -164,10 +164,16 @@ func (p *pricing) body(l *loop) price {
 	for _, d := range p.paths(l.pcs, l) {
 		round = round.max(d)
 	}
-	if p.fueled[l] {
-		p.unit = p.unit.max(round.times(p.roundsPerUnit(l)))
-	}
 	return round
+}
+
+// weigh returns how many units of fuel a way back of l pays: as many as its rounds
+// are long. What is left by rounding makes a unit dearer, for all loops.
+func (p *pricing) weigh(l *loop) uint32 {
+	paid := p.bodies[l].times(p.roundsPerUnit(l))
+	weight := min(max(math.Round(paid.ns/nsUnit), 1), math.MaxInt32)
+	p.unit = p.unit.max(paid.times(1 / weight))
+	return uint32(weight)
 }
 
 // roundsPerUnit is how many rounds fit between two payments: one when all ways

@@ -12,7 +12,7 @@
 //     the target's memory, at instructions that FaultPoint names, so that the
 //     machine code can turn a fault into onfault;
 //   - ends: a loop without a proven bound pays fuel at its back-edges
-//     (NeedsFuel), and one without a way out is refused;
+//     (Fuel), and one without a way out is refused;
 //   - ends with a verdict out of a known set, having stored what that verdict
 //     announces, and never gives away an address of its own memory;
 //   - in its onfault and onfuel actions, reads nothing that can fault and does

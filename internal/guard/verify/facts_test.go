@@ -56,7 +56,7 @@ func TestFacts(t *testing.T) {
 		if got := p.FaultPoint(pc); got != (pc == 4) {
 			t.Errorf("%d: fault point: %v", pc, got)
 		}
-		if got := p.NeedsFuel(pc); got != (pc == 6) {
+		if got := p.Fuel(pc) > 0; got != (pc == 6) {
 			t.Errorf("%d: needs fuel: %v", pc, got)
 		}
 	}

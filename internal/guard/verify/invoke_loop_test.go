@@ -38,7 +38,7 @@ func TestCalledFunctionMovesCounter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for pc, i := range u.Insns {
-		if i.IsBackEdge(pc) && !p.NeedsFuel(pc) {
+		if i.IsBackEdge(pc) && p.Fuel(pc) == 0 {
 			t.Errorf("%d: %v: the loop can go on for ever and pays nothing", pc, i)
 		}
 	}

@@ -83,7 +83,7 @@ func compareRuns(t *testing.T, seed uint64, u *bpf.Unit, p *Program, prog *ebpf.
 	t.Helper()
 	u = cloneUnit(u)
 	u.Fuel = 1 << 31 // the kernel has none
-	in := &bpf.Interp{Unit: u, Symbols: make([]uint64, len(u.Symbols)), Charged: p.NeedsFuel}
+	in := &bpf.Interp{Unit: u, Symbols: make([]uint64, len(u.Symbols)), Charge: p.Fuel}
 	const calls = 10
 	for range calls {
 		f := randomFrame(r)

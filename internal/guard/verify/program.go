@@ -21,7 +21,7 @@ type Program struct {
 type fact struct {
 	reachable bool
 	faults    bool
-	fuel      bool
+	fuel      uint32
 	falls     bool // control can go on to the next instruction
 	jumps     bool // control can go to the target
 	access    Access
@@ -57,9 +57,10 @@ func (p *Program) Reachable(i int) bool { return p.facts[i].reachable }
 // can fault: it reads or writes target memory.
 func (p *Program) FaultPoint(i int) bool { return p.facts[i].faults }
 
-// NeedsFuel reports whether instruction i is a back-edge (bpf.Insn.IsBackEdge)
-// that must pay a unit of fuel when it is taken.
-func (p *Program) NeedsFuel(i int) bool { return p.facts[i].fuel }
+// Fuel returns how many units of fuel instruction i pays when it is taken: 0, or
+// where it is a back-edge (bpf.Insn.IsBackEdge) as many as the rounds of its loops are
+// long, at most 1<<31 - 1.
+func (p *Program) Fuel(i int) uint32 { return p.facts[i].fuel }
 
 // Ways reports where control can go from a jump: on to the next instruction, and to
 // the jump's target.

@@ -16,14 +16,14 @@ type result struct {
 	headSlots map[int][]value // by head: what the stack's words have in common
 	bound     map[*loop]uint64
 	fueled    map[*loop]bool
-	charges   []bool // back-edges that pay
-	effort    int    // instructions looked at for bounds
+	charges   []uint32 // what back-edges pay
+	effort    int      // instructions looked at for bounds
 }
 
 // newResult looks at what the analysis found. It refuses loops without a way
 // out and reads that can only fault.
 func newResult(a *analysis) (*result, *Error) {
-	r := &result{analysis: a, headSlots: map[int][]value{}, charges: make([]bool, len(a.unit.Insns)),
+	r := &result{analysis: a, headSlots: map[int][]value{}, charges: make([]uint32, len(a.unit.Insns)),
 		bound: map[*loop]uint64{}, fueled: map[*loop]bool{}}
 	for pc := range a.seen {
 		x := &a.seen[pc]

@@ -120,7 +120,7 @@ func checkSound(u *bpf.Unit, r *rand.Rand, calls int) error {
 		symbols[k] = testMemory.base[0] + 16*uint64(k)
 	}
 	w := &witness{a: a, p: p, u: u, symbols: symbols}
-	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Thread: 1 << 41, Charged: p.NeedsFuel}
+	in := &bpf.Interp{Unit: u, Memory: testMemory, Symbols: symbols, Tid: 7, Now: 1 << 40, Thread: 1 << 41, Charge: p.Fuel}
 	in.State = make([]byte, u.State)
 	in.Call = func(bpf.Symbol, [bpf.InvokeArgs]uint64) (bpf.Returned, bool) {
 		return bpf.Returned{Word: r.Uint64(), XMM0: r.Uint64(), Errno: r.Uint32()}, r.IntN(8) > 0
@@ -200,7 +200,7 @@ func (w *witness) course(pc int) error {
 		return nil
 	}
 	i := w.u.Insns[w.last]
-	if slices.Contains(w.a.flow.successors(w.last), pc) || w.p.FaultPoint(w.last) || w.p.NeedsFuel(w.last) || i.IsHelperCall() {
+	if slices.Contains(w.a.flow.successors(w.last), pc) || w.p.FaultPoint(w.last) || w.p.Fuel(w.last) > 0 || i.IsHelperCall() {
 		return nil
 	}
 	return fmt.Errorf("%d faults or runs out of fuel, which it is said not to", w.last)

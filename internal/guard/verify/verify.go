@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"math"
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
@@ -65,7 +66,7 @@ func (a *analysis) stackOf(ctx *context) int {
 // program gathers what others ask about.
 func (r *result) program() *Program {
 	prices, total := r.settle()
-	r.chargeLoops()
+	prices.chargeLoops()
 	r.unit.Fuel = r.fuel(prices, total)
 	p := &Program{unit: r.unit, facts: make([]fact, len(r.unit.Insns))}
 	for pc := range p.facts {
@@ -112,36 +113,52 @@ func (r *result) fact(pc int) fact {
 
 // chargeLoops chooses the back-edges of each loop that pay, so that no way round
 // the loop is free: those of its own, and those of inner loops only where a way
-// round leads through them without the inner head.
-func (r *result) chargeLoops() {
-	for _, l := range r.order.loops {
-		if !r.fueled[l] {
+// round leads through them without the inner head. An edge that pays for several
+// loops pays the sum, so that what is paid bounds the rounds of each.
+func (p *pricing) chargeLoops() {
+	for _, l := range p.order.loops {
+		if !p.fueled[l] {
 			continue
 		}
+		weight := p.weigh(l)
+		paid := map[int]bool{}
 		for _, inner := range []bool{false, true} {
 			for _, pc := range l.pcs {
-				if t, _ := r.unit.Insns[pc].Target(pc); r.seen[pc].jumped && r.unit.Insns[pc].IsBackEdge(pc) && l.contains(r.order.of[t]) {
-					own := r.order.of[pc] == l || r.order.of[t] == l
-					r.charges[pc] = r.charges[pc] || own || inner
+				if own, ok := p.waysBack(pc, l); ok && (own || inner) {
+					paid[pc] = true
 				}
 			}
-			if !r.freeRound(l) {
+			if !p.freeRound(l, paid) {
 				break
 			}
+		}
+		for pc := range paid {
+			p.charges[pc] = uint32(min(uint64(p.charges[pc])+uint64(weight), math.MaxInt32))
 		}
 	}
 }
 
-// freeRound reports whether control can go round l, or round an inner loop that
-// has no bound, without paying.
-func (r *result) freeRound(l *loop) bool {
+// waysBack reports whether pc is a back-edge within l, and whether it is of l itself
+// and not of a loop inside.
+func (r *result) waysBack(pc int, l *loop) (own, ok bool) {
+	i := r.unit.Insns[pc]
+	t, _ := i.Target(pc)
+	if !r.seen[pc].jumped || !i.IsBackEdge(pc) || !l.contains(r.order.of[t]) {
+		return false, false
+	}
+	return r.order.of[pc] == l || r.order.of[t] == l, true
+}
+
+// freeRound reports whether control can go round l without paying at any of the
+// instructions that do.
+func (r *result) freeRound(l *loop, paid map[int]bool) bool {
 	seen := map[int]bool{}
 	for work := []int{l.head}; len(work) > 0; {
 		pc := work[len(work)-1]
 		work = work[:len(work)-1]
 		for _, next := range r.edges(pc) {
 			t, jumps := r.unit.Insns[pc].Target(pc)
-			if jumps && t == next && r.charges[pc] || !l.contains(r.order.of[next]) {
+			if jumps && t == next && paid[pc] || !l.contains(r.order.of[next]) {
 				continue
 			}
 			if next == l.head {
@@ -157,10 +174,10 @@ func (r *result) freeRound(l *loop) bool {
 }
 
 // nsCap is the time that a guard without a fuel of its own may take at worst.
-// minFuel leaves also a guard with dear rounds enough to search 256 KiB.
+// minFuel is left also to one that takes as long without any loop.
 const (
 	nsCap   = 100_000.0
-	minFuel = 4096
+	minFuel = 64
 )
 
 // fuel is what the unit asks for, or the most that ends the dearest run in nsCap.
@@ -168,7 +185,7 @@ func (r *result) fuel(p *pricing, total price) uint32 {
 	if r.unit.Fuel != 0 {
 		return r.unit.Fuel
 	}
-	each := max(p.unit.ns, nsBlock)
+	each := max(p.unit.ns, nsUnit)
 	return uint32(min(max((nsCap-total.ns)/each, minFuel), bpf.FuelDefault))
 }
 
@@ -183,7 +200,7 @@ func (r *result) cost(p *pricing, total price) Cost {
 		}
 	}
 	c := Cost{FuelCap: units >= fuel}
-	each := p.unit.max(price{ns: nsBlock})
+	each := p.unit.max(price{ns: nsUnit})
 	units = min(units, fuel)
 	c.Ns = total.ns + units*each.ns
 	c.Steps = total.steps + units*each.steps
