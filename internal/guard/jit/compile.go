@@ -19,6 +19,7 @@ type program interface {
 	Ways(i int) (falls, jumps bool)
 	FaultPoint(i int) bool
 	Fuel(i int) uint32
+	Same(i int) bool
 	Access(i int) verify.Access
 	Stack() int
 	StackOf(i int) int
@@ -44,6 +45,9 @@ func compile(p program, s Site, l Layout, try []pressure) (*Code, error) {
 	conv := conventionOf(s.ABI)
 	if err := checkPlacement(p, f, conv, l); err != nil {
 		return nil, err
+	}
+	if l.Faults == Table {
+		hoist(f)
 	}
 	legalise(f)
 	order(f)

@@ -71,6 +71,7 @@ func (p plain) Access(i int) verify.Access {
 func (p plain) FaultPoint(int) bool { return false }
 
 func (p plain) Fuel(int) uint32 { return 0 }
+func (p plain) Same(int) bool   { return false }
 
 func (p plain) Stack() int { return 8 * bpf.StackSize }
 

@@ -25,7 +25,16 @@ func (e *emitter) at(v *value) amd64.Mem {
 	if v.args[0].op == opStack {
 		return amd64.At(amd64.RSP, e.fromR10(v.args[0].imm+v.imm))
 	}
-	return amd64.At(e.operand(v.args[0], 0), int32(v.imm))
+	return e.sumAt(v, v.imm)
+}
+
+// sumAt is memory at the sum of a load's or look's operands and off.
+func (e *emitter) sumAt(v *value, off int64) amd64.Mem {
+	base := e.operand(v.args[0], 0)
+	if len(v.args) > 1 && v.op != opStore && v.op != opAtomic {
+		return amd64.Indexed(base, e.operand(v.args[1], 1), 1, int32(off))
+	}
+	return amd64.At(base, int32(off))
 }
 
 func (e *emitter) loadInto(d amd64.Reg, v *value, m amd64.Mem) {
@@ -43,10 +52,18 @@ func (e *emitter) plausible(t amd64.Reg, base *value, r amd64.Reg, off int64) {
 		return
 	}
 	e.checked[base] = off
-	e.Lea(t, amd64.At(r, int32(off)-minAddress))
+	e.plausibleAt(t, amd64.At(r, int32(off)-minAddress))
+}
+
+// plausibleAt is plausible for an address of which m is minAddress less.
+func (e *emitter) plausibleAt(t amd64.Reg, m amd64.Mem) {
+	e.Lea(t, m)
 	e.ShiftImm(amd64.Shr, 8, t, userBits)
 	e.Jcc(amd64.CondNE, e.land())
 }
+
+// look writes opPlausible.
+func (e *emitter) look(v *value) { e.plausibleAt(v.temp[0], e.sumAt(v, v.imm-minAddress)) }
 
 func (e *emitter) store(v *value) {
 	if v.faults {

@@ -60,6 +60,9 @@ func (e *emitter) value(v *value) {
 		e.stackUsed(v)
 	case opThread:
 		e.thread(e.result(v))
+	case opPlausible:
+		e.look(v)
+		return
 	case opFuel:
 		e.burn(int32(v.imm))
 		return

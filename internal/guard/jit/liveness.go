@@ -34,6 +34,8 @@ func demandOf(v *value) demand {
 		if v.faults {
 			return demand{temps: make([]amd64.RegSet, 1)}
 		}
+	case opPlausible:
+		return demand{temps: make([]amd64.RegSet, 1)}
 	case opAtomic:
 		if v.shared && v.imm2 == bpf.AtomicCMPXCHG {
 			return demand{early: true, temps: []amd64.RegSet{amd64.Set(amd64.RAX)}}
@@ -56,7 +58,7 @@ func (a *allocator) makeWebs() {
 				w := newWeb()
 				a.of[v] = w
 				a.webs = append(a.webs, w)
-			} else if !v.acts() {
+			} else if !v.acts() && v.op != opPlausible {
 				continue
 			}
 			d := demandOf(v)

@@ -65,7 +65,13 @@ func (e *emitter) load(v *value) {
 		e.loadInto(d, v, m)
 		return
 	}
-	e.plausible(d, v.args[0], m.Base, v.imm)
+	switch {
+	case v.looked:
+	case len(v.args) > 1:
+		e.plausibleAt(d, e.sumAt(v, v.imm-minAddress))
+	default:
+		e.plausible(d, v.args[0], m.Base, v.imm)
+	}
 	g := e.reads[v]
 	switch e.l.Faults {
 	case Table:

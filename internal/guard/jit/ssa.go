@@ -44,13 +44,14 @@ const (
 	opSext // low size bytes of args[0], to width bytes
 	opSwap // low size bytes of args[0] reversed, the rest 0
 
-	opLoad      // size bytes at args[0]+imm; sext: sign-extended; faults: of the target
+	opLoad      // size bytes at the sum of args and imm; sext: sign-extended; faults: of the target
 	opStore     // args[1] to size bytes at args[0]+imm; faults: of the target
 	opAtomic    // imm2 on size bytes at args[0]+imm with args[1]; args[2] is r0 of cmpxchg
 	opHelper    // helper imm on args; faults: reads memory
 	opThread    // who the thread is, bpf.HelperThread
 	opStackUsed // bytes of stack in use, bpf.HelperStackUsed
 	opFuel      // imm units of fuel
+	opPlausible // faults when the sum of args and imm cannot be an address of the user half
 )
 
 // value is one SSA value, or an effect without a result.
@@ -60,6 +61,7 @@ type value struct {
 	size   uint8 // memory or extension size in bytes
 	sext   bool
 	faults bool
+	looked bool // opLoad: an opPlausible asked for its address
 	shared bool // opStore, opAtomic: of the state, which others use at the same time
 	imm    int64
 	imm2   int32
@@ -161,7 +163,7 @@ func (v *value) isConst() bool { return v.op == opConst }
 // effect reports whether v must stay though nothing reads it.
 func (v *value) effect() bool {
 	switch v.op {
-	case opStore, opAtomic, opFuel:
+	case opStore, opAtomic, opFuel, opPlausible:
 		return true
 	case opHelper:
 		return v.faults
@@ -175,7 +177,7 @@ func (v *value) effect() bool {
 // The others are constants that each use writes out for itself.
 func (v *value) placed() bool {
 	switch v.op {
-	case opUndef, opConst, opFrame, opStore, opFuel:
+	case opUndef, opConst, opFrame, opStore, opFuel, opPlausible:
 		return false
 	}
 	return true

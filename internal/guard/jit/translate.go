@@ -100,6 +100,8 @@ func (lo *lowerer) alu(fr *frame, b *block, in bpf.Insn, i int) (*value, error) 
 func (lo *lowerer) move(fr *frame, b *block, in bpf.Insn, v *value) *value {
 	src := lo.operand(fr, b, in, v.insn)
 	switch {
+	case in.Op&bpf.SrcX != 0 && lo.p.Same(v.insn):
+		return src
 	case in.Off != 0:
 		v.op, v.size = opSext, uint8(in.Off/8)
 	case v.width == 4:

@@ -19,6 +19,7 @@ func (g guess) Ways(int) (falls, jumps bool) { return true, true }
 func (g guess) FaultPoint(i int) bool { return g.Access(i).Region == verify.RegionTarget }
 
 func (g guess) Fuel(int) uint32 { return 1 }
+func (g guess) Same(int) bool   { return false }
 
 func (g guess) Stack() int { return 256 }
 

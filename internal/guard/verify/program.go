@@ -22,6 +22,7 @@ type fact struct {
 	reachable bool
 	faults    bool
 	fuel      uint32
+	same      bool
 	falls     bool // control can go on to the next instruction
 	jumps     bool // control can go to the target
 	access    Access
@@ -61,6 +62,10 @@ func (p *Program) FaultPoint(i int) bool { return p.facts[i].faults }
 // where it is a back-edge (bpf.Insn.IsBackEdge) as many as the rounds of its loops are
 // long, at most 1<<31 - 1.
 func (p *Program) Fuel(i int) uint32 { return p.facts[i].fuel }
+
+// Same reports whether instruction i, a MOV that extends a register, always gives what
+// the register holds.
+func (p *Program) Same(i int) bool { return p.facts[i].same }
 
 // Ways reports where control can go from a jump: on to the next instruction, and to
 // the jump's target.

@@ -191,6 +191,12 @@ func (w *witness) state(pc int, regs *[bpf.NumRegs]bpf.Value) error {
 			return fmt.Errorf("at %d r%d is %#x, said to be %#x", pc, r, regs[r].Bits, c)
 		}
 	}
+	if i := w.u.Insns[pc]; w.p.Same(pc) {
+		src := regs[i.Src]
+		if v, _ := bpf.ALU(i, regs[i.Dst].Bits, src.Bits); src.Kind != bpf.KindScalar || v != src.Bits {
+			return fmt.Errorf("%d does not give the %v %#x as it is, which it is said to", pc, src.Kind, src.Bits)
+		}
+	}
 	return nil
 }
 

@@ -89,6 +89,7 @@ func (r *result) fact(pc int) fact {
 		reachable: x.visited,
 		faults:    x.faults,
 		fuel:      r.charges[pc],
+		same:      r.same(pc),
 		falls:     x.through,
 		jumps:     x.jumped,
 		access:    x.access,
@@ -109,6 +110,16 @@ func (r *result) fact(pc int) fact {
 		}
 	}
 	return f
+}
+
+// same reports whether a MOV gives exactly its operand, a number.
+func (r *result) same(pc int) bool {
+	i, x := r.unit.Insns[pc], &r.seen[pc]
+	if !i.IsALU() || i.Operation() != bpf.AluMOV || i.Op&bpf.SrcX == 0 || !x.visited {
+		return false
+	}
+	src := x.regs[i.Src]
+	return src.kind == kindScalar && unchanged(i, src.num)
 }
 
 // chargeLoops chooses the back-edges of each loop that pay, so that no way round
