@@ -77,6 +77,8 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 		return bad("unknown calling convention")
 	case l.Faults > Copy:
 		return bad("unknown fault mode")
+	case l.Quiet && u.Caps&(bpf.CapWrite|bpf.CapCall|bpf.CapExit) != 0:
+		return &PlaceError{Unit: u.Name, Insn: -1, Detail: "a guard that writes, calls functions or ends the process", Err: ErrQuiet}
 	case l.OwnEnd < l.OwnStart || int64(l.OwnEnd-l.OwnStart) > math.MaxInt32/2:
 		return bad("the arena is too large")
 	case s.SPDelta < 0 || s.SPDelta > 1<<16:
@@ -138,6 +140,8 @@ func checkValue(u *bpf.Unit, v *value, conv *convention, l Layout) error {
 		if detail, err := checkInvoke(conv, l); err != nil {
 			return placeError(u, v.insn, detail, err)
 		}
+	case l.Quiet && v.op == opHelper && bpf.Helper(v.imm) == bpf.HelperNow:
+		return placeError(u, v.insn, "asking for the time", ErrQuiet)
 	case v.faults && l.Faults == Probe && !l.Gettid:
 		return placeError(u, v.insn, "rt_sigprocmask", ErrSyscall)
 	}

@@ -160,6 +160,10 @@ const hashFactor = 0xf4fb1d89 - 1<<32
 // count adds the call to the counters. Every instruction here costs every call:
 // with two registers at hand it takes four.
 func (e *emitter) count() {
+	if e.l.Quiet {
+		e.LockInc(e.counter(CounterCalls))
+		return
+	}
 	at := e.regs.free.Regs()
 	if e.framed {
 		for _, r := range e.regs.saved {

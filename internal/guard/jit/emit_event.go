@@ -19,6 +19,10 @@ const (
 // and KindExit the carry flag says that the call is to pass: audit mode, or the end of a trial. It keeps
 // every register.
 func (e *emitter) event(k Kind, code *value) {
+	if e.l.Quiet {
+		e.quietly(k)
+		return
+	}
 	e.records = true
 	if !e.framed {
 		e.haveRoom()
@@ -48,6 +52,29 @@ func (e *emitter) event(k Kind, code *value) {
 	e.Call(e.record)
 	e.deepest = max(e.deepest, e.frameSize()+8+recordPushes*8)
 	e.drop(recordBytes)
+}
+
+// quietly is event for a quiet guard, in which it only counts: in enforce mode what
+// acts is done, for there is no trial. Neither lock inc nor jmp changes the carry flag.
+func (e *emitter) quietly(k Kind) {
+	done := e.Label()
+	switch k {
+	case KindLog:
+		e.LockInc(e.counter(CounterLogs))
+	case KindFault:
+		e.LockInc(e.counter(CounterFaults))
+	case KindFuel:
+		e.LockInc(e.counter(CounterFuel))
+	default:
+		audited := e.Label()
+		e.OpStoreImm(amd64.Cmp, 4, e.control(ControlMode), int32(ModeEnforce))
+		e.Jcc(amd64.CondB, audited)
+		e.LockInc(e.counter(CounterRejects))
+		e.Jmp(done)
+		e.Bind(audited)
+		e.LockInc(e.counter(CounterAudited))
+	}
+	e.Bind(done)
 }
 
 // recordSaves are the registers the record routine uses, in the order pushed.
@@ -82,7 +109,13 @@ func (e *emitter) routines() {
 func (e *emitter) control(off int64) amd64.Mem { return amd64.Abs(e.l.Control.Add(off)) }
 
 // counter returns the operand of a counter.
-func (e *emitter) counter(off int64) amd64.Mem { return amd64.Abs(e.l.Counters.Add(off)) }
+func (e *emitter) counter(off int) amd64.Mem {
+	size := CountersSize
+	if e.l.Quiet {
+		size = QuietCountersSize
+	}
+	return amd64.Abs(e.l.Counters.Add(int64(CounterAt(size, off))))
+}
 
 // writeRecord writes the routine behind event.
 func (e *emitter) writeRecord() {
@@ -157,7 +190,7 @@ func (e *emitter) others(kind amd64.Mem) {
 	done := e.Label()
 	for _, k := range []struct {
 		kind    Kind
-		counter int64
+		counter int
 		why     Trip
 	}{
 		{KindLog, CounterLogs, TripNone},

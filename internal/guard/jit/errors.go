@@ -29,6 +29,9 @@ var (
 	// ErrSyscall: the fault mode needs a system call that the target's seccomp
 	// filter does not allow.
 	ErrSyscall = errors.New("fault mode needs a system call that the target's seccomp filter forbids")
+	// ErrQuiet: the guard does what a quiet one must not: it makes system calls, or
+	// reads the time stamp counter.
+	ErrQuiet = errors.New("not possible without system calls and the time stamp counter")
 	// ErrStack: the guard needs more stack than a goroutine is sure to have.
 	ErrStack = errors.New("the guard needs too much stack for a goroutine")
 	// ErrLayout: addresses are misaligned or out of reach of one another.

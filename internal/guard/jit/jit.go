@@ -102,6 +102,10 @@ type Layout struct {
 	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)
 	Gettid   bool         // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
 	Faults   FaultMode
+	// Quiet guards write no events and never read the time stamp counter, so that they
+	// have no trial; they count in QuietCountersSize bytes. For threads that the kernel
+	// ends for rdtsc (seccomp(2), SECCOMP_SET_MODE_STRICT), and where memory is scarce.
+	Quiet bool
 	XSave    int32 // bytes of an XSAVE area for all state that the kernel has enabled; 0: not known
 	// OwnStart to OwnEnd is the arena, less than 2 GiB: what a guard with
 	// bpf.CapWrite does not write to.

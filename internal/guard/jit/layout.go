@@ -78,13 +78,28 @@ const (
 	// CountersSize is the size of one guard's counters, a multiple of 64 as their
 	// address is.
 	CountersSize = CounterRejects + 64
+	// QuietCountersSize is the size of a quiet guard's counters (Layout.Quiet): one
+	// word of calls, and the others behind it in their order.
+	QuietCountersSize = 64
 )
 
+// CounterAt is where the counter at off stands in a guard's counters of size bytes:
+// CountersSize, or QuietCountersSize.
+func CounterAt(size, off int) int {
+	if size >= CountersSize || off < CounterRejects {
+		return off
+	}
+	return off - 8*(CallSlots-1)
+}
+
 // SumCalls returns how many calls one guard's counters have seen. b holds
-// CountersSize bytes; a shorter one counts as 0.
+// CountersSize bytes, or QuietCountersSize; a shorter one counts as 0.
 func SumCalls(b []byte) uint64 {
-	if len(b) < CountersSize {
+	switch {
+	case len(b) < QuietCountersSize:
 		return 0
+	case len(b) < CountersSize:
+		return binary.LittleEndian.Uint64(b[CounterCalls:])
 	}
 	sum := uint64(0)
 	for i := range CallSlots {
