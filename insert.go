@@ -164,12 +164,21 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		out.Notes = append(out.Notes, "memory is read by system calls, about 1 µs each: "+why)
 		r, done, err = in.place(ctx, in.resolver.copying(), p, w)
 	}
+	if errors.Is(err, tracee.ErrSeccomp) {
+		why := err
+		if r, done, err = in.place(ctx, in.resolver.withoutCalls(), p, w); err != nil && !insert.IsIn(err) {
+			err = neither(why, err)
+		}
+	}
 	if insert.IsIn(err) {
 		out.State = StateGuarded
 		return out, nil
 	}
 	if err != nil {
 		return out, err
+	}
+	if r.quiet {
+		out.Notes = append(out.Notes, quietNote)
 	}
 	out.State, out.Changed, out.Pause = StateGuarded, true, done.Pause
 	if in.o.placed != nil {

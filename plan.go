@@ -108,6 +108,10 @@ func planOne(pid int, rs *resolver) (ProcessPlan, error) {
 	out.Copies = r.copies()
 	for i, g := range r.plan.Guards() {
 		out.Guards = append(out.Guards, describePlan(r, i, g))
+		if r.quiet {
+			last := &out.Guards[len(out.Guards)-1]
+			last.Notes = append(last.Notes, quietNote)
+		}
 	}
 	return out, nil
 }

@@ -76,6 +76,9 @@ type resolved struct {
 	mayCopy bool
 	// tableRisk says why reads must not rely on signals; empty when they may.
 	tableRisk string
+	// quiet: nothing can be mapped in the process, and its guards make no system call and
+	// read no clock.
+	quiet bool
 	// filtered: a thread is under a seccomp filter, which may kill the program for a
 	// system call of a guard's.
 	filtered bool
@@ -104,9 +107,6 @@ func (r *resolved) copies() Copies {
 	return c
 }
 
-// strictInstead is the advice about a process in strict seccomp mode.
-const strictInstead = "nothing can be guarded in it: guard the process that it works for"
-
 // resolve finds, checks and places every guard in p. space is the process's
 // address space as the inserter or an observer sees it. What comes back is good
 // until rs is closed.
@@ -118,15 +118,17 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	if threads.Seccomp == insert.SeccompStrict {
-		return nil, refuse(CodeSeccomp, nil, strictInstead,
-			"%s has a thread in strict seccomp mode, which the kernel ends at once when it reads the time stamp counter, as a guard does for an event", p)
+	quiet := rs.o.quiet || threads.Seccomp == insert.SeccompStrict
+	if quiet {
+		if err := rs.mayBeQuiet(p); err != nil {
+			return nil, err
+		}
 	}
 	images, err := rs.known.files.Images(p.read)
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	r := &resolved{known: rs.known, images: images, read: p.read, filtered: threads.Seccomp != 0, mayCopy: threads.Seccomp == 0 && !isGo(images)}
+	r := &resolved{known: rs.known, images: images, read: p.read, quiet: quiet, filtered: threads.Seccomp != 0, mayCopy: threads.Seccomp == 0 && !isGo(images)}
 	switch {
 	case rs.o.early:
 		r.tableRisk = notYet
@@ -143,6 +145,9 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 		if err := r.add(&in, rs, i); err != nil {
 			return nil, explain(err, p.String())
 		}
+	}
+	if quiet {
+		r.usePadding(space, w)
 	}
 	if r.plan, err = plan.Build(in); err != nil {
 		return nil, explain(err, p.String())
@@ -163,6 +168,11 @@ func (r *resolved) add(in *plan.Input, rs *resolver, i int) error {
 		}
 		if len(f.Copies) > 0 && !rs.o.Partial {
 			return refuseCopies(f)
+		}
+		if r.quiet {
+			if err := mayBeQuiet(f, prog); err != nil {
+				return err
+			}
 		}
 		gi, err := r.input(f, g.Guard, prog)
 		if err != nil {

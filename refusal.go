@@ -47,6 +47,7 @@ const (
 	CodeFrozen       Code = "frozen"            // a frozen cgroup: nothing in it can stop
 	CodeBusy         Code = "thread_busy"       // a thread in the kernel does not stop
 	CodeNoSyscall    Code = "no_remote_syscall" // seccomp or the like forbids the calls that insertion needs
+	CodeNoTrial      Code = "no_trial"          // a guard in this process could not tell when its trial is over
 	CodeShadowStack  Code = "shadow_stack"      // shadow stacks forbid the frames that insertion needs
 	CodeIndirect     Code = "function_indirect" // an IFUNC whose choice could not be told
 	CodePlace        Code = "guard_unplaceable" // the guard needs what the function's ABI or the process lacks

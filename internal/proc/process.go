@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/address"
 )
 
 // ErrGone says that the process has ended, or that no process has this pid.
@@ -152,6 +154,16 @@ func (p *Process) Parent() (int, error) {
 	}
 	ppid, _, err := ParseStat(text)
 	return ppid, err
+}
+
+// HeapStart returns where the kernel lets the heap begin (brk(2)), or 0 where it does not
+// tell.
+func (p *Process) HeapStart() (address.Addr, error) {
+	text, err := p.readSmall("stat")
+	if err != nil {
+		return 0, err
+	}
+	return parseHeapStart(text)
 }
 
 // Cgroup returns the text of /proc/PID/cgroup (cgroups(7)).

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/patch-integration-engine/pie/internal/address"
 )
 
 // Status is the part of /proc/PID/status (proc_pid_status(5)) that decides
@@ -120,6 +122,23 @@ func parseFlags(text []byte) (uint64, error) {
 		return 0, fmt.Errorf("stat: flags: %w", err)
 	}
 	return flags, nil
+}
+
+// parseHeapStart returns start_brk (field 47 of proc_pid_stat(5)), which is 0 to those who
+// may not trace the process.
+func parseHeapStart(text []byte) (address.Addr, error) {
+	fields, err := statFields(text)
+	if err != nil {
+		return 0, err
+	}
+	if len(fields) < 45 {
+		return 0, fmt.Errorf("stat: no start of the heap")
+	}
+	at, err := strconv.ParseUint(fields[44], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("stat: the start of the heap: %w", err)
+	}
+	return address.Addr(at), nil
 }
 
 // statFields are the fields behind the name, from the third on.

@@ -106,7 +106,7 @@ type Layout struct {
 	// have no trial; they count in QuietCountersSize bytes. For threads that the kernel
 	// ends for rdtsc (seccomp(2), SECCOMP_SET_MODE_STRICT), and where memory is scarce.
 	Quiet bool
-	XSave    int32 // bytes of an XSAVE area for all state that the kernel has enabled; 0: not known
+	XSave int32 // bytes of an XSAVE area for all state that the kernel has enabled; 0: not known
 	// OwnStart to OwnEnd is the arena, less than 2 GiB: what a guard with
 	// bpf.CapWrite does not write to.
 	OwnStart, OwnEnd address.Addr

@@ -42,6 +42,9 @@ type Header struct {
 	TSCHz   uint64    // frequency of the time stamp counter
 	TSC     uint64    // the counter at Created
 	Created time.Time // with TSC, converts event times
+	// apart is where the state starts, from the base: 0 where the regions are mapped
+	// for the arena, each behind the other; else it is one in padding.
+	apart int64
 	geometry
 }
 
@@ -75,18 +78,20 @@ type Info struct {
 var ErrFull = errors.New("arena is full")
 
 // New returns an empty arena at base, with this build's geometry.
-func New(base address.Addr, in Info) *Arena {
+func New(base address.Addr, in Info) *Arena { return newArena(base, in, ownGeometry(), 0) }
+
+func newArena(base address.Addr, in Info, g geometry, apart int64) *Arena {
 	a := &Arena{
 		Base: base,
 		Header: Header{
 			Version: formatVersion, Build: in.Build, Creator: uint32(in.Creator),
-			TSCHz: in.TSCHz, TSC: in.TSC, Created: in.Created, geometry: ownGeometry(),
+			TSCHz: in.TSCHz, TSC: in.TSC, Created: in.Created, apart: apart, geometry: g,
 		},
-		Slots:      make([]Slot, MaxSlots),
-		Prepatches: make([]Prepatch, MaxPrepatches),
-		Guards:     make([]Guard, MaxGuards),
-		Controls:   make([][]byte, MaxGuards),
-		raw:        make([]byte, StateSize),
+		Slots:      make([]Slot, g.slots.count),
+		Prepatches: make([]Prepatch, g.prepatches.count),
+		Guards:     make([]Guard, g.guards.count),
+		Controls:   make([][]byte, g.guards.count),
+		raw:        make([]byte, g.state),
 	}
 	a.Handler = Handler{Slot: -1, Block: make([]byte, jit.FaultsSize)}
 	for i := range a.Controls {
@@ -103,17 +108,28 @@ func (a *Arena) Code() Range {
 // State is the range of the private data region.
 func (a *Arena) State() Range {
 	s := a.Code().End
+	if a.Header.apart != 0 {
+		s = a.Base.Add(a.Header.apart)
+	}
 	return Range{s, s.Add(int64(a.Header.state))}
 }
 
-// Shared is the range of the shared region.
+// Shared is the range of the shared region; in padding the counters are in the state.
 func (a *Arena) Shared() Range {
+	if a.Header.apart != 0 {
+		return a.State()
+	}
 	s := a.State().End
 	return Range{s, s.Add(int64(a.Header.shared))}
 }
 
-// Range is the whole arena.
-func (a *Arena) Range() Range { return Range{a.Base, a.Shared().End} }
+// Range is the whole arena; of one in padding, its code.
+func (a *Arena) Range() Range {
+	if a.Header.apart != 0 {
+		return a.Code()
+	}
+	return Range{a.Base, a.Shared().End}
+}
 
 // Control is the address of guard i's control block.
 func (a *Arena) Control(i int) address.Addr {
@@ -127,7 +143,7 @@ func (a *Arena) Counters(i int) (at address.Addr, shards, size int) {
 }
 
 // Ring is the address of the event ring, the size of its head, and the number
-// and size of its slots.
+// and size of its slots: none in padding.
 func (a *Arena) Ring() (at address.Addr, head, slots, size int) {
 	g := a.Header.geometry
 	return a.Shared().Start.Add(int64(g.events.off - g.ringHead)), int(g.ringHead), int(g.events.count), int(g.events.size)

@@ -34,8 +34,8 @@ func (a *Arena) Changes() []Record {
 func (a *Arena) Wrote(r Record) { copy(a.raw[r.Off:], r.Bytes) }
 
 // Unchanged reports whether state, read from the process now, is what the
-// arena was decoded from. Control blocks and the fault block, which running code
-// changes, are not compared.
+// arena was decoded from. Control blocks, the fault block and counters in padding, which
+// running code changes, are not compared.
 func (a *Arena) Unchanged(state []byte) bool {
 	if len(state) < len(a.raw) {
 		return false
@@ -45,6 +45,9 @@ func (a *Arena) Unchanged(state []byte) bool {
 	for _, b := range [][]byte{now, was} {
 		clear(b[g.controls.off:g.controls.row(int(g.controls.count))])
 		clear(b[g.handler+handlerRecord : g.handler+handlerSize])
+		if a.Header.apart != 0 {
+			clear(b[g.counters.off:g.counters.row(int(g.counters.count))])
+		}
 	}
 	return bytes.Equal(now, was)
 }

@@ -24,10 +24,14 @@ func ownGeometry() geometry {
 
 // check says what is wrong with a geometry, or "". It proves that every row of
 // every table lies in its region and is as long as this build's records, and
-// that no sum overflows.
-func (g *geometry) check() string {
+// that no sum overflows. padded: the arena is one in padding.
+func (g *geometry) check(padded bool) string {
+	unit, largest, leastShard := uint32(page), uint32(maxRegion), uint32(shardSize)
+	if padded {
+		unit, largest, leastShard = paddingUnit, page, jit.QuietCountersSize
+	}
 	for _, n := range []uint32{g.code, g.state, g.shared} {
-		if n == 0 || n > maxRegion || n%4096 != 0 {
+		if n == 0 || n > largest || n%unit != 0 {
 			return fmt.Sprintf("a region of %d bytes", n)
 		}
 	}
@@ -49,7 +53,7 @@ func (g *geometry) check() string {
 		if x.name == "event" {
 			limit = maxRegion / eventSize
 		}
-		if x.t.count == 0 || x.t.count > limit || x.t.size < x.least || x.t.size > maxRegion {
+		if x.t.count == 0 && !(padded && x.name == "event") || x.t.count > limit || x.t.size < x.least || x.t.size > maxRegion {
 			return fmt.Sprintf("a %s table of %d rows of %d bytes", x.name, x.t.count, x.t.size)
 		}
 		if end := uint64(x.t.off) + uint64(x.t.count)*uint64(x.t.size); end > uint64(x.region) {
@@ -59,9 +63,11 @@ func (g *geometry) check() string {
 	switch {
 	case g.controls.count < g.guards.count || g.counters.count < g.guards.count:
 		return "fewer control blocks or counters than guards"
-	case g.shardSize < shardSize || g.counters.size%g.shardSize != 0 || g.shardSize%8 != 0 || g.counters.off%8 != 0:
+	case padded && (g.shared != g.state || g.shardSize != leastShard || g.events.count != 0):
+		return "counters or events that padding has no room for"
+	case g.shardSize < leastShard || g.counters.size%g.shardSize != 0 || g.shardSize%8 != 0 || g.counters.off%8 != 0:
 		return fmt.Sprintf("counter shards of %d bytes", g.shardSize)
-	case g.ringHead < 8 || g.ringHead > g.events.off || g.ringHead%8 != 0 || g.events.off%8 != 0 || g.events.size%8 != 0:
+	case !padded && g.ringHead < 8 || g.ringHead > g.events.off || g.ringHead%8 != 0 || g.events.off%8 != 0 || g.events.size%8 != 0:
 		return fmt.Sprintf("an event ring with a head of %d bytes", g.ringHead)
 	case g.handler%8 != 0 || uint64(g.handler)+handlerSize > uint64(g.state):
 		return "a handler record outside the state"

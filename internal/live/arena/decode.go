@@ -51,7 +51,7 @@ func Decode(state address.Addr, b []byte) (*Arena, error) {
 	if uint64(len(b)) < uint64(a.Header.state) {
 		return bad("%d bytes of state where the header says %d", len(b), a.Header.state)
 	}
-	if what := a.Header.check(); what != "" {
+	if what := a.Header.geometry.check(a.Header.apart != 0); what != "" {
 		return bad("%s", what)
 	}
 	a.raw = bytes.Clone(b[:a.Header.state])
@@ -101,6 +101,7 @@ func decodeHeader(b []byte) (*Arena, error) {
 	}
 	g.ringHead, g.shardSize, g.handler = r.u32(), r.u32(), r.u32()
 	a.Header.Build = r.text(buildMax)
+	a.Header.apart = int64(r.u64())
 	if r.short {
 		return bad("the header is cut short")
 	}

@@ -66,6 +66,7 @@ func (a *Arena) EncodeHeader() Record {
 	w.u32(g.shardSize)
 	w.u32(g.handler)
 	w.text(a.Header.Build, buildMax)
+	w.u64(uint64(a.Header.apart))
 	w.pad(headerSize - 4)
 	w.u32(checksum(w.b))
 	return Record{0, w.b}

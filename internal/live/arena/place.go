@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/guard/jit"
 )
 
 // Place is where one guard goes: everything that compiling it and relocating
@@ -17,8 +18,8 @@ type Place struct {
 	Room     int          // bytes there
 	Control  address.Addr
 	Counters address.Addr
-	Events   address.Addr
-	Reach    Range // of the arena
+	Events   address.Addr // 0: none are kept, and the guard is to be a quiet one
+	Reach    Range        // of the arena
 }
 
 // Space is the address space of a process as an allocator sees it: the arenas
@@ -27,6 +28,9 @@ type Space struct {
 	arenas []*Arena
 	used   []Range
 	info   Info
+
+	padded     bool // nothing can be mapped
+	text, data []Range
 }
 
 // NewSpace returns the allocator over a process's arenas (from
@@ -58,8 +62,11 @@ func (s *Space) Arenas() []*Arena { return s.arenas }
 // process has, or a new one in a free gap (Gap). An arena that another
 // build of pie made with other tables keeps its guards and gets no new ones.
 func (s *Space) Near(image Range) (*Arena, error) {
+	if s.padded {
+		return s.nearPadding(image)
+	}
 	for _, a := range s.arenas {
-		if a.fitsCode() && reaches(a.Base, image) {
+		if a.Header.apart == 0 && a.fitsCode() && reaches(a.Base, image) {
 			return a, nil
 		}
 	}
@@ -77,6 +84,9 @@ func (s *Space) Near(image Range) (*Arena, error) {
 // this build makes has them: their sizes are in its instructions.
 func (a *Arena) fitsCode() bool {
 	g := &a.Header.geometry
+	if a.Header.apart != 0 {
+		return g.shardSize == jit.QuietCountersSize && g.controls.size == controlSize
+	}
 	return g.ringHead == ringHead && g.events.count == eventSlots && g.events.size == eventSize &&
 		g.shardSize == shardSize && g.controls.size == controlSize
 }
@@ -115,7 +125,10 @@ func (a *Arena) Allot(n Need) (Place, error) {
 	}
 	a.Guards[i] = Guard{State: Prepared, Prepatch: -1, Site: n.Site, Slot: s}
 	counters, _, _ := a.Counters(i)
-	events, _, _, _ := a.Ring()
+	events, _, slots, _ := a.Ring()
+	if slots == 0 {
+		events = 0
+	}
 	return Place{
 		Arena: a, Index: i, Code: a.Start(i), Room: int(a.Slots[s].Size),
 		Control: a.Control(i), Counters: counters, Events: events, Reach: a.Range(),
@@ -202,7 +215,7 @@ func (a *Arena) hole(size uint32) (start, room uint32) {
 		at := uint32(0)
 		for {
 			end, next := a.nextSlot(at, keep)
-			if n := end - at; n >= max(size, minBlock) && n > room {
+			if n := end - at; n >= max(size, a.minBlock()) && n > room {
 				start, room = at, n
 				if size != 0 {
 					return start, room
@@ -221,7 +234,12 @@ func (a *Arena) hole(size uint32) (start, room uint32) {
 }
 
 // minBlock is the least room worth compiling a guard into.
-const minBlock = 256
+func (a *Arena) minBlock() uint32 {
+	if a.Header.apart != 0 {
+		return Granule
+	}
+	return 256
+}
 
 // nextSlot returns where the first occupied slot at or after at starts, and
 // where it ends; 0 when there is none.

@@ -111,7 +111,8 @@ type insertion struct {
 	o      Options
 	arenas []*arena.Arena
 	before [][]byte        // the arenas' records as the process had them
-	mapped []arena.Regions // regions that prepare has mapped, by arena
+	mapped []arena.Regions // regions that prepare has mapped, by arena; in padding all, once the anchor is written
+	bare   []bool          // the arena is one in padding that has yet to be written, by arena
 	strays []arena.Range   // mapped by a pie that was killed before it named them
 	state  stateMade       // what prepare has made for the prepatch's state
 	faults *faultTable     // nil without table mode
@@ -128,6 +129,7 @@ func newInsertion(t *tracee.Tracer, p *tracee.Process, pp prepatch, o Options) *
 		}
 	}
 	in.mapped = make([]arena.Regions, len(in.arenas))
+	in.bare = make([]bool, len(in.arenas))
 	return in
 }
 
@@ -206,6 +208,22 @@ func (in *insertion) fresh(a *arena.Arena, maps []proc.Mapping) error {
 	}
 	if !a.Unchanged(b) {
 		return fmt.Errorf("pid %d: %v: %w", in.p.Pid(), a, ErrStale)
+	}
+	return in.freshPadding(a, b)
+}
+
+// freshPadding notes whether an arena in padding has yet to be written, and refuses one
+// whose bytes are not unused any more.
+func (in *insertion) freshPadding(a *arena.Arena, state []byte) error {
+	l, ok := a.Padding()
+	if !ok || arena.HasMagic(state) {
+		return nil
+	}
+	in.bare[in.arena(a)] = true
+	for _, r := range []arena.Range{{Start: l.Code.Start, End: l.Anchor().End}, l.State} {
+		if !isUnused(in.p, r) {
+			return fmt.Errorf("pid %d: the bytes at %v are in use: %w", in.p.Pid(), r.Start, ErrStale)
+		}
 	}
 	return nil
 }

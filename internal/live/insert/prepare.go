@@ -24,6 +24,7 @@ type step struct {
 	region arena.Region // to map, when Is is not 0
 	write  block
 	record bool         // write is a record
+	anchor bool         // write is the anchor of an arena in padding
 	block  *arena.Block // the prepatch's state, to map
 	// install is set on the step that installs table mode's handler.
 	install bool
@@ -128,6 +129,9 @@ func (in *insertion) steps() ([]step, error) {
 		if a.Mapped&arena.HasState == 0 {
 			out = append(out, step{arena: k, region: missing[0]}, in.recordStep(k, records[0]))
 			missing, records = missing[1:], records[1:]
+		}
+		if l, ok := a.Padding(); ok && in.bare[k] {
+			out = append(out, step{arena: k, anchor: true, write: block{at: l.Anchor().Start, bytes: l.EncodeAnchor()}})
 		}
 		for _, m := range missing {
 			out = append(out, step{arena: k, region: m})
@@ -245,6 +249,9 @@ func (in *insertion) do(at *tracee.Attached, s *step) error {
 		if err := at.Write(s.write.at, s.write.bytes); err != nil {
 			return err
 		}
+		if s.anchor {
+			in.mapped[s.arena] = arena.HasAll
+		}
 		if a := in.arenas[s.arena]; s.record {
 			a.Wrote(arena.Record{Off: int(s.write.at - a.State().Start), Bytes: s.write.bytes})
 		}
@@ -312,6 +319,11 @@ func (in *insertion) takeBackArena(at *tracee.Attached, k int) error {
 		}
 		return errs
 	}
+	if l, ok := a.Padding(); ok {
+		for _, w := range l.Clear() {
+			errs = errors.Join(errs, at.Write(w.At, w.Bytes))
+		}
+	}
 	for _, r := range slices.Backward(a.Missing()) { // the state last: it names the others
 		if in.mapped[k]&r.Is != 0 {
 			_, err := at.Syscall(unix.SYS_MUNMAP, uint64(r.Range.Start), uint64(r.Range.End-r.Range.Start))
@@ -329,9 +341,12 @@ func (in *insertion) takeBackArena(at *tracee.Attached, k int) error {
 func (in *insertion) undo(ctx context.Context) error {
 	err := in.t.Attach(context.WithoutCancel(ctx), in.p, func(at *tracee.Attached) error {
 		for _, a := range in.arenas {
-			want := a.EncodeHeader().Bytes
+			want, from := a.EncodeHeader().Bytes, a.State().Start
+			if l, ok := a.Padding(); ok {
+				want, from = l.EncodeAnchor(), l.Anchor().Start
+			}
 			has := make([]byte, len(want))
-			if at.Read(has, a.State().Start) != nil || !bytes.Equal(has, want) {
+			if at.Read(has, from) != nil || !bytes.Equal(has, want) {
 				return tracee.ErrGone
 			}
 		}

@@ -54,7 +54,7 @@ func Remove(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string,
 	if err := r.carryOut(ctx); err != nil {
 		return r.report, err
 	}
-	if err := errors.Join(r.prove(), r.stays()); err != nil {
+	if err := errors.Join(r.prove(), r.clearPaddings(ctx), r.stays()); err != nil {
 		return r.report, err
 	}
 	r.report.Wall = time.Since(start)
@@ -117,6 +117,7 @@ func (r *removal) dropEmpty(id string) error {
 	for _, a := range arenas {
 		if i := a.PrepatchByID(id); i >= 0 && len(a.GuardsOf(i)) == 0 {
 			a.Prepatches[i].State = arena.Free
+			r.addArena(a)
 			if err := writeChanges(r.t, r.p, a); err != nil {
 				return err
 			}
@@ -374,7 +375,7 @@ func mappedKB(p *tracee.Process) (int, error) {
 		n += b.Size >> 10
 	}
 	for _, a := range all {
-		n += int(a.Range().End-a.Range().Start) >> 10
+		n += (int(a.Range().End-a.Range().Start) + 1<<10 - 1) >> 10
 	}
 	return n, err
 }

@@ -93,6 +93,8 @@ func (r *repair) round(ctx context.Context, left []observe.Leftover) error {
 		case observe.LeftCode:
 			l.Arena.AbandonSlots()
 			done, err = "freed", writeChanges(r.t, r.p, l.Arena)
+		case observe.LeftPadding:
+			done, err = r.clearPadding(ctx, l)
 		default:
 			memory = append(memory, l)
 			continue
@@ -112,6 +114,12 @@ func (r *repair) takeOut(ctx context.Context, id string) (string, error) {
 	done, err := Remove(ctx, r.t, r.p, id, r.file)
 	r.report.Pause = max(r.report.Pause, done.Pause)
 	return "taken out", err
+}
+
+func (r *repair) clearPadding(ctx context.Context, l observe.Leftover) (string, error) {
+	stop, err := clearPadding(ctx, r.t, r.p, l.Padding)
+	r.report.Pause = max(r.report.Pause, stop.Pause)
+	return "cleared", err
 }
 
 // inArenas calls f with every arena that has the prepatch, its record there and

@@ -14,10 +14,12 @@ import (
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
-// RingID names a shared region: the inode of the kernel's memory object, the
-// same in all processes that forked from one another.
+// RingID names the memory that a prepatch's counts are in. Of a shared region it is the
+// inode of the kernel's memory object, the same in all processes that forked from one another.
 type RingID struct {
 	File proc.FileID
+	// Pid is of the process that has the counters for itself, in padding; 0 for shared ones.
+	Pid int
 }
 
 // Cursor is how far the events of each ring were read. One cursor may be used
@@ -45,8 +47,8 @@ func Events(p Process, c Cursor) (events []Event, lost uint64, err error) {
 		return nil, 0, err
 	}
 	arenas, bad := ArenasIn(p, maps)
-	for i, id := range ringIDs(arenas, maps) {
-		if arenas[i].Mapped&arena.HasShared == 0 {
+	for i, id := range ringIDs(p, arenas, maps) {
+		if _, _, slots, _ := arenas[i].Ring(); slots == 0 || arenas[i].Mapped&arena.HasShared == 0 {
 			continue
 		}
 		got, gone, next, err := readRing(p, arenas[i], c[id])
@@ -62,13 +64,17 @@ func Events(p Process, c Cursor) (events []Event, lost uint64, err error) {
 	return events, lost, bad
 }
 
-// ringIDs returns the identities of the arenas' shared regions.
-func ringIDs(arenas []*arena.Arena, maps []proc.Mapping) []RingID {
+// ringIDs returns the identities of the memory that the arenas count in.
+func ringIDs(p Process, arenas []*arena.Arena, maps []proc.Mapping) []RingID {
 	ids := make([]RingID, len(arenas))
 	for i, a := range arenas {
+		if _, padded := a.Padding(); padded {
+			ids[i] = RingID{Pid: p.Pid()}
+			continue
+		}
 		for _, m := range maps {
 			if regionOf(a, m) == arena.HasShared {
-				ids[i] = RingID{m.File}
+				ids[i] = RingID{File: m.File}
 			}
 		}
 	}

@@ -46,6 +46,15 @@ func ArenasIn(p Process, maps []proc.Mapping) ([]*arena.Arena, error) {
 			bad = errors.Join(bad, fmt.Errorf("pid %d: %w", p.Pid(), err))
 		}
 	}
+	for _, l := range paddings(p, maps) {
+		a, err := readPadding(p, l)
+		switch {
+		case err == nil:
+			found = append(found, a)
+		case !errors.Is(err, arena.ErrNotArena):
+			bad = errors.Join(bad, fmt.Errorf("pid %d: %w", p.Pid(), err))
+		}
+	}
 	return found, bad
 }
 

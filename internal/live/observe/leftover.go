@@ -25,6 +25,7 @@ const (
 	LeftCode                       // code that no record refers to
 	LeftMapping                    // memory that was mapped and has no header yet
 	LeftArena                      // an arena that no site ever led into
+	LeftPadding                    // an arena in padding, or a part of one, that no prepatch uses
 	LeftFrame                      // the frame of a remote system call
 )
 
@@ -35,6 +36,8 @@ type Leftover struct {
 	ID    string       // of the prepatch, for the kinds that are about one
 	Range arena.Range  // of memory, for the others
 	Arena *arena.Arena // for LeftCode and LeftArena
+	// Padding is where what is to be cleared stands, for LeftPadding.
+	Padding arena.Padding
 }
 
 // String says what it is as operators call it.
@@ -56,6 +59,8 @@ func (l Leftover) String() string {
 		return fmt.Sprintf("%d KiB mapped at %v, empty", (l.Range.End-l.Range.Start)>>10, l.Range.Start)
 	case LeftArena:
 		return fmt.Sprintf("%d KiB mapped at %v that no guard ever used", (l.Range.End-l.Range.Start)>>10, l.Range.Start)
+	case LeftPadding:
+		return fmt.Sprintf("%d bytes behind the program's code at %v, and %d behind its data, that no guard uses", l.Range.End-l.Range.Start, l.Range.Start, l.Padding.State.End-l.Padding.State.Start)
 	}
 	return fmt.Sprintf("the frame of a remote system call on its stack, at %v", l.Range.Start)
 }
@@ -74,7 +79,7 @@ func Leftovers(p Process) ([]Leftover, error) {
 func LeftoversIn(p Process, maps []proc.Mapping) ([]Leftover, error) {
 	arenas, bad := ArenasIn(p, maps)
 	var left []Leftover
-	for _, pp := range statusOf(p, arenas, ringIDs(arenas, maps)) {
+	for _, pp := range statusOf(p, arenas, ringIDs(p, arenas, maps)) {
 		if kind, ok := leftKind(pp); ok {
 			left = append(left, Leftover{Kind: kind, ID: pp.ID})
 		}
@@ -87,8 +92,11 @@ func LeftoversIn(p Process, maps []proc.Mapping) ([]Leftover, error) {
 	for _, r := range Strays(p, maps) {
 		left = append(left, Leftover{Kind: LeftMapping, Range: r})
 	}
+	for _, p := range unusedPaddings(p, maps, arenas) {
+		left = append(left, Leftover{Kind: LeftPadding, Range: p.Code, Padding: p})
+	}
 	for _, a := range arenas {
-		if empty(a) && a.Unreached() {
+		if _, padded := a.Padding(); !padded && a.Empty() && a.Unreached() {
 			left = append(left, Leftover{Kind: LeftArena, Range: a.Range(), Arena: a})
 		}
 	}
@@ -109,15 +117,6 @@ func abandoned(a *arena.Arena) bool {
 		}
 	}
 	return false
-}
-
-func empty(a *arena.Arena) bool {
-	for _, pp := range a.Prepatches {
-		if pp.State != arena.Free {
-			return false
-		}
-	}
-	return true
 }
 
 // leftKind says what is unfinished about a prepatch, if anything is. A site that

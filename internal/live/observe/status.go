@@ -93,7 +93,7 @@ func Status(p Process) ([]Prepatch, error) {
 // StatusIn is Status for mappings that were read already.
 func StatusIn(p Process, maps []proc.Mapping) ([]Prepatch, error) {
 	arenas, bad := ArenasIn(p, maps)
-	all := statusOf(p, arenas, ringIDs(arenas, maps))
+	all := statusOf(p, arenas, ringIDs(p, arenas, maps))
 	readCalls(p, maps, all)
 	return all, bad
 }
@@ -199,7 +199,7 @@ func Counts(p Process, a *arena.Arena, i int) (arena.Counts, error) {
 	}
 	var c arena.Counts
 	for s := 0; s < len(b); s += size {
-		add := func(to *uint64, off int) { *to += binary.LittleEndian.Uint64(b[s+off:]) }
+		add := func(to *uint64, off int) { *to += binary.LittleEndian.Uint64(b[s+jit.CounterAt(size, off):]) }
 		c.Calls += jit.SumCalls(b[s : s+size])
 		add(&c.Rejects, jit.CounterRejects)
 		add(&c.Audited, jit.CounterAudited)

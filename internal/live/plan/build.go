@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
@@ -51,6 +52,12 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 		return Guard{}, &Refusal{Code: GuardPlace, Msg: fmt.Sprintf("guard %s for %s: %v", g.Name, g.Function.Name, err), Err: err}
 	}
 	if err := place.Arena.Fit(place, len(code.Bytes)); err != nil {
+		if _, padded := place.Arena.Padding(); padded {
+			return Guard{}, &Refusal{
+				Code: ArenaFull, Err: err, Instead: paddingInstead,
+				Msg: fmt.Sprintf("guard %s for %s takes %d bytes of code, and %d are unused behind the code of the process, in which nothing can be mapped", g.Name, g.Function.Name, len(code.Bytes), place.Room),
+			}
+		}
 		return Guard{}, noRoom(g, err)
 	}
 	patch, err := jit.Jump(site.Start, place.Code, jumpLen)
@@ -86,6 +93,11 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 		return arena.Place{}, err
 	}
 	a, err := in.Space.Near(g.Mapped)
+	if errors.Is(err, arena.ErrNoPadding) {
+		return arena.Place{}, &Refusal{
+			Code: ArenaFull, Err: err, Msg: fmt.Sprintf("%s: nothing can be mapped in the process, and %v", g.Function.Name, err), Instead: paddingInstead,
+		}
+	}
 	if err != nil {
 		return arena.Place{}, &Refusal{
 			Code: SiteRange, Err: err, Msg: fmt.Sprintf("%s: no room for PIE's memory within 2 GiB below its image: %v", g.Function.Name, err),
@@ -112,6 +124,9 @@ func noRoom(g GuardInput, err error) error {
 		Instead: "remove a prepatch that is no longer needed",
 	}
 }
+
+// paddingInstead is the advice where padding has no room.
+const paddingInstead = "guard the process that it was forked from: a child inherits guards, and enters its sandbox with them"
 
 // checkOverlap refuses a function of which another guard's jump replaces bytes
 // that this site keeps or moves, or overlaps them: one guard would bypass the
@@ -150,6 +165,7 @@ func layout(in *Input, g GuardInput, s Site, p arena.Place) jit.Layout {
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events,
 		Guard: uint32(p.Index), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
 		Gettid: g.Gettid, Faults: g.Faults, XSave: g.XSave,
+		Quiet:    p.Events == 0,
 		OwnStart: p.Reach.Start, OwnEnd: p.Reach.End, After: s.writeAfter,
 	}
 	if len(s.Before) > 0 {
