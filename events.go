@@ -28,6 +28,10 @@ type Event struct {
 // that forked from one another share their events.
 type Follower struct {
 	Lost uint64 // events overwritten before they were read
+	// Silent are processes with a prepatch that keeps no events, as they were first met.
+	Silent []int
+
+	met map[int]bool
 
 	sel    Select
 	cursor observe.Cursor
@@ -35,7 +39,7 @@ type Follower struct {
 
 // NewFollower returns a follower that has read nothing yet.
 func NewFollower(sel Select) *Follower {
-	return &Follower{sel: sel, cursor: observe.Cursor{}}
+	return &Follower{sel: sel, cursor: observe.Cursor{}, met: map[int]bool{}}
 }
 
 // Next returns the events that appeared since the last call, oldest first.
@@ -65,6 +69,13 @@ func (f *Follower) read(pid int) ([]Event, error) {
 		return nil, err
 	}
 	defer p.close()
+	if !f.met[pid] {
+		f.met[pid] = true
+		all, _ := observe.Status(p.read)
+		if slices.ContainsFunc(all, func(in observe.Prepatch) bool { return in.Quiet }) {
+			f.Silent = append(f.Silent, pid)
+		}
+	}
 	got, lost, err := observe.Events(p.read, f.cursor)
 	f.Lost += lost
 	var out []Event

@@ -41,6 +41,7 @@ type PrepatchStatus struct {
 	Caps     []string   `json:"capabilities,omitempty"`
 	Inside   uint64     `json:"threads_in_calls,omitempty"` // in functions that its guards called
 	Nested   uint64     `json:"nested_calls,omitempty"`     // calls that passed because their thread was in one
+	NoEvents bool       `json:"no_events,omitempty"`        // it only counts: its process's sandbox leaves no memory for more
 	// Counters names the memory the counts are in. Processes that forked from one
 	// another have the same: their counts are the same ones, not to be added up.
 	Counters string        `json:"counters"`
@@ -158,9 +159,9 @@ func statusOf(pid int) (ProcessStatus, error) {
 
 func describePrepatch(in observe.Prepatch) PrepatchStatus {
 	s := PrepatchStatus{
-		Caps: capsOf(in.Flags), Inside: in.Inside, Nested: in.Nested,
+		Caps: capsOf(in.Flags), Inside: in.Inside, Nested: in.Nested, NoEvents: in.Quiet,
 		ID: in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
-		Partial: in.Flags&arena.FlagPartial != 0, Counters: fmt.Sprintf("%d:%d:%d", in.Counters.File.Major, in.Counters.File.Minor, in.Counters.File.Inode),
+		Partial: in.Flags&arena.FlagPartial != 0, Counters: countersName(in.Counters),
 	}
 	for i, g := range in.Guards {
 		if i == 0 {
@@ -179,6 +180,14 @@ func describePrepatch(in observe.Prepatch) PrepatchStatus {
 		})
 	}
 	return s
+}
+
+// countersName is what PrepatchStatus.Counters calls the memory that counts are in.
+func countersName(id observe.RingID) string {
+	if id.Pid != 0 {
+		return fmt.Sprintf("pid %d", id.Pid)
+	}
+	return fmt.Sprintf("%d:%d:%d", id.File.Major, id.File.Minor, id.File.Inode)
 }
 
 // tripWords says why a guard turned itself off, as operators call it.

@@ -37,6 +37,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		a.sayWhoIsSilent(f.Silent)
 		if a.json {
 			return a.printJSON(orEmpty(events))
 		}
@@ -49,7 +50,7 @@ func (a *app) eventsCommand() *cobra.Command {
 func (a *app) follow(c *cobra.Command, f *pie.Follower) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	lost := uint64(0)
+	lost, silent := uint64(0), 0
 	for {
 		events, err := f.Next(c.Context())
 		if c.Context().Err() != nil {
@@ -58,15 +59,23 @@ func (a *app) follow(c *cobra.Command, f *pie.Follower) error {
 		if err != nil {
 			return err
 		}
+		a.sayWhoIsSilent(f.Silent[silent:])
 		if err := a.printFollowed(events, f.Lost-lost); err != nil {
 			return err
 		}
-		lost = f.Lost
+		lost, silent = f.Lost, len(f.Silent)
 		select {
 		case <-tick.C:
 		case <-c.Context().Done():
 			return exitWith{exitInterrupted}
 		}
+	}
+}
+
+// sayWhoIsSilent names processes of which no event is to be expected.
+func (a *app) sayWhoIsSilent(pids []int) {
+	for _, pid := range pids {
+		fmt.Fprintf(a.err, "pid %d keeps no events: its sandbox leaves no memory for them; pie status --pid %d has the counts\n", pid, pid)
 	}
 }
 

@@ -169,6 +169,13 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 			}
 		}
 	}
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			if p.ID == id && p.NoEvents {
+				fmt.Fprintf(a.out, "  pid %d: counts only, of its own, and keeps no events: in its sandbox nothing can be mapped\n", s.Pid)
+			}
+		}
+	}
 	if seen := a.seenIn(id, all); seen != "" {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(pie.ModeEnforce), term.Escape(seen))
 	}

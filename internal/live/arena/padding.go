@@ -175,7 +175,7 @@ func (s *Space) nearPadding(image Range) (*Arena, error) {
 			return a, nil
 		}
 	}
-	short := &PaddingError{NeedCode: leastPadding + AnchorSize, NeedState: paddingFixed + paddingGuard}
+	short := &PaddingError{NeedCode: leastPadding + AnchorSize, NeedState: int(roundUp(paddingFixed+paddingGuard, paddingUnit))}
 	var best Padding
 	for _, t := range s.text {
 		short.Code = max(short.Code, int(t.End-t.Start))

@@ -93,6 +93,13 @@ func runVerb(verb string, tr *tracee.Tracer, p *tracee.Process, functions ...add
 		}
 		_, err = insertGuards(ctx, tr, p, pp, Options{Mode: jit.ModeEnforce})
 		return err
+	case "insert in padding":
+		pp, err := tryPadded(p, "S-1", functions...)
+		if err != nil {
+			return err
+		}
+		_, err = insertGuards(ctx, tr, p, pp, Options{Mode: jit.ModeEnforce})
+		return err
 	case "remove":
 		_, err := Remove(ctx, tr, p, "S-1", nil)
 		return err

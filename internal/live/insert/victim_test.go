@@ -86,7 +86,12 @@ func startVictim(t testing.TB, args ...string) *victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(filepath.Join(dir, "victim"), args...)
+	return startProgram(t, exec.Command(filepath.Join(dir, "victim"), args...))
+}
+
+// startProgram starts a victim, which says where everything is.
+func startProgram(t testing.TB, cmd *exec.Cmd) *victim {
+	t.Helper()
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

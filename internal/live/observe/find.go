@@ -84,6 +84,9 @@ func readArena(p Process, m proc.Mapping, maps []proc.Mapping) (*arena.Arena, er
 	if err != nil {
 		return nil, err
 	}
+	if _, padded := a.Padding(); padded {
+		return nil, &arena.CorruptError{Base: a.Base, Msg: "its header is that of one in padding, and it has mappings"}
+	}
 	a.Mapped = arena.HasState
 	for _, other := range maps {
 		a.Mapped |= regionOf(a, other)

@@ -77,6 +77,8 @@ type Prepatch struct {
 	// Inside is how many threads are in functions that its guards called, Nested how
 	// many calls passed because their thread was.
 	Inside, Nested uint64
+	// Quiet: its arena is one in padding, which keeps no events.
+	Quiet bool
 }
 
 // Status returns the prepatches in a process, verified against the bytes at
@@ -109,7 +111,8 @@ func statusOf(p Process, arenas []*arena.Arena, rings []RingID) []Prepatch {
 			at := index(out, rec.ID, rec.Hash)
 			if at < 0 {
 				at = len(out)
-				out = append(out, Prepatch{ID: rec.ID, Hash: rec.Hash, Inserted: rec.Inserted, Flags: rec.Flags, Counters: rings[k]})
+				_, _, slots, _ := a.Ring()
+				out = append(out, Prepatch{ID: rec.ID, Hash: rec.Hash, Inserted: rec.Inserted, Flags: rec.Flags, Counters: rings[k], Quiet: slots == 0})
 			}
 			guards := a.GuardsOf(i)
 			for _, j := range guards {
