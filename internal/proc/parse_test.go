@@ -107,6 +107,18 @@ func TestParseStat(t *testing.T) {
 	}
 }
 
+func TestParseHeapStart(t *testing.T) {
+	text := "42 (a) b) S" + strings.Repeat(" 1", 43) + " 94000000000000 2 3\n"
+	if at, err := parseHeapStart([]byte(text)); err != nil || at != 94000000000000 {
+		t.Errorf("%v, %v", at, err)
+	}
+	for _, text := range []string{"", "42 (cat) S" + strings.Repeat(" 1", 43), "42 (cat) S" + strings.Repeat(" x", 50)} {
+		if at, err := parseHeapStart([]byte(text)); err == nil {
+			t.Errorf("%q: %v", text, at)
+		}
+	}
+}
+
 // What is parsed keeps its promises whatever the text: order and no overlap.
 func FuzzParseMaps(f *testing.F) {
 	own, err := os.ReadFile("/proc/self/maps")

@@ -200,6 +200,42 @@ func Guard(c *libpie.Call, n int32, text libpie.Addr) libpie.Verdict {
 `, id, where))
 }
 
+// guardNumbers is a prepatch that rejects negative numbers, and reads no memory.
+func guardNumbers(t testing.TB, id, where string) *pie.Prepatch {
+	t.Helper()
+	p, err := pie.Load(map[string][]byte{"guard.go": []byte(fmt.Sprintf(`package prepatch
+
+import "github.com/patch-integration-engine/pie/libpie"
+
+//pie:id %s
+
+//pie:guard %s func=guarded onfault=pass onfuel=pass
+func Guard(_ *libpie.Call, n int32) libpie.Verdict {
+	if n < 0 {
+		return libpie.Reject(int32(-7777))
+	}
+	return libpie.Pass()
+}
+`, id, where))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// quietCycles puts a prepatch of guardNumbers in and takes it out again, in a sandbox in
+// which other guards are refused. Two of three calls that are not harmless have such a number.
+func (h *host) quietCycles(p *pie.Prepatch) {
+	h.t.Helper()
+	for range 3 {
+		h.insertWith(p, pie.Options{})
+		h.settles("guarded", func(s stats) bool { return s.Rejected > s.Passed && s.Passed > 0 })
+		h.remove(p.ID)
+		h.unguarded()
+		h.asItsFiles()
+	}
+}
+
 func exeOf(path string) string { return "exe=" + filepath.Base(path) }
 
 // perHalf is how many calls are watched in each state; some hosts make few.

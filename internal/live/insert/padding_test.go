@@ -178,13 +178,13 @@ func untouched(t testing.TB, v *victim, when string) {
 func TestPadding(t *testing.T) {
 	for _, mode := range []string{"strict", "filter"} {
 		t.Run(mode, func(t *testing.T) {
-			v, tr, ctx := startBoxed(t, mode, 3), newTracer(t), context.Background()
+			v, tr, ctx := startBoxed(t, mode, 2), newTracer(t), context.Background()
 			for round := range 5 {
 				pp, err := tryPadded(v.p, "S-1", v.exe)
 				must(t, err)
 				report, err := insertGuards(ctx, tr, v.p, pp, Options{Mode: jit.ModeEnforce})
 				must(t, err)
-				if report.Threads != 4 {
+				if report.Threads != 3 {
 					t.Errorf("%d threads stopped", report.Threads)
 				}
 				v.rejects(t, true)
@@ -213,7 +213,7 @@ func TestPadding(t *testing.T) {
 				v.quiet(t)
 				untouched(t, v, fmt.Sprint("round ", round))
 			}
-			if got := boxed(t, v.p); got != 4 {
+			if got := boxed(t, v.p); got != 3 {
 				t.Errorf("%d threads are in the sandbox", got)
 			}
 			v.forbidden(t)
@@ -291,7 +291,7 @@ func TestPaddingSweep(t *testing.T) {
 }
 
 func sweepPadding(t *testing.T, mode, verb string, sig syscall.Signal) {
-	v, tr := startBoxed(t, mode, 2), newTracer(t)
+	v, tr := startBoxed(t, mode, 1), newTracer(t)
 	toPadded(t, v, tr, verb)
 	total, _ := v.startSpy(t, verb, 0, sig)
 	seen, cells := map[observe.LeftKind]int{}, 0
@@ -307,7 +307,7 @@ func sweepPadding(t *testing.T, mode, verb string, sig syscall.Signal) {
 			seen[l.Kind]++
 		}
 		repairProves(t, v, tr, fmt.Sprintf("step %d of %d", step, total))
-		if got := boxed(t, v.p); got != 3 {
+		if got := boxed(t, v.p); got != 2 {
 			t.Fatalf("step %d: %d threads are in the sandbox", step, got)
 		}
 		if all, err := observe.Status(v.p); err == nil && len(all) == 0 {
