@@ -37,6 +37,8 @@ func (rs *resolver) mayBeQuiet(p *process) error {
 	switch {
 	case err != nil:
 		return explain(err, p.String())
+	case st.Seccomp == 0 && rs.o.quiet:
+		return refuse(CodeSeccomp, nil, quietInstead, "%s: its main thread is in no sandbox, and guards without system calls are looked for only where it is", p)
 	case st.Seccomp == 0: // nobody would look for the guard there
 		return refuse(CodeSeccomp, nil, "nothing can be guarded in it: guard the process that it works for",
 			"%s has a thread in strict seccomp mode, which the kernel ends at once when it reads the time stamp counter, as a guard does for an event", p)
