@@ -94,7 +94,6 @@ func status1(t *testing.T, pid int) pie.PrepatchStatus {
 // A process that its sandbox ends for any system call but read, write and exit is guarded,
 // and unguarded again, without one; and the sandbox is in force all the while.
 func TestQuiet(t *testing.T) {
-	ctx := context.Background()
 	for _, how := range []struct {
 		name, compiler string
 		flags          []string
@@ -111,47 +110,53 @@ func TestQuiet(t *testing.T) {
 			p := boxGuard(t, "BOX-1", "check", above100)
 			for _, sandbox := range []string{"strict", "filter"} {
 				h := runHost(t, path, exec.Command(again.Path, again.Args[1:]...))
-				pid := h.cmd.Process.Pid
 				if got := h.ask(t, sandbox, 0); got != 0 {
 					t.Fatalf("%s: %d", sandbox, got)
 				}
 				for range 2 {
-					report, err := pie.Insert(ctx, p, pie.Pids(pid), pie.Options{Mode: pie.ModeEnforce})
-					if err != nil || report.Guarded() != 1 || len(report.Processes[0].Notes) == 0 {
-						t.Fatalf("%s: %+v, %v", sandbox, report, err)
-					}
-					if bad, good := h.ask(t, "check", 101), h.ask(t, "check", 7); bad != -1 || good != 7 {
-						t.Errorf("%s: guarded, it answers %d and %d", sandbox, bad, good)
-					}
-					if s := status1(t, pid); !s.NoEvents || s.Guards[0].Calls != 2 || s.Guards[0].Rejects != 1 {
-						t.Errorf("%s: %+v", sandbox, s)
-					}
-					f := pie.NewFollower(pie.Pids(pid))
-					if events, err := f.Next(ctx); err != nil || len(events) > 0 || len(f.Silent) != 1 {
-						t.Errorf("%s: events %v, %v, silent %v", sandbox, events, err, f.Silent)
-					}
-					if _, err := pie.SetMode(ctx, p.ID, pie.ModeOff, pie.Pids(pid)); err != nil {
-						t.Fatal(err)
-					}
-					if got := h.ask(t, "check", 101); got != 101 {
-						t.Errorf("%s: off, it answers %d", sandbox, got)
-					}
-					if _, err := pie.Remove(ctx, p.ID, pie.Pids(pid)); err != nil {
-						t.Fatal(err)
-					}
-					if got := h.ask(t, "check", 101); got != 101 {
-						t.Errorf("%s: removed, it answers %d", sandbox, got)
-					}
-					if _, err := pie.CompareText(ctx, pid); err != nil {
-						t.Errorf("%s: %v", sandbox, err)
-					}
-					if all, err := pie.Status(ctx, pie.Pids(pid)); err != nil || len(all) > 0 {
-						t.Errorf("%s: removed, and %+v, %v", sandbox, all, err)
-					}
+					h.quietly(t, p, sandbox)
 				}
 				h.forbidden(t)
 			}
 		})
+	}
+}
+
+// quietly puts p into the host, looks at what it does, and takes it out again.
+func (h *host) quietly(t *testing.T, p *pie.Prepatch, sandbox string) {
+	t.Helper()
+	ctx, pid := context.Background(), h.cmd.Process.Pid
+	report, err := pie.Insert(ctx, p, pie.Pids(pid), pie.Options{Mode: pie.ModeEnforce})
+	if err != nil || report.Guarded() != 1 || len(report.Processes[0].Notes) == 0 {
+		t.Fatalf("%s: %+v, %v", sandbox, report, err)
+	}
+	if bad, good := h.ask(t, "check", 101), h.ask(t, "check", 7); bad != -1 || good != 7 {
+		t.Errorf("%s: guarded, it answers %d and %d", sandbox, bad, good)
+	}
+	if s := status1(t, pid); !s.NoEvents || s.Guards[0].Calls != 2 || s.Guards[0].Rejects != 1 {
+		t.Errorf("%s: %+v", sandbox, s)
+	}
+	f := pie.NewFollower(pie.Pids(pid))
+	if events, err := f.Next(ctx); err != nil || len(events) > 0 || len(f.Silent) != 1 {
+		t.Errorf("%s: events %v, %v, silent %v", sandbox, events, err, f.Silent)
+	}
+	if _, err := pie.SetMode(ctx, p.ID, pie.ModeOff, pie.Pids(pid)); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.ask(t, "check", 101); got != 101 {
+		t.Errorf("%s: off, it answers %d", sandbox, got)
+	}
+	if _, err := pie.Remove(ctx, p.ID, pie.Pids(pid)); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.ask(t, "check", 101); got != 101 {
+		t.Errorf("%s: removed, it answers %d", sandbox, got)
+	}
+	if _, err := pie.CompareText(ctx, pid); err != nil {
+		t.Errorf("%s: %v", sandbox, err)
+	}
+	if all, err := pie.Status(ctx, pie.Pids(pid)); err != nil || len(all) > 0 {
+		t.Errorf("%s: removed, and %+v, %v", sandbox, all, err)
 	}
 }
 

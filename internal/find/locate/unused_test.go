@@ -75,7 +75,12 @@ func unusedOf(t *testing.T, source, compiler string, flags []string) (text, data
 	if _, err := out.Read(make([]byte, 1)); err != nil { // it is in main
 		t.Fatal(err)
 	}
-	p, err := proc.Open(cmd.Process.Pid)
+	return unusedIn(t, cmd.Process.Pid)
+}
+
+func unusedIn(t *testing.T, pid int) (text, data []Unused, set *Set) {
+	t.Helper()
+	p, err := proc.Open(pid)
 	if err != nil {
 		t.Fatal(err)
 	}

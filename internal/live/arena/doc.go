@@ -8,6 +8,9 @@
 //	base + 64 KiB   state    8 KiB  rw- private         header, control blocks, records
 //	base + 72 KiB   shared  32 KiB  rw- shared (anon)   event ring, counters
 //
+// In a process in which nothing can be mapped an arena lies in bytes that the program's
+// files leave unused (padding.go); all of it is private then, and it has no ring.
+//
 // Everything that decides or runs is private, so nothing one process of a
 // family writes changes what another executes; counters and events are shared
 // by the processes that fork from each other, and what they say is a claim.

@@ -7,6 +7,7 @@
 //	         filled: records as prepared, code, control blocks; the kernel copies
 //	         the pages of the sites. A thread that computes is let go of every 40 µs,
 //	         and stopped again
+//	         An arena in padding needs no system call: it is only written, anchor first
 //	commit   the world stopped: every site compared with the file's bytes, threads
 //	         inside a site moved, one write a site
 //	prove    sites, code and links read back; the records say in
