@@ -34,6 +34,10 @@ func (f Feature) Kind() Kind { return Kind(f >> hashBits) }
 
 func (f Feature) hash() uint64 { return uint64(f) & (1<<hashBits - 1) }
 
+// isNumber tells whether the feature is a number that the source has, but no field's offset,
+// which changes with the fields before it.
+func (f Feature) isNumber() bool { return f.Kind() == KindConstant || f.Kind() == KindImmediate }
+
 // as returns the same property under another kind.
 func (f Feature) as(k Kind) Feature { return feature(k, f.hash()) }
 

@@ -3,6 +3,7 @@ package fingerprint
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -39,6 +40,9 @@ func (s *search) gates(v *verdict, ref *Reference) {
 	}
 	if !top.exact {
 		s.numbered(v, ref)
+	}
+	if !top.exact && !s.sameSource() && s.renumbered(ref, top.fn) {
+		v.lower(Confirm, "it has another number in place of one of the reference's, and few texts and imports show that it is the reference's")
 	}
 	if !top.exact && !ref.Target.readsEnough(s.m.arguments(top.fn)) {
 		v.lower(Confirm, "it does not read all arguments that the reference reads")
@@ -82,6 +86,27 @@ const (
 	corroboration    = 12 // nats
 	perFunction      = 6  // nats, for each function around
 )
+
+// renumbered tells whether a function that has few of the target's texts and imports has
+// a rare number where the target has another. In another version a sibling can have come
+// to the target's code, callers and callees, and then differs in the one number that makes
+// it the sibling.
+func (s *search) renumbered(ref *Reference, fn int) bool {
+	missing, extra := 0.0, 0.0
+	features := s.m.body(fn).features
+	for _, f := range features {
+		if f.isNumber() && !ref.Target.contains(f) {
+			extra = max(extra, s.common.rate(f).log)
+		}
+	}
+	for _, f := range ref.Target.Features {
+		if _, ok := slices.BinarySearch(features, f.Feature); f.isNumber() && !ok {
+			missing = max(missing, -math.Log(f.Share))
+		}
+	}
+	rare := min(otherText, math.Log(float64(min(ref.Functions, len(s.m.funcs)))/3)) // in a small program two functions are more than one in fifty
+	return min(missing, extra) >= rare && s.texts(&ref.Target, fn).both < corroboration
+}
 
 // numbered doubts a match where the reference's build has a function with the target's
 // operations that differs in numbers and offsets only, as getters of one structure do:

@@ -36,7 +36,8 @@ const (
 	sameWords, sameVersionWords = .98, .95
 	// foreignWords is that of compilers of two makers.
 	foreignWords = .9
-	// patchedWords is the share that is left of one version number by a large patch.
+	// patchedWords is the share that is left of one version number by a large patch, which
+	// exports nothing new; what does may be another version that does not say so.
 	patchedWords = .8
 )
 
@@ -69,8 +70,10 @@ func (s *Sketch) nearSource(o *Sketch) bool {
 	switch {
 	case s.sameSource(o):
 		return true
-	case s.Versions != 0 && s.Versions == o.Versions:
+	case s.Versions != 0 && s.sameNames(o):
 		return s.common(o) >= patchedWords
+	case s.Versions != 0 && s.Versions == o.Versions:
+		return s.common(o) >= sameVersionWords
 	case s.Exports != 0 && s.Exports == o.Exports:
 		return s.common(o) >= sameVersionWords
 	}
