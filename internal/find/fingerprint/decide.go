@@ -189,8 +189,8 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 		if s.moved(v, ref) {
 			v.lower(Confirm, "functions that differ from it in a number only may have changed places with it")
 		}
-		if near && v.top.missed+v.top.unsure > 0 {
-			// Only what it calls, or what calls it, tells it from the others.
+		if around := v.top.found > 0 || s.nearSource() && s.slotted(ref, v.top.fn); near && (!around || v.top.missed+v.top.unsure > 0) {
+			// Only what it calls, what calls it, or where it lies tells it from the others.
 			v.lower(Confirm, "other functions are nearly the same, and not all functions around it are like those around the reference")
 		}
 		s.claimed(v, ref)

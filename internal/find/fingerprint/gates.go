@@ -210,19 +210,13 @@ func (s *search) wrapped(v *verdict, ref *Reference) {
 	if v.top.exact || len(ref.Callers) == maxAround {
 		return
 	}
-	known, small := 0, 0
+	known := 0
 	for i := range ref.Callers {
 		if ref.Callers[i].Insns <= wrapperInsns {
 			known++
 		}
 	}
-	callers := s.m.callers(v.top.fn)
-	for _, j := range callers[:min(len(callers), maxCompared)] {
-		if s.m.body(int(j)).insns <= wrapperInsns {
-			small++
-		}
-	}
-	if small > known {
+	if s.smallCallers(v.top.fn) > known {
 		v.lower(Confirm, "a small function that the reference does not have calls it, and may be the one that is meant")
 	}
 }
@@ -231,19 +225,39 @@ func (s *search) wrapped(v *verdict, ref *Reference) {
 const wrapperInsns = 40
 
 // absorbed refuses a function that has what a caller of the target has beside it:
-// that is the caller, with the target's code inlined.
+// that is the caller, with the target's code inlined. A caller that has next to nothing
+// beside the target cannot be told from it so: it must still be there, and call the match.
 func (s *search) absorbed(v *verdict, ref *Reference) {
 	if v.top.exact {
 		return
 	}
 	b := s.m.body(v.top.fn)
 	target := []*Sample{&ref.Target}
+	slight := 0
 	for i := range ref.Callers {
 		c := &ref.Callers[i]
 		p := b.has(distinct([]*Sample{c}, target))
-		if p.of >= absorbedWeight && p.has >= absorbedShare*p.of {
+		switch {
+		case p.of >= absorbedWeight && p.has >= absorbedShare*p.of:
 			v.lower(Hint, "it looks like the caller "+cmp.Or(c.Name, "of the reference")+" with the function inlined")
 			return
+		case c.Insns < autoInsns:
+			slight++
 		}
 	}
+	if v.tier == Auto && slight > s.smallCallers(v.top.fn) {
+		v.lower(Confirm, "a small function that calls the reference does not call it, and may be the one found, with the function inlined")
+	}
+}
+
+// smallCallers returns how many functions that do little call a function.
+func (s *search) smallCallers(fn int) int {
+	n := 0
+	callers := s.m.callers(fn)
+	for _, j := range callers[:min(len(callers), maxCompared)] {
+		if s.m.body(int(j)).insns <= wrapperInsns {
+			n++
+		}
+	}
+	return n
 }
