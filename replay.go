@@ -169,7 +169,7 @@ func (re *replayer) count(g *replayed, c *recording.Call, out replay.Outcome) {
 		r.Unknown++
 		why := out.Unknown
 		if c.End == recorder.EndCut {
-			why += ": the record of this call was cut off"
+			why += ": the record of this call was cut off, which pie record --per-call bounds"
 		}
 		if len(r.Unknowns) < examples {
 			r.Unknowns = append(r.Unknowns, re.describe(g, c, why))

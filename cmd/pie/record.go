@@ -178,7 +178,7 @@ func (a *app) printRecord(r *pie.RecordReport, x chosen, o pie.RecordOptions, pa
 	fmt.Fprintf(a.out, "  %s in %s · %s · %s · longest pause %s\n", count, r.Took.Round(time.Second/10), what,
 		plural(len(r.Processes), "process", "processes"), milliseconds(r.Pause))
 	if r.Cut > 0 {
-		fmt.Fprintf(a.out, "  %s of them are not whole: the guard read more than fits (--per-call)\n", grouped(r.Cut))
+		fmt.Fprintf(a.out, "  %s of them are not whole: the guard read more than fits (--per-call, at most 8192)\n", grouped(r.Cut))
 	}
 	if unseen := r.Calls - min(r.Calls, r.Recorded+r.Lost); unseen > 0 && o.Every <= 1 && r.Why != "calls" && r.Why != "size" {
 		fmt.Fprintf(a.out, "  %s not: made faster than --rate allows, or in processes that lived for less than 0.1 s\n", wereNot(unseen))

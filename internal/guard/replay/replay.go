@@ -151,7 +151,7 @@ func (m *memory) Read(addr uint64, p []byte) bool {
 		return true
 	}
 	if m.fault == 0 || addr != m.fault {
-		m.miss(fmt.Sprintf("it reads %d bytes at %#x, which were not recorded", len(p), addr))
+		m.miss(notRecorded("reads", len(p), addr))
 	}
 	return false
 }
@@ -162,7 +162,7 @@ func (m *memory) Write(addr uint64, p []byte) bool {
 	if m.Memory.Write(addr, p) {
 		return true
 	}
-	m.miss(fmt.Sprintf("it writes %d bytes at %#x, which were not recorded", len(p), addr))
+	m.miss(notRecorded("writes", len(p), addr))
 	return false
 }
 
@@ -170,4 +170,12 @@ func (m *memory) miss(why string) {
 	if m.unknown == "" {
 		m.unknown = why
 	}
+}
+
+// notRecorded says which memory a guard asked for in vain.
+func notRecorded(does string, n int, addr uint64) string {
+	if n == 1 {
+		return fmt.Sprintf("it %s 1 byte at %#x, which was not recorded", does, addr)
+	}
+	return fmt.Sprintf("it %s %d bytes at %#x, which were not recorded", does, n, addr)
 }
