@@ -141,7 +141,7 @@ func diagnoseHeadroom(d *Diagnosis, w *tracee.Process) {
 	case err != nil:
 		d.add("headroom", FindingNote, "could not be told: %v", err)
 		return
-	case room.Frozen:
+	case w.Frozen():
 		d.block("headroom", refuse(CodeFrozen, nil, "thaw its cgroup", "its cgroup is frozen"))
 		return
 	case room.AddressSpace < arena.Span:

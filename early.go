@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 )
 
@@ -30,33 +31,37 @@ type Early struct {
 func (e *Engine) GuardExec(ctx context.Context, tid int, allow func(), within time.Duration, released func(), all []Early) []EarlyReport {
 	defer e.begin()()
 	begin := time.Now()
+	if end, err := e.tracer.Keep(ctx); err == nil {
+		defer end()
+	}
 	held, err := e.tracer.Hold(ctx, tid)
 	allow()
-	late, pid := false, tid
-	var letGo atomic.Int64 // when the program went on before it was guarded, in nanoseconds from begin
+	n := newcomer{e: e, held: held, pid: tid, all: all}
+	defer n.close()
 	if err == nil {
 		defer held.Release()
 		timer := time.AfterFunc(within-time.Since(begin), func() {
-			letGo.Store(int64(time.Since(begin)))
+			n.letGo.Store(int64(time.Since(begin)))
 			_ = held.Release()
 			released()
 		})
 		defer timer.Stop()
-		pid = held.Pid()
-		late, err = e.awaitProgram(ctx, held, begin.Add(within))
+		n.pid = held.Pid()
+		n.end = begin.Add(within)
+		err = n.await(ctx)
 	}
 	var out []EarlyReport
-	for _, x := range all {
-		r := EarlyReport{ID: x.Prepatch.ID, ProcessReport: ProcessReport{Pid: pid, State: StateUnguarded}}
+	for i := range all {
+		r := EarlyReport{ID: all[i].Prepatch.ID, ProcessReport: ProcessReport{Pid: n.pid, State: StateUnguarded}}
 		if err != nil {
-			r.Err = explain(err, fmt.Sprintf("pid %d", pid))
+			r.Err = explain(err, fmt.Sprintf("pid %d", n.pid))
 		} else {
-			r.insert(ctx, e, x)
+			n.insert(ctx, i, &r)
 		}
-		if at := letGo.Load(); at != 0 {
+		if at := n.letGo.Load(); at != 0 {
 			r.Window = time.Since(begin) - time.Duration(at)
 		}
-		if late && r.Err == nil {
+		if n.late && r.Err == nil {
 			r.Notes = append(r.Notes, lateNote)
 		}
 		out = append(out, r)
@@ -72,35 +77,129 @@ type EarlyReport struct {
 	Err    error         // a *Refusal, or what failed; nil when it is guarded
 }
 
-func (r *EarlyReport) insert(ctx context.Context, e *Engine, x Early) {
-	x.Options.known, x.Options.early = e.known, true
-	report, err := insertWith(ctx, e.ready, x.Prepatch, Pids(r.Pid), x.Options)
-	if r.Err = err; err == nil {
-		r.ProcessReport = report.Processes[0]
-	}
-}
-
 // lateNote is about a program without RELRO: when the dynamic linker is done with
 // it does not show.
 const lateNote = "guarded at its first system call: what it did before was not looked at"
 
-// awaitProgram waits for the new program, and for its libraries. When the time is
-// over while these are being linked, the program goes on, and can be guarded as
-// it runs.
-func (e *Engine) awaitProgram(ctx context.Context, held *tracee.Held, end time.Time) (late bool, err error) {
-	if err := held.Await(ctx, time.Until(end)); err != nil {
-		return false, err
+// newcomer is a process on its way from its exec to its guards.
+type newcomer struct {
+	e    *Engine
+	held *tracee.Held
+	pid  int
+	all  []Early
+	w    *tracee.Process // nil before its exec
+	exe  *binfile.File
+	end  time.Time // it is let go of then
+	late bool
+	// unlinked: its dynamic linker has not run, and no guard is known to need that.
+	unlinked bool
+	// letGo is when the program went on before it was guarded, in nanoseconds from the
+	// begin; 0 while it is held.
+	letGo atomic.Int64
+}
+
+func (n *newcomer) close() {
+	if n.w != nil {
+		n.w.Close()
 	}
-	w, err := tracee.Open(held.Pid())
-	if err != nil {
-		return false, err
+}
+
+// await waits for the new program and, where guards need them, for its libraries.
+func (n *newcomer) await(ctx context.Context) (err error) {
+	if err := n.held.Await(ctx, time.Until(n.end)); err != nil {
+		return err
 	}
-	defer w.Close()
-	late, err = held.RunLoader(ctx, w, e.linkerOf(w), time.Until(end))
+	if n.w, err = n.e.tracer.Open(n.pid); err != nil {
+		return err
+	}
+	if n.unlinked = n.standsAlone(); n.unlinked {
+		return nil
+	}
+	return n.link(ctx)
+}
+
+// link lets the dynamic linker work. When the time is over meanwhile, the program goes
+// on, and can be guarded as it runs.
+func (n *newcomer) link(ctx context.Context) (err error) {
+	n.unlinked = false
+	n.late, err = n.held.RunLoader(ctx, n.w, n.e.linkerOf(n.w), time.Until(n.end))
 	if errors.Is(err, tracee.ErrNoExec) {
-		return false, nil
+		return nil
 	}
-	return late, err
+	return err
+}
+
+// standsAlone tells whether the guards have to do with nothing but the executable, so
+// that they can go in before its libraries are there: a third of the time.
+func (n *newcomer) standsAlone() bool {
+	images, err := n.e.known.files.Images(n.w.Process)
+	if err != nil {
+		return false
+	}
+	n.exe = images.Exe().File
+	if n.e.known.linked[n.exe] || n.exe.RelocatesText() {
+		return false
+	}
+	for _, x := range n.all {
+		if !x.Prepatch.standsAlone() {
+			return false
+		}
+	}
+	if !n.w.CanCall() {
+		n.e.known.linked[n.exe] = true
+		return false
+	}
+	return true
+}
+
+// standsAlone tells whether the guards are in front of functions of the executable, and
+// refer to nothing else.
+func (p *Prepatch) standsAlone() bool {
+	for i, g := range p.compiled.Guards {
+		prog := p.programs[i]
+		if g.Exe == "" || g.Lib != "" || setsErrno(prog) || len(prog.Unit().Symbols) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// insert inserts prepatch i.
+func (n *newcomer) insert(ctx context.Context, i int, r *EarlyReport) {
+	x := n.all[i]
+	x.Options.known, x.Options.early = n.e.known, true
+	x.Options.blank = i == 0 && n.letGo.Load() == 0
+	var err error
+	r.ProcessReport, err = n.e.insertInto(ctx, x, &process{pid: n.pid, exe: exePath(n.pid), read: n.w.Process}, n.w)
+	if err != nil && n.unlinked { // its libraries may tell more
+		n.e.known.linked[n.exe] = true
+		if err = n.link(ctx); err == nil {
+			r.ProcessReport, err = n.e.insertInto(ctx, x, &process{pid: n.pid, exe: r.Exe, read: n.w.Process}, n.w)
+		}
+	}
+	if code := ReasonOf(err); code == CodeBusy || code == CodeStale { // patiently then
+		x.Options.blank = false
+		var report *Report
+		if report, err = insertWith(ctx, n.e.ready, x.Prepatch, Pids(n.pid), x.Options); err == nil {
+			r.ProcessReport = report.Processes[0]
+		}
+	}
+	r.Err = err
+}
+
+// insertInto inserts into one process that is open for it.
+func (e *Engine) insertInto(ctx context.Context, x Early, p *process, w *tracee.Process) (ProcessReport, error) {
+	out := ProcessReport{Pid: p.pid, Exe: p.exe, State: StateUnguarded}
+	if err := x.Prepatch.expired(); err != nil {
+		return out, err
+	}
+	rs, err := newResolver(ctx, x.Prepatch, x.Options)
+	if err != nil {
+		return out, err
+	}
+	defer rs.close()
+	in := inserter{p: x.Prepatch, o: x.Options, resolver: rs, tracer: e.ready, report: &Report{}}
+	return in.into(ctx, p, w, out)
 }
 
 // linkerOf finds what the dynamic linker of a program that has just been executed has

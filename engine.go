@@ -128,7 +128,9 @@ type known struct {
 	judged  map[comparison]fingerprint.Fix
 	matched map[comparison]fingerprint.Finding
 	// code is the executable segments that functions were found in.
-	code    map[place][]byte
+	code map[place][]byte
+	// linked are the executables that could not be guarded before their libraries were there.
+	linked  map[*binfile.File]bool
 	servers []string // debuginfod servers that files asks
 	client  *debuginfod.Client
 }
@@ -173,7 +175,7 @@ type notes struct {
 const maxKnown = 256
 
 func newKnown() *known {
-	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{},
+	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{}, linked: map[*binfile.File]bool{},
 		judged: map[comparison]fingerprint.Fix{}, matched: map[comparison]fingerprint.Finding{}}
 }
 
@@ -205,6 +207,7 @@ func (k *known) close() {
 	clear(k.judged)
 	clear(k.matched)
 	clear(k.code)
+	clear(k.linked)
 }
 
 // trim forgets all when it has become much. Nothing that was found may be in use.

@@ -159,6 +159,11 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		return out, err
 	}
 	defer w.Close()
+	return in.into(ctx, p, w, out)
+}
+
+// into inserts into a process that is open for it; out is what is known already.
+func (in *inserter) into(ctx context.Context, p *process, w *tracee.Process, out ProcessReport) (ProcessReport, error) {
 	r, done, err := in.place(ctx, in.resolver, p, w)
 	if why := whyCopied(err); why != "" {
 		out.Notes = append(out.Notes, "memory is read by system calls, about 1 µs each: "+why)
@@ -182,7 +187,7 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	}
 	out.State, out.Changed, out.Pause = StateGuarded, true, done.Pause
 	if in.o.placed != nil {
-		in.o.placed(pid, r)
+		in.o.placed(p.pid, r)
 	}
 	copies := r.copies()
 	out.Copies = &copies
@@ -254,7 +259,7 @@ func (r *ProcessReport) noteAlready(in *observe.Prepatch) {
 }
 
 func (in *inserter) options() insert.Options {
-	o := insert.Options{Mode: jit.ModeEnforce, Trial: in.o.Trial, MaxReject: in.o.MaxReject, Partial: in.o.Partial}
+	o := insert.Options{Blank: in.o.blank, Mode: jit.ModeEnforce, Trial: in.o.Trial, MaxReject: in.o.MaxReject, Partial: in.o.Partial}
 	if in.o.Mode == ModeAudit {
 		o.Mode = jit.ModeAudit
 	}

@@ -78,6 +78,7 @@ type Options struct {
 	known *known // of the Engine at work; may be nil
 	early bool   // the program has not run yet
 	quiet bool   // no system call can be made in the process
+	blank bool   // and nothing of PIE's is in it: it has just been executed
 	// placed is told where the guards go in a process that gets them; may be nil.
 	placed func(pid int, r *resolved)
 }

@@ -190,15 +190,22 @@ func countersName(id observe.RingID) string {
 	return fmt.Sprintf("%d:%d:%d", id.File.Major, id.File.Minor, id.File.Inode)
 }
 
+// Why a guard turned itself off at one call, in PrepatchStatus.Stopped. Setting its mode
+// switches it on again.
+const (
+	StoppedByError = "guard error during the trial"
+	StoppedByTime  = "guard ran too long during the trial"
+)
+
 // tripWords says why a guard turned itself off, as operators call it.
 func tripWords(t jit.Trip) string {
 	switch t {
 	case jit.TripTrialEnd:
 		return "the trial is over"
 	case jit.TripFault:
-		return "guard error during the trial"
+		return StoppedByError
 	case jit.TripFuel:
-		return "guard ran too long during the trial"
+		return StoppedByTime
 	case jit.TripMaxReject:
 		return "more rejects than --max-reject during the trial"
 	}

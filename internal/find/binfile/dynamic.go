@@ -33,6 +33,17 @@ func (f *File) Needed() []string {
 	return names
 }
 
+// RelocatesText tells whether the dynamic linker changes the file's code (DT_TEXTREL).
+func (f *File) RelocatesText() bool {
+	const dfTextrel = 4 // DF_TEXTREL of DT_FLAGS
+	d, err := f.dynamic()
+	if err != nil {
+		return false
+	}
+	_, ok := d.tag[elf.DT_TEXTREL]
+	return ok || d.tag[elf.DT_FLAGS]&dfTextrel != 0
+}
+
 // Interp returns the program interpreter, or "" for a static program.
 func (f *File) Interp() string {
 	for _, s := range f.Segments {

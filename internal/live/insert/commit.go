@@ -115,9 +115,13 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 	c.doneSeen = changes(in.arenas)
 	c.done = changes(endQuarantines(in.arenas))
 	for _, a := range in.arenas {
+		c.relied = append(c.relied, a.Code(), a.State(), a.Shared())
 		if a.Quarantined() {
 			c.watch = append(c.watch, a.Code())
 		}
+	}
+	if b := in.pp.state; b != nil {
+		c.relied = append(c.relied, b.Range())
 	}
 	stop, err := c.run(ctx, in.t, in.p)
 	if err != nil {
@@ -195,6 +199,10 @@ type commitment struct {
 	seen   bool          // a thread or a signal frame was in it
 	inner  []arena.Range // the sites behind their starts: no signal frame may return there
 	quiet  []arena.Range // code that no thread may be in while the edits are made
+	// relied is what the guards work with. A pie that died may have been about to unmap
+	// some of it, when it was looked at.
+	relied []arena.Range
+	gone   *arena.Range
 
 	// Records: what is begun, ahead of the edits; what is done, behind them, and
 	// the same when seen is set. That one was not written is no failure of the
@@ -246,6 +254,9 @@ func (c *commitment) apply(w *tracee.World) error {
 	if err := c.place(w); err != nil {
 		return err
 	}
+	if c.gone = c.unmapped(w); c.gone != nil {
+		return ErrStale
+	}
 	found := c.sight(w)
 	if found.site {
 		return ErrBusySite
@@ -274,6 +285,17 @@ func (c *commitment) apply(w *tracee.World) error {
 	}
 	c.recorded = writeAll(w, done)
 	c.applied = true
+	return nil
+}
+
+// unmapped returns what of the relied on is not mapped any more; nil is good.
+func (c *commitment) unmapped(w *tracee.World) *arena.Range {
+	var b [1]byte
+	for i := range c.relied {
+		if w.Read(b[:], c.relied[i].Start) != nil {
+			return &c.relied[i]
+		}
+	}
 	return nil
 }
 
@@ -331,6 +353,9 @@ func (c *commitment) takeBack(w *tracee.World, n int) {
 
 // explain names the site that stood in the way.
 func (c *commitment) explain(p *tracee.Process, err error) error {
+	if c.gone != nil {
+		return fmt.Errorf("pid %d: what was mapped at %v has gone: %w", p.Pid(), c.gone.Start, err)
+	}
 	e := c.failed
 	if e == nil {
 		return fmt.Errorf("pid %d: %w", p.Pid(), err)

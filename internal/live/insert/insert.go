@@ -26,6 +26,9 @@ type Options struct {
 	// that runs on an alternate stack, and by *ReplacedHandlerError where PIE's own, of an
 	// earlier insertion, is not the one that the process has.
 	TableIfSafe bool
+	// Blank: the process has just been executed, and has not run. Nothing of PIE's can
+	// be in it, neither guards nor what a killed pie has left, and it is not looked for.
+	Blank bool
 }
 
 // Report is what an insertion did.
@@ -154,8 +157,11 @@ func (in *insertion) check() error {
 	if err != nil {
 		return err
 	}
-	if err := present(in.p, maps, in.pp.id, in.pp.hash); err != nil {
-		return err
+	if !in.o.Blank {
+		if err := present(in.p, maps, in.pp.id, in.pp.hash); err != nil {
+			return err
+		}
+		in.strays = observe.Strays(in.p, maps)
 	}
 	for _, a := range in.arenas {
 		if err := in.fresh(a, maps); err != nil {
@@ -165,7 +171,6 @@ func (in *insertion) check() error {
 	if err := in.headroom(); err != nil {
 		return err
 	}
-	in.strays = observe.Strays(in.p, maps)
 	return in.checkSites(maps)
 }
 

@@ -83,7 +83,7 @@ func (in *insertion) fill(at *tracee.Attached, f *filling) error {
 	start := time.Now()
 	defer func() { in.report.Pause = max(in.report.Pause, at.Kept()) }()
 	for first := f.next; f.next < len(f.steps); f.next++ {
-		if f.next > first && f.named() && at.Computing() && !at.Away() && time.Since(start) > slice {
+		if f.next > first && f.named() && at.Computing() && !at.Held() && !at.Away() && time.Since(start) > slice {
 			return nil
 		}
 		err := in.do(at, &f.steps[f.next])

@@ -100,6 +100,18 @@ func runVerb(verb string, tr *tracee.Tracer, p *tracee.Process, functions ...add
 		}
 		_, err = insertGuards(ctx, tr, p, pp, Options{Mode: jit.ModeEnforce})
 		return err
+	case "take back":
+		pp, err := tryMade(p, "S-1", plain, functions...)
+		if err != nil {
+			return err
+		}
+		in := newInsertion(tr, p, pp, Options{Mode: jit.ModeEnforce})
+		for _, do := range []func() error{in.check, in.model, func() error { return in.prepare(ctx) }, func() error { return in.undo(ctx) }} {
+			if err := do(); err != nil {
+				return err
+			}
+		}
+		return nil
 	case "remove":
 		_, err := Remove(ctx, tr, p, "S-1", nil)
 		return err

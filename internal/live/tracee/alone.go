@@ -76,7 +76,7 @@ func (e *evidence) shown(a *Attached) bool {
 // is held.
 func (a *Attached) goesAlone() bool {
 	r := &a.remote
-	return a.isStillLone() && !r.entered && a.tid != a.h.held && r.seccompMode == seccompOff && a.Computing()
+	return a.isStillLone() && !r.entered && !a.Held() && r.seccompMode == seccompOff && a.Computing()
 }
 
 // isStillLone tells whether the stopped thread is the only one.

@@ -40,7 +40,7 @@ func (t *Tracer) Attach(ctx context.Context, p *Process, do func(*Attached) erro
 		if err := p.Check(); err != nil {
 			return false, err
 		}
-		if p.frozen() {
+		if !t.hand.holds(p.Pid()) && p.Frozen() { // who is held has stopped already
 			return false, fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
 		}
 		candidates, err := p.candidates()
@@ -100,7 +100,7 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 	if err := a.stop(ctx, tid); err != nil {
 		return err
 	}
-	if err = errors.Join(a.checkGadgets(), a.checkPlace()); err == nil {
+	if err = errors.Join(a.checkGadgets(), a.checkFrame(), a.checkPlace()); err == nil {
 		err = do(a)
 	}
 	return errors.Join(err, a.release())
@@ -145,6 +145,10 @@ func (a *Attached) Away() bool { return a.away }
 // Computing tells whether the thread was kept from its work: it was in no system call.
 func (a *Attached) Computing() bool { return !inSyscall(&a.remote.regs) }
 
+// Held tells whether the thread is held since its exec: it waits for the end of all that is
+// done, not for this operation.
+func (a *Attached) Held() bool { return a.h.holds(a.tid) }
+
 // attachOptions mark system-call stops, so that they are told from SIGTRAP.
 const attachOptions = unix.PTRACE_O_TRACESYSGOOD
 
@@ -153,7 +157,7 @@ const attachOptions = unix.PTRACE_O_TRACESYSGOOD
 // logic still to come. Signals that arrive first are passed on.
 func (a *Attached) stop(ctx context.Context, tid int) error {
 	a.began = time.Now()
-	held := tid == a.h.held
+	held := a.h.holds(tid)
 	if !held {
 		if errno := a.h.seize(tid, attachOptions); errno != 0 {
 			return a.p.seizeError(tid, errno)
@@ -273,7 +277,7 @@ func (a *Attached) ended() error {
 
 // stuck says why a thread does not stop.
 func (p *Process) stuck(tid int) error {
-	if p.frozen() {
+	if p.Frozen() {
 		return fmt.Errorf("pid %d: %w", p.Pid(), ErrFrozen)
 	}
 	what := ""
@@ -289,7 +293,7 @@ func (a *Attached) release() error {
 		return nil // it runs; its frame harms nobody, and is found again
 	}
 	err := a.leave()
-	if a.h.abandoned || a.tid == a.h.held {
+	if a.h.abandoned || a.Held() {
 		return err
 	}
 	if errno := a.h.detach(a.tid, 0); errno != 0 && a.p.alive() {

@@ -29,16 +29,35 @@ func (p *Process) knownGadgets(maps []proc.Mapping) (gadgets, error) {
 	if isCode(maps, p.gadgets.syscallRet) && isCode(maps, p.gadgets.popRaxRet) {
 		return p.gadgets, nil
 	}
+	if p.gadgets = p.host.gadgets.in(maps); p.gadgets.complete() {
+		return p.gadgets, nil
+	}
 	var err error
-	p.gadgets, err = p.findGadgets(maps)
+	if p.gadgets, err = p.findGadgets(maps); err == nil {
+		p.host.gadgets.note(maps, p.gadgets)
+	}
 	return p.gadgets, err
+}
+
+// CanCall tells whether system calls can be made in the process as it is mapped now: before
+// its dynamic linker has run, its code may not have what that takes.
+func (p *Process) CanCall() bool {
+	maps, err := p.Maps()
+	if err != nil {
+		return false
+	}
+	_, err = p.knownGadgets(maps)
+	return err == nil
 }
 
 func (p *Process) forgetGadgets() {
 	p.search.Lock()
 	defer p.search.Unlock()
 	p.gadgets = gadgets{}
+	p.host.gadgets.forget()
 }
+
+func (g gadgets) complete() bool { return g.syscallRet != 0 && g.popRaxRet != 0 }
 
 func isCode(maps []proc.Mapping, at address.Addr) bool {
 	for _, m := range maps {
@@ -74,7 +93,7 @@ func (p *Process) findGadgets(maps []proc.Mapping) (gadgets, error) {
 	for left, i := uint64(maxGadgetScan), 0; i < len(code) && code[i].Size() <= left; i++ {
 		left -= code[i].Size()
 		p.scan(code[i], buf, &g)
-		if g.syscallRet != 0 && g.popRaxRet != 0 {
+		if g.complete() {
 			return g, nil
 		}
 	}
@@ -92,7 +111,7 @@ func (p *Process) scan(m proc.Mapping, buf []byte, g *gadgets) {
 		}
 		note(&g.syscallRet, buf[:got], codeSyscallRet, at)
 		note(&g.popRaxRet, buf[:got], codePopRaxRet, at)
-		if g.syscallRet != 0 && g.popRaxRet != 0 {
+		if g.complete() {
 			return
 		}
 	}

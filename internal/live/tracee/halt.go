@@ -54,7 +54,7 @@ func (w *World) gather(ctx context.Context) error {
 // its own, and no child of it is alive that might share that: then nobody in /proc need
 // be asked, which takes longer the more processes there are.
 func (w *World) heldAlone() bool {
-	if w.h.held != w.p.Pid() || len(w.crowd.tasks) != 1 {
+	if !w.h.holds(w.p.Pid()) || len(w.crowd.tasks) != 1 {
 		return false
 	}
 	var path procPath
@@ -96,7 +96,7 @@ func (w *World) gatherGroup(group int) error {
 // seize adds a task. One that has ended is remembered as such.
 func (w *World) seize(group, tid int) error {
 	var errno unix.Errno
-	if tid != w.h.held {
+	if !w.h.holds(tid) {
 		errno = w.h.seize(tid, worldOptions)
 	}
 	t := task{tid: tid, group: group, state: taskSeized}
@@ -167,7 +167,7 @@ func (w *World) show() error {
 
 func (w *World) interrupt(t *task, now time.Duration) {
 	t.interrupted = now
-	if t.tid == w.h.held {
+	if w.h.holds(t.tid) {
 		return // it stands still
 	}
 	if w.h.interrupt(t.tid) == unix.ESRCH {

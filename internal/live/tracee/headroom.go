@@ -24,7 +24,6 @@ type Headroom struct {
 	// LocksFuture: signs of mlockall(MCL_FUTURE), which populates a new mapping
 	// at once and fails it beyond RLIMIT_MEMLOCK.
 	LocksFuture bool
-	Frozen      bool // by the cgroup freezer: no thread will stop
 	// Mappings is how many more mappings there may be, at least (vm.max_map_count).
 	Mappings uint64
 }
@@ -32,7 +31,7 @@ type Headroom struct {
 // Headroom reads cgroup v1 and v2, RLIMIT_AS, vm.max_map_count and the locked state. What
 // cannot be read counts as no limit: a cgroup outside our cgroup namespace.
 func (p *Process) Headroom() (Headroom, error) {
-	h := Headroom{Cgroup: NoLimit, AddressSpace: NoLimit, Mappings: NoLimit, Frozen: p.frozen()}
+	h := Headroom{Cgroup: NoLimit, AddressSpace: NoLimit, Mappings: NoLimit}
 	text, err := p.StatusText()
 	if err != nil {
 		return h, err
@@ -106,7 +105,7 @@ func (p *Process) cgroups() ([]cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := p.mounts()
+	mounts, err := p.host.cgroups.get()
 	if err != nil {
 		return nil, err
 	}
@@ -204,9 +203,9 @@ func number(path string) (uint64, bool) {
 	return n, err == nil
 }
 
-// frozen tells whether a cgroup of the process is frozen: "frozen 1" in v2's
+// Frozen tells whether a cgroup of the process is frozen, so that no thread of it will stop: "frozen 1" in v2's
 // cgroup.events, FROZEN or FREEZING in v1's freezer.state.
-func (p *Process) frozen() bool {
+func (p *Process) Frozen() bool {
 	groups, err := p.cgroups()
 	if err != nil {
 		return false

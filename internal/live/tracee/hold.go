@@ -148,7 +148,7 @@ func (held *Held) advance(h *hand, tid int, ws unix.WaitStatus, execed *bool) (d
 		if errno := h.setOptions(tid, attachOptions); errno != 0 {
 			return false, fmt.Errorf("pid %d: holding it: %w", tid, lostOr(errno))
 		}
-		h.held = tid
+		h.held.Store(int64(tid))
 		return true, nil
 	case why == stopEvent: // stopped by job control before its exec: not ours to hold
 		held.released = true
@@ -172,16 +172,18 @@ func (held *Held) RunLoader(ctx context.Context, p *Process, signs Linker, limit
 	}
 	l.signs = signs
 	err = held.t.on(ctx, func(h *hand) error {
-		tid := h.held
+		tid := int(h.held.Load())
 		if tid == 0 {
 			return fmt.Errorf("pid %d: %w", held.group, ErrGone)
 		}
-		h.held, held.released = 0, true // until it stands still again
+		held.released = true // until it stands still again
+		h.held.Store(0)
 		late, err = l.run(ctx, h, tid, limit)
 		if err != nil {
 			return fmt.Errorf("pid %d: in its dynamic linker: %w", held.group, err)
 		}
-		h.held, held.released = tid, false
+		h.held.Store(int64(tid))
+		held.released = false
 		return nil
 	})
 	return late, err
@@ -196,8 +198,8 @@ func (held *Held) Release() error {
 			return nil
 		}
 		held.released = true
-		tid := h.held
-		if h.held = 0; tid == 0 { // never awaited: running, or inside its exec
+		tid := int(h.held.Swap(0))
+		if tid == 0 { // never awaited: running, or inside its exec
 			h.abandoned = true
 			return nil
 		}

@@ -81,6 +81,43 @@ func (a *Attached) intend(nr uint64, args []uint64) error {
 	return a.memory.write(a.h, a.remote.at.Add(frameMapping), b)
 }
 
+// frameWay is how far the stack pointer of a thread on a frame is from its start, in
+// bytes, at most: in front of the call it is at the start, and it pops three words on
+// its way to rt_sigreturn(2).
+const frameWay = 4 * 8
+
+// onLeftFrame tells whether a thread with this stack pointer stands on an intact frame
+// that no call of ours needs. Its tracer is dead, and what it is in front of may be any
+// call, such as one that unmaps what the dead tracer had mapped: nothing that is found in the
+// process can be relied on before it is out. look is of frameMax bytes.
+func (m memory) onLeftFrame(tid int, look []byte, sp address.Addr) bool {
+	at := alignDown(sp)
+	if sp-at > frameWay {
+		return false
+	}
+	clear(look)
+	m.readUp(tid, look, at)
+	return intactFrame(look) != 0
+}
+
+// checkFrames refuses a stopped world with a thread on a dead tracer's frame.
+func (w *World) checkFrames() error {
+	for i := range w.view {
+		if w.memory.onLeftFrame(w.view[i].Tid, w.scratch.look, w.view[i].SP) {
+			return fmt.Errorf("pid %d: thread %d is still on its way out of a dead tracer's call: %w", w.p.Pid(), w.view[i].Tid, ErrBusy)
+		}
+	}
+	return nil
+}
+
+// checkFrame refuses a thread that stands on a dead tracer's frame.
+func (a *Attached) checkFrame() error {
+	if a.memory.onLeftFrame(a.tid, a.remote.look, address.Addr(a.remote.regs.Rsp)) {
+		return a.notNow("a thread is still on its way out of a dead tracer's call")
+	}
+	return nil
+}
+
 // ClearFrame zeroes a frame that a dead tracer left. ErrBusy while a thread is in
 // it, or on its way there. A frame that the program has written to since is left
 // alone: its bytes are the program's. In one that is intact, the program has

@@ -107,7 +107,7 @@ func TestHeadroomOfAddressSpace(t *testing.T) {
 	p := v.open()
 	defer p.Close()
 	h, err := p.Headroom()
-	if err != nil || h.AddressSpace != NoLimit || h.Frozen || h.LocksFuture {
+	if err != nil || h.AddressSpace != NoLimit || p.Frozen() || h.LocksFuture {
 		t.Fatalf("%+v, %v", h, err)
 	}
 	limit := unix.Rlimit{Cur: 1 << 30, Max: 1 << 30}

@@ -26,8 +26,7 @@ type Process struct {
 	exe   Inode
 	name  string
 
-	// mounts are pie's own cgroup hierarchies, read once: a long list takes time.
-	mounts func() ([]cgroupMount, error)
+	host *host
 
 	holding sync.Mutex
 	holders int
@@ -39,7 +38,12 @@ type Process struct {
 // Open pins process pid of our pid namespace and refuses what cannot be
 // traced at all: ErrGone, ErrSelf, ErrKernelThread, ErrZombie, ErrNotAMD64,
 // *PermissionError. Being traced already is found out by Attach.
-func Open(pid int) (*Process, error) {
+func Open(pid int) (*Process, error) { return openOn(pid, &host{}) }
+
+// Open is the function Open, for who opens many processes.
+func (t *Tracer) Open(pid int) (*Process, error) { return openOn(pid, &t.host) }
+
+func openOn(pid int, on *host) (*Process, error) {
 	if pid == os.Getpid() {
 		return nil, fmt.Errorf("pid %d: %w", pid, ErrSelf)
 	}
@@ -47,7 +51,7 @@ func Open(pid int) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pid %d: %w", pid, notAProcess(err))
 	}
-	p := &Process{pidfd: os.NewFile(uintptr(fd), "pidfd"), mounts: sync.OnceValues(cgroupMounts)}
+	p := &Process{pidfd: os.NewFile(uintptr(fd), "pidfd"), host: on}
 	if err := p.pin(pid); err != nil {
 		p.Close()
 		return nil, err
@@ -141,12 +145,11 @@ func (p *Process) Check() error {
 	if !p.alive() {
 		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, ErrGone)
 	}
-	exe, err := p.OpenExe()
+	exe, err := p.ExeIdentity()
 	if err != nil {
 		return fmt.Errorf("pid %d (%q): %w", p.Pid(), p.name, err)
 	}
-	defer exe.Close()
-	if now := (Inode{Dev: exe.Dev, Ino: exe.Inode}); now != p.exe || !p.SameMemory() {
+	if now := (Inode{Dev: unix.Mkdev(exe.Major, exe.Minor), Ino: exe.Inode}); now != p.exe || !p.SameMemory() {
 		return fmt.Errorf("pid %d (%q): now runs another program: %w", p.Pid(), p.name, ErrGone)
 	}
 	return nil

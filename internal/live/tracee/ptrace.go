@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"runtime"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -35,9 +36,13 @@ type hand struct {
 	// abandoned is set when a tracee could not be stopped and so not be
 	// detached: only the end of the thread lets go of it.
 	abandoned bool
-	// held is the tracee that stands still between operations, 0 when none does.
-	held int
+	// held is the tracee that stands still between operations, 0 when none does. Only the
+	// tracer's thread sets it.
+	held atomic.Int64
 }
+
+// holds tells whether a tracee is the one that is held.
+func (h *hand) holds(tid int) bool { return h.held.Load() == int64(tid) }
 
 // step tells the test hook that a request or a remote write was made.
 func (h *hand) step(name string) {

@@ -16,7 +16,7 @@ func (w *World) resume() (pause, window time.Duration) {
 			if t.state != taskStopped || t.running != running {
 				continue
 			}
-			if t.tid != w.h.held {
+			if !w.h.holds(t.tid) {
 				_ = w.h.detach(t.tid, t.signal) // ESRCH: it was killed
 			}
 			t.state = taskGone
@@ -52,7 +52,7 @@ const sweepTime = 20 * time.Millisecond
 // reaped keeps its whole process from ending. What does not stop is left to
 // the end of the OS thread.
 func (h *hand) sweep(letGo func(tid int, ws unix.WaitStatus)) {
-	if h.held != 0 {
+	if h.held.Load() != 0 {
 		return // a process at its first instruction has one thread
 	}
 	begin := time.Now()

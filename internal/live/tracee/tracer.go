@@ -39,6 +39,8 @@ type Tracer struct {
 	watchdog *watchdog
 	hand     hand
 	state    scratch
+	kept     func() // ends a session that outlasts operations; nil when there is none
+	host     host
 }
 
 // job runs on the tracer's thread; done is closed after it.
@@ -118,6 +120,7 @@ func (t *Tracer) serve() {
 		case j := <-t.jobs:
 			j.run(&t.hand)
 			if t.hand.abandoned {
+				t.endKept()
 				go t.succeed(unix.Gettid(), j.done)
 				return
 			}
@@ -142,7 +145,8 @@ func (t *Tracer) succeed(tid int, done chan<- struct{}) {
 	for end := time.Now().Add(successionTime); !ended && time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		ended = unix.Tgkill(os.Getpid(), tid, 0) != nil
 	}
-	t.hand.abandoned, t.hand.held = false, 0
+	t.hand.abandoned = false
+	t.hand.held.Store(0)
 	if ended {
 		t.watchdog.end()
 	}
@@ -161,7 +165,15 @@ func (t *Tracer) disarm() {
 // is not abandoned: its own deadlines bound it.
 func (t *Tracer) on(ctx context.Context, f func(*hand) error) error {
 	var err error
-	j := job{done: make(chan struct{}), run: func(h *hand) { err = t.session(h, f) }}
+	if e := t.serially(ctx, func(h *hand) { err = t.session(h, f) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// serially runs do on the tracer's thread, after what runs there.
+func (t *Tracer) serially(ctx context.Context, do func(*hand)) error {
+	j := job{done: make(chan struct{}), run: do}
 	select {
 	case t.jobs <- j:
 	case <-ctx.Done():
@@ -170,24 +182,65 @@ func (t *Tracer) on(ctx context.Context, f func(*hand) error) error {
 		return ErrClosed
 	}
 	<-j.done
-	return err
+	return nil
 }
 
+// session runs f in a session: the one that is kept, or one of its own.
 func (t *Tracer) session(h *hand, f func(*hand) error) error {
-	if err := t.guardSession(); err != nil {
-		return fmt.Errorf("nothing was stopped: %w", err)
+	if t.kept != nil {
+		return f(h)
 	}
-	defer func() {
-		if !h.abandoned {
+	end, err := t.beginSession()
+	if err != nil {
+		return err
+	}
+	defer end()
+	return f(h)
+}
+
+// beginSession makes the process fit to stop threads, until end is called on the same
+// thread: the watchdog watches, the keyboard cannot stop it, no collection of garbage
+// begins, and it goes before others. One that runs is waited for.
+func (t *Tracer) beginSession() (end func(), err error) {
+	if err := t.guardSession(); err != nil {
+		return nil, fmt.Errorf("nothing was stopped: %w", err)
+	}
+	restore := holdJobControl()
+	back := background.Leave()
+	percent := debug.SetGCPercent(-1)
+	calm := hurry()
+	return func() {
+		calm()
+		debug.SetGCPercent(percent)
+		back()
+		restore()
+		if !t.hand.abandoned {
 			t.watchdog.end()
 		}
-	}()
-	defer holdJobControl()()
-	defer background.Leave()()
-	return quietly(func() error {
-		defer hurry()()
-		return f(h)
+	}, nil
+}
+
+// Keep begins a session that lasts until end is called, over all operations in between:
+// to begin one takes some hundred microseconds, as often as not more than what is done
+// in it. It is for who makes several operations within milliseconds: garbage is not
+// collected meanwhile. Should a thread have to be abandoned, the session ends with it.
+func (t *Tracer) Keep(ctx context.Context) (end func(), err error) {
+	e := t.serially(ctx, func(*hand) {
+		if t.kept == nil {
+			t.kept, err = t.beginSession()
+		}
 	})
+	if err = errors.Join(e, err); err != nil {
+		return nil, err
+	}
+	return func() { _ = t.serially(context.Background(), func(*hand) { t.endKept() }) }, nil
+}
+
+func (t *Tracer) endKept() {
+	if t.kept != nil {
+		t.kept()
+		t.kept = nil
+	}
 }
 
 // guardSession wakes the watchdog, or a new one if it has died.
@@ -202,13 +255,6 @@ func (t *Tracer) guardSession() error {
 	}
 	t.watchdog = w
 	return w.begin()
-}
-
-// quietly runs f without garbage collection, which would stop this thread in
-// the middle of a stop. A collection that runs is waited for.
-func quietly(f func() error) error {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	return f()
 }
 
 // Write writes b at addr in one go without stopping anybody: one aligned word

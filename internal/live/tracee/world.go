@@ -124,6 +124,9 @@ func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error)
 		err = w.halt(ctx)
 	}
 	if err == nil {
+		err = w.checkFrames()
+	}
+	if err == nil {
 		err = do(w)
 	}
 	report := Stop{Threads: len(w.view), Forked: w.forked}

@@ -56,9 +56,20 @@ func Run(ctx context.Context, p *pie.Prepatch, sel pie.Select, o pie.Options, c 
 	if o.Trial != 0 {
 		return r.total, nil
 	}
-	_, err := pie.Keep(ctx, p.ID, pie.Pids(r.pids()...))
-	r.total.TrialEnd = nil
-	return r.total, err
+	return r.total, r.keep(ctx)
+}
+
+// keep ends the trial. What turned itself off since the last look is switched on again,
+// for good.
+func (r *run) keep(ctx context.Context) error {
+	_, err := pie.Keep(ctx, r.p.ID, pie.Pids(r.pids()...))
+	if r.total.TrialEnd = nil; err != nil {
+		return err
+	}
+	if why := r.lookAtGuards(ctx, r.counts(ctx)); why != "" {
+		return r.giveUp(ctx, r.plan.Steps[len(r.plan.Steps)-1], why, nil)
+	}
+	return nil
 }
 
 // run is one canary.

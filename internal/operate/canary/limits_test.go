@@ -96,8 +96,11 @@ func TestLimits(t *testing.T) {
 		{"exits allowed", "end", false, Limits{Exits: 2, Rejects: 0.01, CPU: 3}, ""},
 		{"restarts", "end", true, few, "--max-restarts 0"},
 		{"restarts allowed", "end", true, Limits{Exits: 2, Restarts: 2, Rejects: 0.01, CPU: 3}, ""},
-		{"guard errors", "fault", false, few, "guard error"},
-		{"ran too long", "long", false, few, "ran too long"},
+		{"guard errors", "fault", false, few, "--max-errors 0"},
+		{"guard errors allowed", "fault", false, Limits{Errors: 1 << 20, Rejects: 0.01, CPU: 3}, ""},
+		{"ran too long", "long", false, few, "--max-ran-long 0"},
+		{"ran too long allowed", "long", false, Limits{RanLong: 1 << 20, Rejects: 0.01, CPU: 3}, ""},
+		{"errors allowed, ran too long", "long", false, Limits{Errors: 5, Rejects: 0.01, CPU: 3}, "--max-ran-long 0"},
 		{"rejects", "reject", false, few, "--max-reject 1%"},
 		{"rejects allowed", "reject", false, Limits{Rejects: 0.5, CPU: 3}, ""},
 	} {
@@ -141,7 +144,15 @@ func TestLimits(t *testing.T) {
 			case tt.why != "" && (!errors.As(err, &failed) || !strings.Contains(failed.Why, tt.why)):
 				t.Errorf("%v; want %q", err, tt.why)
 			}
-			all, err := pie.Status(t.Context(), pie.Pids(calm.Process.Pid))
+			pids, _ := g.live(t.Context())
+			all, err := pie.Status(t.Context(), pie.Pids(pids...))
+			for _, a := range all {
+				for _, in := range a.Prepatches {
+					if in.Mode != pie.ModeEnforce || in.Stopped != "" {
+						t.Errorf("afterwards it is in mode %s, %s", in.Mode, in.Stopped)
+					}
+				}
+			}
 			if in := slices.Contains(having(p.ID, all), calm.Process.Pid); err != nil || in != (tt.why == "") {
 				t.Errorf("afterwards it is in: %v, %v", in, err)
 			}

@@ -15,11 +15,13 @@ import (
 // Limits end a canary when they are passed. Counts are of the whole canary,
 // shares and times of one step.
 type Limits struct {
-	Exits    int     // processes of the group that ended
-	Restarts int     // processes that took the place of one that ended
-	Errors   int     // calls on which a guard could not read memory
-	RanLong  int     // calls on which a guard ran too long
-	Rejects  float64 // share of calls rejected, 0–1
+	Exits    int // processes of the group that ended
+	Restarts int // processes that took the place of one that ended
+	// Errors are calls on which a guard could not read memory, RanLong those on which one
+	// ran too long. On trial, a guard turns itself off at the first: while there are no more
+	// than allowed it is switched on again at the next look.
+	Errors, RanLong int
+	Rejects         float64 // share of calls rejected, 0–1
 	// CPU is how many times as much processor time guarded processes may use
 	// as before. It is looked at when that is above cpuFloor of a processor, and
 	// the processes used some before.
@@ -199,11 +201,6 @@ func (r *run) lookAtGuards(ctx context.Context, start counts) string {
 		if s.Problem != "" {
 			return fmt.Sprintf("pid %d: %s", s.Pid, s.Problem)
 		}
-		for _, p := range s.Prepatches {
-			if p.ID == r.p.ID && p.Stopped != "" {
-				return fmt.Sprintf("pid %d: the guard turned itself off: %s", s.Pid, p.Stopped)
-			}
-		}
 	}
 	now, limits := sum(r.p.ID, all), r.plan.Limits
 	calls := since(now.calls, start.calls)
@@ -215,6 +212,27 @@ func (r *run) lookAtGuards(ctx context.Context, start counts) string {
 		return fmt.Sprintf("the guard ran too long on %d calls, more than --max-ran-long %d", since(now.ranLong, r.start.ranLong), limits.RanLong)
 	case calls >= minCalls && share > limits.Rejects:
 		return fmt.Sprintf("%.2g%% of %d calls rejected, more than --max-reject %.4g%%", share*100, calls, limits.Rejects*100)
+	}
+	return r.switchOn(ctx, all)
+}
+
+// switchOn switches guards on again that turned themselves off at a call of a kind that
+// is allowed: there were no more of them than that. It says what another one is off for.
+func (r *run) switchOn(ctx context.Context, all []pie.ProcessStatus) string {
+	for _, s := range all {
+		for _, p := range s.Prepatches {
+			if p.ID != r.p.ID || p.Stopped == "" {
+				continue
+			}
+			allowed := p.Stopped == pie.StoppedByError && r.plan.Limits.Errors > 0 || p.Stopped == pie.StoppedByTime && r.plan.Limits.RanLong > 0
+			if !allowed {
+				return fmt.Sprintf("pid %d: the guard turned itself off: %s", s.Pid, p.Stopped)
+			}
+			r.tell("pid %d: %s, as often as is allowed: switched on again", s.Pid, p.Stopped)
+			if _, err := pie.SetMode(ctx, r.p.ID, r.o.Mode, pie.Pids(s.Pid)); err != nil && pie.ReasonOf(err) != pie.CodeNoProcess {
+				return fmt.Sprintf("pid %d: switching the guard on again: %v", s.Pid, err)
+			}
+		}
 	}
 	return ""
 }

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie"
 )
 
 // toHold is the program that BenchmarkHold starts, with the source of a guard for it:
@@ -64,4 +67,74 @@ func BenchmarkHold(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkGuardExec is what a worker does for one process, without the gate: from the
+// seizing of a thread that is about to execute the victim to the end of the insertion.
+func BenchmarkGuardExec(b *testing.B) {
+	for _, tt := range []struct {
+		name, source string
+		want         int // the exit code of a victim that is guarded
+	}{{"registers", registerSource, 1}, {"errno", guardSource, 7}} {
+		b.Run(tt.name, func(b *testing.B) {
+			f := victim(b)
+			p, err := pie.Load(map[string][]byte{"guard.go": []byte(tt.source)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			e, err := pie.NewEngine()
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer e.Close()
+			e.Prepare(f.Path, p)
+			early := []pie.Early{{Prepatch: p, Options: pie.Options{Mode: pie.ModeEnforce}}}
+			var took []time.Duration
+			began := processorTime()
+			for b.Loop() {
+				took = append(took, guardOne(b, e, f, early, tt.want))
+			}
+			b.ReportMetric(float64(processorTime()-began)/1e6/float64(len(took)), "cpu-ms/op")
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2])/1e6, "p50-ms")
+			b.ReportMetric(float64(took[len(took)*99/100])/1e6, "p99-ms")
+		})
+	}
+}
+
+// guardOne starts a shell that becomes the victim, and guards that.
+func guardOne(b *testing.B, e *pie.Engine, f File, early []pie.Early, want int) time.Duration {
+	b.StopTimer()
+	cmd := exec.Command("/bin/sh", "-c", "read go; exec "+f.Path+" 101")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
+	begin := time.Now()
+	allow := func() { _, _ = in.Write([]byte("\n")) }
+	reports := e.GuardExec(context.Background(), cmd.Process.Pid, allow, time.Second, func() {}, early)
+	took := time.Since(begin)
+	b.StopTimer()
+	for _, r := range reports {
+		if r.Err != nil {
+			b.Error(r.Err)
+		}
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != want {
+		b.Errorf("the victim ended with %d: it had no guard", code)
+	}
+	b.StartTimer()
+	return took
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -59,7 +59,8 @@ int main(int argc, char **argv)
 		}
 	}
 	fprintf(stderr, "%ld %ld\n", (now() - begin) / 1000, failed);
-	while (wait(0) > 0)
-		;
+	for (int status; wait(&status) > 0;)
+		if (status)
+			fprintf(stderr, "ended with %#x\n", status);
 	return 0;
 }
