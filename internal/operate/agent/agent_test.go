@@ -48,6 +48,7 @@ type world struct {
 	agent       *Agent
 	client      *Client
 	stop        func()
+	log         io.Writer // nil: the test's own, which keeps it in memory
 }
 
 func newWorld(t testing.TB, policy string, pollOnly bool) *world {
@@ -86,9 +87,12 @@ func (w *world) policy(text string) {
 // begin starts the agent and waits until it has looked at everything once.
 func (w *world) begin(pollOnly bool) {
 	w.t.Helper()
+	if w.log == nil {
+		w.log = w.t.Output()
+	}
 	var err error
 	w.agent, err = New(Config{Policy: filepath.Join(w.dir, "policy"), Prepatches: w.dir, Version: "test",
-		Log: slog.New(slog.NewJSONHandler(w.t.Output(), nil)), PollOnly: pollOnly})
+		Log: slog.New(slog.NewJSONHandler(w.log, nil)), PollOnly: pollOnly})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -154,7 +154,12 @@ func TestBeAgent(t *testing.T) {
 	if dir == "" {
 		return // the test is TestEndures
 	}
-	w := &world{t: t, dir: dir, victim: filepath.Join(dir, "victim")}
+	log, err := os.Create(filepath.Join(dir, "log")) // in memory it would grow with every start
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	w := &world{t: t, dir: dir, victim: filepath.Join(dir, "victim"), log: log}
 	w.begin(false)
 	_, _ = os.Stdin.Read(make([]byte, 1))
 }
