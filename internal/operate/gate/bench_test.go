@@ -73,11 +73,13 @@ func BenchmarkHold(b *testing.B) {
 // seizing of a thread that is about to execute the victim to the end of the insertion.
 func BenchmarkGuardExec(b *testing.B) {
 	for _, tt := range []struct {
-		name, source string
-		want         int // the exit code of a victim that is guarded
-	}{{"registers", registerSource, 1}, {"errno", guardSource, 7}} {
+		name   string
+		flags  []string
+		source string
+		want   int // the exit code of a victim that is guarded
+	}{{"before linking", []string{"testdata/gadget.c"}, registerSource, 1}, {"registers", nil, registerSource, 1}, {"errno", nil, guardSource, 7}} {
 		b.Run(tt.name, func(b *testing.B) {
-			f := victim(b)
+			f := victim(b, tt.flags...)
 			p, err := pie.Load(map[string][]byte{"guard.go": []byte(tt.source)})
 			if err != nil {
 				b.Fatal(err)

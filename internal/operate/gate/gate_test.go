@@ -114,6 +114,8 @@ func TestGuardedBeforeItRuns(t *testing.T) {
 		{"fixed address", []string{"-no-pie"}, guardSource, 7},
 		{"lazy binding", []string{"-Wl,-z,lazy"}, guardSource, 7},
 		{"a guard that needs no library", nil, registerSource, 1},
+		{"and goes in before there is one", []string{"testdata/gadget.c"}, registerSource, 1},
+		{"a guard that needs one all the same", []string{"testdata/gadget.c"}, guardSource, 7},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := victim(t, tt.flags...)
