@@ -292,7 +292,7 @@ func (c *commitment) apply(w *tracee.World) error {
 func (c *commitment) unmapped(w *tracee.World) *arena.Range {
 	var b [1]byte
 	for i := range c.relied {
-		if w.Read(b[:], c.relied[i].Start) != nil {
+		if r := &c.relied[i]; r.End > r.Start && w.Read(b[:], r.Start) != nil { // an arena in padding has not all
 			return &c.relied[i]
 		}
 	}
