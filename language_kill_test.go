@@ -1,6 +1,7 @@
 package pie_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,11 @@ func Edit(c *libpie.Call, text libpie.Addr, n int64) libpie.Verdict {
 `
 
 // spyVar makes this test program a pie that does one thing to a process and is
-// killed meanwhile: "insert PID", "remove PID".
-const spyVar = "PIE_TEST_SPY"
+// killed meanwhile: "insert PID", "remove PID". spyBody is the prepatch.
+const (
+	spyVar  = "PIE_TEST_SPY"
+	spyBody = "PIE_TEST_SPY_BODY"
+)
 
 // TestSpy is not a test of its own: it is what spyVar asks for.
 func TestSpy(t *testing.T) {
@@ -47,7 +51,7 @@ func TestSpy(t *testing.T) {
 	}
 	var err error
 	if verb == "insert" {
-		_, err = pie.Insert(context.Background(), loadBody(t, acting), pie.Pids(pid), pie.Options{Mode: pie.ModeEnforce})
+		_, err = pie.Insert(context.Background(), loadBody(t, os.Getenv(spyBody)), pie.Pids(pid), pie.Options{Mode: pie.ModeEnforce})
 	} else {
 		_, err = pie.Remove(context.Background(), "LANG-1", pie.Pids(pid))
 	}
@@ -70,15 +74,23 @@ func loadBody(t *testing.T, body string) *pie.Prepatch {
 // returns how long it took.
 func (h *host) spy(t *testing.T, verb string, killAfter time.Duration) time.Duration {
 	t.Helper()
+	return h.spyOn(t, acting, verb, killAfter)
+}
+
+// spyOn is spy with another prepatch.
+func (h *host) spyOn(t *testing.T, body, verb string, killAfter time.Duration) time.Duration {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestSpy$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", spyVar, verb, h.cmd.Process.Pid))
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", spyVar, verb, h.cmd.Process.Pid), spyBody+"="+body)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	if killAfter == 0 {
 		if err := cmd.Wait(); err != nil {
-			t.Fatalf("%s: %v", verb, err)
+			t.Fatalf("%s: %v\n%s", verb, err, &said)
 		}
 		return time.Since(begin)
 	}

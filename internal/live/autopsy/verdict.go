@@ -165,7 +165,7 @@ func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bo
 		if err != nil {
 			return false
 		}
-		if inst.Flow == amd64.FlowJump && inst.Target-g.Site.Add(int64(len(g.Original))) < maxInstruction {
+		if inst.Flow == amd64.FlowJump && inst.Target-g.Site.Add(int64(len(g.Original))) < maxReplaced {
 			return met // back to the first instruction that stayed whole
 		}
 		met = met || pc == inst.Addr
@@ -174,11 +174,12 @@ func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bo
 	return false
 }
 
-// maxInstruction is the most bytes an instruction has.
-const maxInstruction = 15
-
-// maxDisplaced is more than the displaced instructions of a site take, in bytes.
-const maxDisplaced = 256
+// maxReplaced is more than the bytes of a site and of a loop that begins there, maxDisplaced
+// more than their copy takes, where short branches have become long.
+const (
+	maxReplaced  = 256 + 16
+	maxDisplaced = 3 * maxReplaced
+)
 
 func idOf(a *arena.Arena, guard int) string {
 	if i := a.Guards[guard].Prepatch; i >= 0 && i < len(a.Prepatches) {

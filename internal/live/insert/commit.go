@@ -20,10 +20,12 @@ type edit struct {
 	at       address.Addr
 	old, new []byte
 	function string
-	moves    []plan.Move // of threads inside [at, at+len(old))
+	vacated  address.Addr // behind a site: no thread may stand before it; 0: behind old
+	moves    []plan.Move  // of threads inside
 }
 
-func (e *edit) end() address.Addr { return e.at.Add(int64(len(e.old))) }
+// end is behind the bytes that threads must not be in.
+func (e *edit) end() address.Addr { return max(e.vacated, e.at.Add(int64(len(e.old)))) }
 
 // edits are the writes that let the prepared guards be reached: the patch of
 // each unguarded site, or the link of the last guard of a guarded one. Ahead of
@@ -49,7 +51,7 @@ func (in *insertion) edits() (edits []edit, quiet []arena.Range, err error) {
 		}
 		others := in.others(g)
 		if len(others) == 0 {
-			edits = append(edits, edit{g.Site, g.Original, g.Patch, g.Function, g.Moves})
+			edits = append(edits, edit{g.Site, g.Original, g.Patch, g.Function, g.Vacated, g.Moves})
 			continue
 		}
 		e, err := linkEdit(g.Place.Arena, others[len(others)-1], 0, bodyOf(g))
@@ -115,16 +117,16 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 	c.doneSeen = changes(in.arenas)
 	c.done = changes(endQuarantines(in.arenas))
 	for _, a := range in.arenas {
-		c.relied = append(c.relied, a.Code(), a.State(), a.Shared())
+		c.rely(a.Code(), a.State(), a.Shared())
 		if a.Quarantined() {
 			c.watch = append(c.watch, a.Code())
 		}
 	}
 	if b := in.pp.state; b != nil {
-		c.relied = append(c.relied, b.Range())
+		c.rely(b.Range())
 	}
 	stop, err := c.run(ctx, in.t, in.p)
-	if err != nil {
+	if err != nil && !c.early {
 		in.setState(arena.Prepared)
 		return stop, err
 	}
@@ -134,6 +136,10 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 		}
 	}
 	wrote(in.arenas)
+	if err != nil {
+		in.setState(arena.Prepared)
+		return stop, err
+	}
 	if c.recorded != nil {
 		return stop, fmt.Errorf("pid %d: guarded, but not recorded so: %w: %w", in.p.Pid(), ErrUnproven, c.recorded)
 	}
@@ -199,10 +205,10 @@ type commitment struct {
 	seen   bool          // a thread or a signal frame was in it
 	inner  []arena.Range // the sites behind their starts: no signal frame may return there
 	quiet  []arena.Range // code that no thread may be in while the edits are made
-	// relied is what the guards work with. A pie that died may have been about to unmap
-	// some of it, when it was looked at.
-	relied []arena.Range
-	gone   *arena.Range
+	// relied is where what the guards work with begins. A pie that died may have been about
+	// to unmap some of it, when it was looked at.
+	relied []address.Addr
+	gone   address.Addr
 
 	// Records: what is begun, ahead of the edits; what is done, behind them, and
 	// the same when seen is set. That one was not written is no failure of the
@@ -210,6 +216,7 @@ type commitment struct {
 	begun, done, doneSeen []block
 	recorded              error
 
+	early   bool  // the records of what is done were written ahead of the edits, in this try or one before
 	applied bool  // all edits were made
 	stuck   error // why an edit could not be taken back
 }
@@ -249,12 +256,16 @@ func (c *commitment) look(w *tracee.World) error {
 }
 
 // apply runs while the world is stopped: it allocates nothing.
+//
+// Threads are moved before the edits are made. A pie that dies in between leaves them in
+// the guard's copy, which does what the site does; the records have been written by
+// then, so that nobody takes the copy for code that was never entered.
 func (c *commitment) apply(w *tracee.World) error {
 	c.failed = nil
 	if err := c.place(w); err != nil {
 		return err
 	}
-	if c.gone = c.unmapped(w); c.gone != nil {
+	if c.gone = c.unmapped(w); c.gone != 0 {
 		return ErrStale
 	}
 	found := c.sight(w)
@@ -265,38 +276,72 @@ func (c *commitment) apply(w *tracee.World) error {
 	if err := writeAll(w, c.begun); err != nil {
 		return err
 	}
+	done := c.done
+	if c.seen {
+		done = c.doneSeen
+	}
+	if len(c.pcs) > 0 {
+		if err := writeAll(w, done); err != nil {
+			return err
+		}
+		c.early = true
+	}
+	if err := c.move(w); err != nil {
+		return err
+	}
 	for i := range c.edits {
 		e := &c.edits[i]
 		if err := w.Write(e.at, e.new, e.old); err != nil {
 			c.failed = e
 			c.takeBack(w, i)
+			c.moveBack(w, len(c.pcs))
 			return err
 		}
-	}
-	for i, k := range c.pcs {
-		if err := w.SetPC(w.Threads()[k].Tid, c.tos[i]); err != nil {
-			c.takeBack(w, len(c.edits))
-			return err
-		}
-	}
-	done := c.done
-	if c.seen {
-		done = c.doneSeen
 	}
 	c.recorded = writeAll(w, done)
 	c.applied = true
 	return nil
 }
 
-// unmapped returns what of the relied on is not mapped any more; nil is good.
-func (c *commitment) unmapped(w *tracee.World) *arena.Range {
-	var b [1]byte
-	for i := range c.relied {
-		if r := &c.relied[i]; r.End > r.Start && w.Read(b[:], r.Start) != nil { // an arena in padding has not all
-			return &c.relied[i]
+// move moves the threads that are inside sites: all, or none.
+func (c *commitment) move(w *tracee.World) error {
+	for i, k := range c.pcs {
+		if err := w.SetPC(w.Threads()[k].Tid, c.tos[i]); err != nil {
+			c.moveBack(w, i)
+			return err
 		}
 	}
 	return nil
+}
+
+// moveBack puts the first n of the threads that were moved where they were; who cannot be
+// has ended.
+func (c *commitment) moveBack(w *tracee.World, n int) {
+	for _, k := range c.pcs[:n] {
+		_ = w.SetPC(w.Threads()[k].Tid, w.Threads()[k].PC)
+	}
+}
+
+// rely adds what the guards work with; an arena in padding has not all.
+func (c *commitment) rely(ranges ...arena.Range) {
+	for _, r := range ranges {
+		if r.End > r.Start {
+			c.relied = append(c.relied, r.Start)
+		}
+	}
+}
+
+// unmapped returns what of the relied on is not mapped any more; 0 is good.
+func (c *commitment) unmapped(w *tracee.World) address.Addr {
+	if w.Mapped(c.relied) {
+		return 0
+	}
+	for i := range c.relied {
+		if !w.Mapped(c.relied[i : i+1]) {
+			return c.relied[i]
+		}
+	}
+	return 0
 }
 
 func writeAll(w *tracee.World, bs []block) error {
@@ -308,8 +353,8 @@ func writeAll(w *tracee.World, bs []block) error {
 	return nil
 }
 
-// place finds where each thread inside a site goes. A thread at its start stays:
-// it meets the new instruction.
+// place finds where each thread inside a site goes. A thread at its start stays: it meets
+// the new instruction. So it does not where a loop begins at the site.
 func (c *commitment) place(w *tracee.World) error {
 	c.pcs, c.tos = c.pcs[:0], c.tos[:0]
 	threads := w.Threads()
@@ -317,10 +362,13 @@ func (c *commitment) place(w *tracee.World) error {
 		pc := threads[k].PC
 		for i := range c.edits {
 			e := &c.edits[i]
-			if pc <= e.at || pc >= e.end() {
+			if pc < e.at || pc >= e.end() {
 				continue
 			}
 			to, ok := e.move(pc)
+			if pc == e.at && !ok {
+				continue
+			}
 			if !ok || len(c.pcs) == cap(c.pcs) {
 				c.failed = e
 				return ErrBusySite
@@ -340,8 +388,7 @@ func (e *edit) move(pc address.Addr) (address.Addr, bool) {
 	return 0, false
 }
 
-// takeBack takes the first n edits back, the world still stopped. Threads that
-// were moved already go on in the guard's copy, which does the same.
+// takeBack takes the first n edits back, the world still stopped.
 func (c *commitment) takeBack(w *tracee.World, n int) {
 	for i := range slices.Backward(c.edits[:n]) {
 		e := &c.edits[i]
@@ -353,8 +400,8 @@ func (c *commitment) takeBack(w *tracee.World, n int) {
 
 // explain names the site that stood in the way.
 func (c *commitment) explain(p *tracee.Process, err error) error {
-	if c.gone != nil {
-		return fmt.Errorf("pid %d: what was mapped at %v has gone: %w", p.Pid(), c.gone.Start, err)
+	if c.gone != 0 {
+		return fmt.Errorf("pid %d: what was mapped at %v has gone: %w", p.Pid(), c.gone, err)
 	}
 	e := c.failed
 	if e == nil {

@@ -118,16 +118,16 @@ func inside(ranges []arena.Range, a address.Addr) bool {
 	return false
 }
 
-// interiors are the bytes of the edits that a thread may have been interrupted
-// at and that are no instruction's start afterwards.
+// interiors are the bytes of the edits that a thread may have been interrupted at and
+// must not return to afterwards: no instruction starts there, or it is in a loop.
 func interiors(edits []edit) []arena.Range {
 	var out []arena.Range
 	for i := range edits {
-		for _, m := range edits[i].moves {
-			if m.From != edits[i].at {
-				out = append(out, arena.Range{Start: edits[i].at + 1, End: edits[i].end()})
-				break
-			}
+		e := &edits[i]
+		if _, loop := e.move(e.at); loop {
+			out = append(out, arena.Range{Start: e.at, End: e.end()})
+		} else if len(e.moves) > 0 {
+			out = append(out, arena.Range{Start: e.at + 1, End: e.end()})
 		}
 	}
 	return out

@@ -45,12 +45,12 @@ func (c *chooser) checkBranches(s *Site) error {
 		}
 	}
 	for _, a := range c.f.Inner {
-		if a > s.Entry && a < s.Start.Add(jumpLen) {
+		if a > s.Entry && a < s.vacated() {
 			return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("another symbol begins at %v, inside the bytes to be replaced", a))
 		}
 	}
 	for _, b := range c.neighbours {
-		if b.to < s.Start.Add(jumpLen) && s.begins(b.to) {
+		if b.to < s.vacated() && s.begins(b.to) {
 			return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("the branch at %v, outside the function, enters it at %v", b.from.Addr, b.to))
 		}
 	}
@@ -60,7 +60,7 @@ func (c *chooser) checkBranches(s *Site) error {
 func (c *chooser) checkBranch(s *Site, b branch) error {
 	within := b.from.Addr >= s.Start && b.from.Addr < s.Resume
 	switch {
-	case b.to >= s.Start.Add(jumpLen):
+	case b.to >= s.vacated():
 		return nil // the bytes there stay
 	case within && b.to >= s.Start:
 		return nil // moved along, and retargeted
@@ -136,7 +136,7 @@ func (f *Function) shortBranches(from, to int64) []branch {
 // a displacement, so data can only cause a refusal.
 func (c *chooser) checkSegment(s *Site) error {
 	text, lo := c.f.Segment, s.Entry+1
-	width := uint32(s.Start.Add(jumpLen) - lo)
+	width := uint32(s.vacated() - lo)
 	base := uint32(c.f.SegmentAt - lo) // modulo 2^32, as displacements are
 	for n := 1; n+4 <= len(text); n++ {
 		// A displacement at n is from n+4.

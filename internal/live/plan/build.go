@@ -71,7 +71,7 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 	return Guard{
 		Name: g.Name, Place: place, Function: g.Function.Name, Image: g.Image,
 		Site: site.Start, SiteOff: g.EntryOff + address.Off(site.Start-site.Entry),
-		Original: site.Original, Patch: patch, Moves: moves,
+		Original: site.Original, Patch: patch, Vacated: site.vacated(), Moves: moves,
 		Code: code, Faults: recorded(g.Faults, code), Where: site,
 	}, nil
 }

@@ -48,7 +48,8 @@ func (s *Site) reaches(at address.Addr) error {
 }
 
 // moves tells where threads go on that are inside the overwritten bytes, in the
-// guard's copies of them. One at the site's start needs no move.
+// guard's copies of them. One at the site's start needs no move, unless it may be there in
+// the middle of its call.
 func (s *Site) moves(at address.Addr, c *jit.Code) ([]Move, error) {
 	var out []Move
 	for _, r := range []struct {
@@ -61,7 +62,7 @@ func (s *Site) moves(at address.Addr, c *jit.Code) ([]Move, error) {
 		}
 		for _, step := range moved.Steps {
 			from := runStart(r.run, 0).Add(int64(step.Old))
-			if from > s.Start && from < s.Start.Add(jumpLen) {
+			if (from > s.Start || s.Loop && from == s.Start) && from < s.vacated() {
 				out = append(out, Move{From: from, To: r.at.Add(int64(step.New))})
 			}
 		}

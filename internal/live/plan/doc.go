@@ -26,7 +26,8 @@
 //   - No branch of the function, and no rel32 branch of its image, enters a site
 //     behind its start. A branch from inside the site into the site is retargeted.
 //   - Guards run once a call: no loop returns to the site or the kept
-//     instructions. A jump back to the entry is a call of its own.
+//     instructions, unless all of it moves along (loopsite.go). A jump back to the
+//     entry is a call of its own.
 //   - A call only ends a site and pushes its original return address, so no
 //     return address ever points into our code or into the middle of a site.
 //   - A register is free for guards only if the function writes it, on every path

@@ -45,7 +45,10 @@ type Site struct {
 	Again    []amd64.Inst // the last of Kept, run once more behind the guards: guards change flags, and may rewrite arguments
 	Before   []amd64.Inst // replaced, and run ahead of the guards
 	After    []amd64.Inst // replaced, and run behind the guards
-	Resume   address.Addr // behind the last replaced instruction
+	Resume   address.Addr // behind the last instruction of After
+	// Loop: After is a loop that returns to Start, with what lies in it: no thread may
+	// be anywhere from Start to Resume when the site is replaced.
+	Loop bool
 
 	ABI     jit.ABI
 	Free    amd64.RegSet
@@ -58,6 +61,15 @@ type Site struct {
 // JIT returns what the compiler must know of the site.
 func (s Site) JIT() jit.Site {
 	return jit.Site{ABI: s.ABI, Free: s.Free, SPDelta: s.SPDelta, Undo: s.Undo}
+}
+
+// vacated is the end of the bytes that nothing may enter behind Start, and no thread may be
+// in.
+func (s *Site) vacated() address.Addr {
+	if s.Loop {
+		return s.Resume
+	}
+	return s.Start.Add(jumpLen)
 }
 
 // moved are the replaced instructions in their order.

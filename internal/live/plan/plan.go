@@ -64,17 +64,18 @@ type Guard struct {
 	Function string
 	Image    arena.Image
 	Site     address.Addr
-	SiteOff  address.Off // of Site in the image's file
-	Original []byte      // the bytes at Site, as the file has them
-	Patch    []byte      // what replaces them; as long as Original, in one page
+	SiteOff  address.Off  // of Site in the image's file
+	Original []byte       // the bytes at Site, as the file has them
+	Patch    []byte       // what replaces them; as long as Original, in one page
+	Vacated  address.Addr // the end of the bytes from Site on that threads are moved out of
 	Moves    []Move
 	Code     *jit.Code
 	Faults   jit.FaultMode // recorded in the process
 	Where    Site
 }
 
-// Move says where a thread goes on that was stopped inside a site: at From, an
-// instruction of the site, to To, the same instruction in the guard's copy.
+// Move says where a thread goes on that was stopped inside a site, or the loop that begins
+// there: at From, an instruction of it, to To, the same instruction in the guard's copy.
 type Move struct{ From, To address.Addr }
 
 // ID is the prepatch's id.

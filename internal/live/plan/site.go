@@ -93,7 +93,7 @@ func (c *chooser) siteAfter(k *keeper) (Site, error) {
 	if s.After, err = c.replaced(s.Start); err != nil {
 		return Site{}, err
 	}
-	if err := c.finish(&s); err != nil {
+	if err := c.finish(&s); err != nil && (!isLoop(err) || c.siteAround(&s) != nil) {
 		return Site{}, err
 	}
 	flags := k.changesFlags && !amd64.FlagsDead(c.f.code(), c.f.Entry, s.Start)
@@ -192,6 +192,12 @@ func (c *chooser) finish(s *Site) error {
 		}
 	}
 	return nil
+}
+
+// isLoop reports whether a site was refused because of a branch.
+func isLoop(err error) bool {
+	var r *Refusal
+	return errors.As(err, &r) && r.Code == SiteBranch
 }
 
 // movable tries to relocate a run to a place as near as an arena will be.

@@ -116,6 +116,26 @@ var siteCases = []siteCase{
 	},
 	{
 		name: "loop to the entry", code: "48 89 f8/48 83 c7 01/80 3f 00/75 f4/c3", // strlen-like
+		after: 4, warned: true,
+	},
+	{
+		name: "loop behind a kept instruction", code: "31 c0/48 8b 3f/48 ff c0/48 85 ff/75 f5/c3", // xor %eax,%eax; mov (%rdi),%rdi; inc; test; jne
+		kept: 1, after: 4,
+	},
+	{
+		name: "loop with another one into it", code: "48 8b 3f/48 85 ff/75 f8/48 ff ce/75 f6/c3", // the second jne leads to the test
+		after: 5, warned: true,
+	},
+	{
+		name: "loop with a call", code: "48 8b 3f/e8 00 00 00 00/48 85 ff/75 f3/c3",
+		refused: SiteBranch,
+	},
+	{
+		name: "loop and a jump table", code: "48 8b 3f/48 85 ff/75 f8/ff e0", // jmp *%rax
+		refused: SiteBranch,
+	},
+	{
+		name: "loop with code that nothing known leads to", code: "48 8b 3f/48 85 ff/74 03/c3/48 ff ce/75 f2/c3", // je +3; ret; dec (je leads behind it)
 		refused: SiteBranch,
 	},
 	{
@@ -201,8 +221,8 @@ var siteCases = []siteCase{
 		name: "undecodable", code: "06 06 06 06 06 06", refused: SiteUndecodable,
 	},
 	{
-		name: "branch from behind into the site", code: "8b 07/01 c0/85 c0/75 fa/c3", // mov (%rdi),%eax; L: add; test; jne L
-		refused: SiteBranch,
+		name: "loop from behind into the site", code: "8b 07/01 c0/85 c0/75 fa/c3", // mov (%rdi),%eax; L: add; test; jne L
+		after: 4, warned: true,
 	},
 	{
 		name: "branch inside the site is retargeted", code: "0b 07/74 01/90/c3",

@@ -90,6 +90,32 @@ func (m memory) has(b []byte, addr address.Addr) bool {
 	return errno == 0 && int(n) == len(b)
 }
 
+// hasEach tells whether a byte can be read at each address: by process_vm_readv(2), all in
+// one call, or where that is forbidden one by one.
+func (m memory) hasEach(at []address.Addr) bool {
+	const most = 16
+	var b [most]byte
+	var remote [most]unix.RemoteIovec
+	for len(at) > 0 {
+		n := min(len(at), most)
+		for i := range n {
+			remote[i] = unix.RemoteIovec{Base: uintptr(at[i]), Len: 1}
+		}
+		local := unix.Iovec{Base: &b[0], Len: uint64(n)}
+		got, _, errno := unix.RawSyscall6(unix.SYS_PROCESS_VM_READV, uintptr(m.tid), uintptr(unsafe.Pointer(&local)), 1,
+			uintptr(unsafe.Pointer(&remote[0])), uintptr(n), 0)
+		if errno != 0 || int(got) != n {
+			for _, a := range at[:n] {
+				if !m.has(b[:1], a) {
+					return false
+				}
+			}
+		}
+		at = at[n:]
+	}
+	return true
+}
+
 // readUp fills b from addr upwards, as a thread of the process may see it. A page that is
 // not in memory reads as zero and is not asked for: it was never written to, or it is kept
 // back, by userfaultfd(2) or by who serves a mapped file, and asking would wait for that

@@ -43,12 +43,39 @@ func hurry() (calm func()) {
 		setScheduler(schedFIFO|resetOnFork, level+tracerLevel)
 		return func() { setScheduler(policy, level) }
 	}
-	nice, ok := niceValue()
+	nice, ok := niceValue(0)
 	if !ok {
 		return func() {}
 	}
-	setNice(urgent)
-	return func() { setNice(nice) }
+	setNice(0, urgent)
+	return func() { setNice(0, nice) }
+}
+
+// hurryOthers does what hurry does for all other threads of this process. The Go runtime
+// takes the processor from a goroutine that has had it for 10 ms, and gives it back by way
+// of another thread: on a machine that is full, an ordinary one gets there too late for the
+// watchdog, while others stand still. A thread that is started meanwhile has the nice value of
+// who starts it. tids is memory to use.
+func hurryOthers(dents []byte, tids []int) (calm func()) {
+	var path procPath
+	self := unix.Gettid()
+	tids, errno := listNumbers(path.set(unix.Getpid(), 0, ""), dents, tids[:0])
+	if errno != 0 {
+		return func() {}
+	}
+	was := map[int]int{}
+	for _, tid := range tids {
+		nice, ok := niceValue(tid)
+		if tid != self && ok && nice != urgent {
+			was[tid] = nice
+			setNice(tid, urgent)
+		}
+	}
+	return func() {
+		for tid, nice := range was {
+			setNice(tid, nice)
+		}
+	}
 }
 
 // rush puts an ordinary calling thread ahead of every other ordinary one, and tells
@@ -91,14 +118,14 @@ func setScheduler(policy uintptr, level int32) bool {
 	return errno == 0
 }
 
-// niceValue is the calling thread's; the system call returns 20 − nice.
-func niceValue() (int, bool) {
-	r, _, errno := unix.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, 0, 0)
+// niceValue is that of a thread, 0 being the calling one; the system call returns 20 − nice.
+func niceValue(tid int) (int, bool) {
+	r, _, errno := unix.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), 0)
 	return 20 - int(r), errno == 0
 }
 
-func setNice(nice int) {
-	unix.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, 0, uintptr(nice))
+func setNice(tid, nice int) {
+	unix.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), uintptr(nice))
 }
 
 // wakeOnTime ends the sleeps of the calling thread when they are over, not up to

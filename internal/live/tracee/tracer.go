@@ -208,9 +208,11 @@ func (t *Tracer) beginSession() (end func(), err error) {
 	restore := holdJobControl()
 	back := background.Leave()
 	percent := debug.SetGCPercent(-1)
+	calmOthers := hurryOthers(t.state.dents, nil)
 	calm := hurry()
 	return func() {
 		calm()
+		calmOthers()
 		debug.SetGCPercent(percent)
 		back()
 		restore()

@@ -174,6 +174,9 @@ func (w *World) ReadUp(b []byte, addr address.Addr) {
 	}
 }
 
+// Mapped tells whether a byte can be read at each of the addresses.
+func (w *World) Mapped(at []address.Addr) bool { return w.memory.hasEach(at) }
+
 // Read fills b from the target's memory at addr.
 func (w *World) Read(b []byte, addr address.Addr) error { return w.memory.read(b, addr) }
 
