@@ -115,18 +115,18 @@ func (f *function) reachedWithout(head *block) map[*block]bool {
 }
 
 // lookAhead returns the looks at the first address of load v, which follows whenever
-// control comes to head: one for each way into the loop that begins there. There are none
-// where head begins no loop, or the address does not move by small steps in it.
-func (head *block) lookAhead(v *value, outside map[*block]bool) (looks []*value) {
+// control comes to b: one for each way into the loop that begins there. There are none
+// where b begins no loop, or the address does not move by small steps in it.
+func (b *block) lookAhead(v *value, outside map[*block]bool) (looks []*value) {
 	terms := v.args
 	if sum := terms[0]; len(terms) == 1 && sum.isSum() && !outside[sum.block] {
 		terms = sum.args
 	}
 	loop := false
-	for i, from := range head.preds {
+	for i, from := range b.preds {
 		look := &value{op: opPlausible, width: 8, faults: true, imm: v.imm, insn: v.insn, block: from}
 		for _, term := range terms {
-			moves := term.op == opPhi && term.block == head
+			moves := term.op == opPhi && term.block == b
 			switch {
 			case moves && outside[from]:
 				look.args = append(look.args, term.args[i])
