@@ -26,7 +26,7 @@
 //	before a change       plan.go: for people; prepare.go: a prepatch against a process, with match.go (fingerprints),
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)
 //	changes               insert.go, remove.go, mode.go, repair.go; change.go: one change, process after process;
-//	                      early.go: into a process that has not run yet
+//	                      early.go: into a process that has not run yet; quiet.go: into one in which no system call can be made
 //	looking               status.go, handlers.go, events.go, scan.go, scan_kept.go, doctor.go, text.go, autopsy.go
 //	recorded calls        record.go, record_tap.go: taking them down; replay.go
 //	writing a guard       described.go: a function as debug information has it

@@ -90,23 +90,33 @@ func Leave() (back func()) {
 // policy from, and returns whom it changed. A thread that ends meanwhile is none.
 func forOthers(from, to int) (changed []int) {
 	self := unix.Gettid()
-	forEach(func(tid int) {
-		if tid != self && setPolicy(tid, from, to) == nil {
-			changed = append(changed, tid)
+	forEach(func(tid int) bool {
+		if tid == self || setPolicy(tid, from, to) != nil {
+			return false
 		}
+		changed = append(changed, tid)
+		return true
 	})
 	return changed
 }
 
-// forEach calls f for each thread of this process.
-func forEach(f func(tid int)) {
-	threads, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	for _, t := range threads {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			f(tid)
+// maxPasses bounds how often the list of threads is gone through.
+const maxPasses = 16
+
+// forEach calls f for each thread of this process, and again for all until none needed
+// it: one that is started meanwhile, by a thread that was not changed yet, is as that
+// one was, and is in no list that was made before.
+func forEach(f func(tid int) (needed bool)) {
+	for needed, pass := true, 0; needed && pass < maxPasses; pass++ {
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return
+		}
+		needed = false
+		for _, t := range threads {
+			if tid, err := strconv.Atoi(t.Name()); err == nil && f(tid) {
+				needed = true
+			}
 		}
 	}
 }

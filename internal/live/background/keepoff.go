@@ -42,18 +42,20 @@ func KeepOff(pids ...int) {
 	if left == mine || left.Count() == 0 {
 		return
 	}
-	forEach(func(tid int) {
-		if policy(tid) == unix.SCHED_IDLE {
-			_ = unix.SchedSetaffinity(tid, &left)
-		}
-	})
+	forEach(func(tid int) bool { return policy(tid) == unix.SCHED_IDLE && restrict(tid, &left) })
+}
+
+// restrict gives a thread these CPUs, and tells whether it had others.
+func restrict(tid int, cpus *unix.CPUSet) bool {
+	var has unix.CPUSet
+	return unix.SchedGetaffinity(tid, &has) == nil && has != *cpus && unix.SchedSetaffinity(tid, cpus) == nil
 }
 
 // giveBack lets all threads run on the CPUs of the calling one again.
 func giveBack() {
 	var mine unix.CPUSet
 	if unix.SchedGetaffinity(0, &mine) == nil {
-		forEach(func(tid int) { _ = unix.SchedSetaffinity(tid, &mine) })
+		forEach(func(tid int) bool { return restrict(tid, &mine) })
 	}
 }
 

@@ -70,14 +70,17 @@ func busyOn(t *testing.T, cpu int) int {
 	})
 	var one unix.CPUSet
 	one.Set(cpu)
-	_ = unix.SchedSetaffinity(cmd.Process.Pid, &one)
+	pinned := unix.SchedSetaffinity(cmd.Process.Pid, &one) == nil
 	stat := "/proc/" + strconv.Itoa(cmd.Process.Pid) + "/stat"
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		b, err := os.ReadFile(stat)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(b), "(sh) R ") {
+		const state, processor = 0, 36 // behind the name (proc(5))
+		_, behind, _ := strings.Cut(string(b), "(sh) ")
+		fields := strings.Fields(behind)
+		if len(fields) > processor && fields[state] == "R" && (!pinned || fields[processor] == strconv.Itoa(cpu)) {
 			return cmd.Process.Pid
 		}
 		if time.Now().After(end) {

@@ -22,9 +22,9 @@ __attribute__((noipa)) int lookup(const char *name, int n)
 	return (int)strlen(name) + n + table[0] * 0;
 }
 
-/* A loop goes back to its second instruction: there is no place for a jump. */
+/* A loop goes back to its second instruction, and makes a call: there is no place for a jump. */
 __asm__(".globl spin\n.type spin, @function\n"
-	"spin:\n\tpush %rbx\n1:\tdec %edi\n\tadd $3, %eax\n\tcmp $0, %edi\n\tjnz 1b\n\tpop %rbx\n\tret\n"
+	"spin:\n\tpush %rbx\n1:\tdec %edi\n\tcall 2f\n2:\tpop %rcx\n\tadd $3, %eax\n\tcmp $0, %edi\n\tjnz 1b\n\tpop %rbx\n\tret\n"
 	".size spin, . - spin\n");
 
 __attribute__((noipa)) static int twin(int n) { return n * 3 + (int)getpid(); }
