@@ -117,6 +117,17 @@ func (c *crowd) markRunning() {
 	}
 }
 
+// running counts the tasks that were on a CPU, or waited for one.
+func (c *crowd) running() int {
+	n := 0
+	for i := range c.tasks {
+		if c.tasks[i].running {
+			n++
+		}
+	}
+	return n
+}
+
 // threads lists the tasks that share the memory.
 func (c *crowd) threads(list []Thread) []Thread {
 	list = list[:0]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -127,6 +128,9 @@ func (w *World) halt(ctx context.Context) error {
 	w.crowd.markRunning()
 	begin := time.Now()
 	for _, running := range [...]bool{false, true} {
+		if running && w.mayRush && w.crowd.running() <= runtime.NumCPU() {
+			w.rushing = rush() // not before, nor among more: who is to stop needs a CPU to get there
+		}
 		for i := range w.crowd.tasks {
 			t := &w.crowd.tasks[i]
 			if t.state == taskSeized && t.running == running {

@@ -63,7 +63,7 @@ func levelOf(t *testing.T, tid int) (level int32) {
 // where another byte is there than expected, nothing is written.
 func TestOwnCopiesThePage(t *testing.T) {
 	tr := newTracer(t)
-	v := startVictim(t, "crowd", "2")
+	v := startVictim(t, "victim", "compute", "1")
 	p := v.open()
 	defer p.Close()
 	at := v.answer + 2

@@ -24,6 +24,9 @@ func (w *World) resume() (pause, window time.Duration) {
 				pause = max(pause, time.Since(w.crowd.began)-t.interrupted)
 			}
 		}
+		if running {
+			w.calm() // those that slept need the CPU now
+		}
 	}
 	if !w.crowd.began.IsZero() {
 		window = time.Since(w.crowd.began)
@@ -33,6 +36,14 @@ func (w *World) resume() (pause, window time.Duration) {
 	}
 	w.h.sweep(w.letGo)
 	return pause, window
+}
+
+// calm ends the time in which the tracer goes ahead of everybody.
+func (w *World) calm() {
+	if w.rushing {
+		relax()
+		w.rushing = false
+	}
 }
 
 // letGo detaches a task that has stopped late.

@@ -21,7 +21,9 @@ type World struct {
 	forked  []int
 	first   func(*World) error // is shown those that sleep, before the others are stopped
 	halted  bool               // all stand still
-	lost    error              // why the whole stop must be given up
+	mayRush bool               // the watchdog gets the CPU from a tracer that rushes
+	rushing bool
+	lost    error // why the whole stop must be given up
 	view    []Thread
 	// mainEnded: the main thread had ended before the stop, others run on.
 	mainEnded bool
@@ -116,10 +118,8 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, fi
 func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error) (Stop, error) {
 	t.watchdog.arm()
 	defer t.disarm()
+	w.mayRush = t.watchdog.above
 	err := w.gather(ctx)
-	if t.watchdog.above && rush() {
-		defer relax()
-	}
 	if err == nil {
 		err = w.halt(ctx)
 	}

@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,12 @@ func (g *moodsGroup) start(t *testing.T, mood string) *exec.Cmd {
 	return cmd
 }
 
+// hasEnded tells whether a child is a zombie (proc(5), the third field of stat).
+func hasEnded(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || bytes.Contains(stat, []byte(") Z "))
+}
+
 // live are the processes that run.
 func (g *moodsGroup) live(context.Context) ([]int, error) {
 	g.mu.Lock()
@@ -111,6 +118,9 @@ func TestLimits(t *testing.T) {
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
+				for !hasEnded(moody.Process.Pid) { // a wait would take the stops that the tracer waits for
+					time.Sleep(5 * time.Millisecond)
+				}
 				_ = moody.Wait()
 				if tt.again {
 					g.start(t, "none")
