@@ -281,10 +281,10 @@ func (c *commitment) apply(w *tracee.World) error {
 		done = c.doneSeen
 	}
 	if len(c.pcs) > 0 {
+		c.early = true // some may be written although not all can be
 		if err := writeAll(w, done); err != nil {
 			return err
 		}
-		c.early = true
 	}
 	if err := c.move(w); err != nil {
 		return err
