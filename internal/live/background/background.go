@@ -9,7 +9,7 @@
 //
 // Invariants:
 //   - Nobody is stopped from the background: the tracer takes every thread of the
-//     process out of it first (Leave), for a thread that waits for the CPU may hold
+//     process out of it first (Foreground), for a thread that waits for the CPU may hold
 //     a lock that the tracer needs.
 //   - Where another CPU is left, it is not on one that the program computes on (KeepOff).
 //   - Where every CPU is busy the background is never; so it is for a limited
@@ -17,8 +17,8 @@
 //   - Nobody goes who could not come back: that takes CAP_SYS_NICE or a high enough
 //     RLIMIT_NICE (getrlimit(2)).
 //
-// Policies belong to threads, and a thread takes that of the one that starts it.
-// There is no state but the kernel's.
+// Policies and nice values belong to threads, and a thread takes those of the one that
+// starts it. Whoever asks for the foreground asks for all of them: the package counts.
 package background
 
 import (
@@ -32,13 +32,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// again is how long after the end of its time the background is left once more:
-// a session of the tracer that had begun before puts back what it found.
-const again = time.Second
-
 // Enter puts every thread of this process, and those to come, into the
 // background, for at most the time given, and tells whether it did: not where
-// they could not come back, nor when their policy is another than SCHED_OTHER.
+// they could not come back, nor when their policy is another than SCHED_OTHER, nor
+// while Foreground is asked for.
 //
 // Programs that are started meanwhile are in the background, too. The thread that
 // watches the time needs a processor of the Go runtime for itself then: with
@@ -49,41 +46,40 @@ func Enter(limit time.Duration) bool {
 		// Never unlocked: the thread ends with the goroutine, in whatever policy (the
 		// process's first one is parked instead).
 		runtime.LockOSThread()
-		err := setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE)
-		if err == nil {
-			err = setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL)
-		}
-		if err == nil {
-			forOthers(unix.SCHED_NORMAL, unix.SCHED_IDLE)
-		}
-		entered <- err == nil
-		if err != nil {
+		did := enter()
+		entered <- did
+		if !did {
 			return
 		}
-		for _, d := range [...]time.Duration{limit, again} {
-			// Not time.Sleep: the threads that see to the runtime's timers may get no CPU.
-			left := unix.NsecToTimespec(int64(d))
-			for unix.Nanosleep(&left, &left) == unix.EINTR {
-			}
-			forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
-			giveBack()
+		// Not time.Sleep: the threads that see to the runtime's timers may get no CPU.
+		left := unix.NsecToTimespec(int64(limit))
+		for unix.Nanosleep(&left, &left) == unix.EINTR {
 		}
+		leave()
 	}()
 	return <-entered
 }
 
-// Leave takes every thread of this process out of the background; back puts those
-// there again that were in it.
-func Leave() (back func()) {
-	left := forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
-	if self := unix.Gettid(); setPolicy(self, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
-		left = append(left, self)
+// enter puts all threads but the calling one into the background.
+func enter() bool {
+	s := &sessions
+	s.Lock()
+	defer s.Unlock()
+	if s.under > 0 || setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE) != nil || setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL) != nil {
+		return false
 	}
-	return func() {
-		for _, tid := range left {
-			_ = setPolicy(tid, unix.SCHED_NORMAL, unix.SCHED_IDLE)
-		}
-	}
+	forOthers(unix.SCHED_NORMAL, unix.SCHED_IDLE)
+	return true
+}
+
+// leave takes all threads out of the background for good: no session puts one back.
+func leave() {
+	s := &sessions
+	s.Lock()
+	defer s.Unlock()
+	s.idle = nil
+	forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
+	giveBack()
 }
 
 // forOthers changes the policy of all threads but the calling one that have the

@@ -70,7 +70,7 @@ func TestThereAndBack(t *testing.T) {
 		if n := threads(t); n[unix.SCHED_NORMAL] != 1 || n[unix.SCHED_IDLE] == 0 {
 			t.Errorf("in the background: %v threads by policy; only the one that watches the time is to be at the ordinary one", n)
 		}
-		back := background.Leave()
+		back := background.Foreground()
 		if n := threads(t); n[unix.SCHED_IDLE] != 0 {
 			t.Errorf("while somebody is stopped: %v threads by policy", n)
 		}
@@ -94,7 +94,7 @@ func TestThereAndBack(t *testing.T) {
 func TestLeftOverATime(t *testing.T) {
 	inChild(t, nil, func() {
 		background.Enter(time.Millisecond)
-		back := background.Leave()
+		back := background.Foreground()
 		time.Sleep(100 * time.Millisecond)
 		back()
 		for end := time.Now().Add(20 * time.Second); threads(t)[unix.SCHED_IDLE] != 0; time.Sleep(10 * time.Millisecond) {
@@ -120,5 +120,30 @@ func TestNoWayBack(t *testing.T) {
 		if n := threads(t); n[unix.SCHED_NORMAL] == 0 {
 			t.Errorf("%v threads by policy", n)
 		}
+	})
+}
+
+// TestSessions: while one of several still needs the foreground, nobody goes back, and
+// nobody enters the background.
+func TestSessions(t *testing.T) {
+	inChild(t, nil, func() {
+		if !background.Enter(10 * time.Second) {
+			t.Fatal("root may not go into the background")
+		}
+		one, two := background.Foreground(), background.Foreground()
+		one()
+		one() // counts once
+		if n := threads(t); n[unix.SCHED_IDLE] != 0 {
+			t.Errorf("one session of two has ended: %v threads by policy", n)
+		}
+		two()
+		if n := threads(t); n[unix.SCHED_IDLE] == 0 {
+			t.Errorf("both have ended: %v threads by policy", n)
+		}
+		end := background.Foreground()
+		if background.Enter(time.Second) {
+			t.Error("entered while the foreground was needed")
+		}
+		end()
 	})
 }

@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// urgent is the nice value of a thread that others wait for.
-const urgent = -20
-
 // Policies and a flag of sched_setscheduler(2).
 const (
 	schedOther  = 0
@@ -25,57 +22,19 @@ const (
 	watchdogLevel = 2
 )
 
-// hurry gives the calling thread precedence over the tracees it is about to stop,
-// so that a process that computes in many threads does not keep the tracer off
-// the CPU while half of them stand still. The returned function takes it back.
-// Without CAP_SYS_NICE nothing changes but the length of the pause.
+// hurry gives the calling thread precedence over the tracees it is about to stop, where
+// that takes more than background.Foreground: it goes one above a real-time process that it
+// belongs to. The returned function takes it back.
 //
-// It is a nice value and not a real-time priority: the Go runtime spins on
-// locks in the belief that their holder, which may be an ordinary thread of
-// ours, gets the CPU meanwhile. Only where the process is a real-time one
-// already, the tracer goes one above it.
+// Elsewhere a nice value is enough: the Go runtime spins on locks in the belief that
+// their holder, which may be an ordinary thread of ours, gets the CPU meanwhile.
 func hurry() (calm func()) {
 	policy, level, ok := scheduler()
-	if !ok {
+	if p := policy &^ resetOnFork; !ok || p != schedFIFO && p != schedRR {
 		return func() {}
 	}
-	if p := policy &^ resetOnFork; p == schedFIFO || p == schedRR {
-		setScheduler(schedFIFO|resetOnFork, level+tracerLevel)
-		return func() { setScheduler(policy, level) }
-	}
-	nice, ok := niceValue(0)
-	if !ok {
-		return func() {}
-	}
-	setNice(0, urgent)
-	return func() { setNice(0, nice) }
-}
-
-// hurryOthers does what hurry does for all other threads of this process. The Go runtime
-// takes the processor from a goroutine that has had it for 10 ms, and gives it back by way
-// of another thread: on a machine that is full, an ordinary one gets there too late for the
-// watchdog, while others stand still. A thread that is started meanwhile has the nice value of
-// who starts it. tids is memory to use.
-func hurryOthers(dents []byte, tids []int) (calm func()) {
-	var path procPath
-	self := unix.Gettid()
-	tids, errno := listNumbers(path.set(unix.Getpid(), 0, ""), dents, tids[:0])
-	if errno != 0 {
-		return func() {}
-	}
-	was := map[int]int{}
-	for _, tid := range tids {
-		nice, ok := niceValue(tid)
-		if tid != self && ok && nice != urgent {
-			was[tid] = nice
-			setNice(tid, urgent)
-		}
-	}
-	return func() {
-		for tid, nice := range was {
-			setNice(tid, nice)
-		}
-	}
+	setScheduler(schedFIFO|resetOnFork, level+tracerLevel)
+	return func() { setScheduler(policy, level) }
 }
 
 // rush puts an ordinary calling thread ahead of every other ordinary one, and tells
@@ -116,16 +75,6 @@ func setScheduler(policy uintptr, level int32) bool {
 	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, policy, uintptr(unsafe.Pointer(&level)))
 	runtime.KeepAlive(&level)
 	return errno == 0
-}
-
-// niceValue is that of a thread, 0 being the calling one; the system call returns 20 − nice.
-func niceValue(tid int) (int, bool) {
-	r, _, errno := unix.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), 0)
-	return 20 - int(r), errno == 0
-}
-
-func setNice(tid, nice int) {
-	unix.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), uintptr(nice))
 }
 
 // wakeOnTime ends the sleeps of the calling thread when they are over, not up to

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -205,17 +204,11 @@ func (t *Tracer) beginSession() (end func(), err error) {
 	if err := t.guardSession(); err != nil {
 		return nil, fmt.Errorf("nothing was stopped: %w", err)
 	}
-	restore := holdJobControl()
-	back := background.Leave()
-	percent := debug.SetGCPercent(-1)
-	calmOthers := hurryOthers(t.state.dents, nil)
+	back := background.Foreground()
 	calm := hurry()
 	return func() {
 		calm()
-		calmOthers()
-		debug.SetGCPercent(percent)
 		back()
-		restore()
 		if !t.hand.abandoned {
 			t.watchdog.end()
 		}

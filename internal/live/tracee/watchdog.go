@@ -221,12 +221,12 @@ func monotonic() int64 {
 // watch is the watchdog process.
 func watch() {
 	runtime.LockOSThread()
+	_ = background.Foreground() // it was started in the background, perhaps
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP)
-	lockMemory()           // without the right to, it may wait for a page itself
-	_ = background.Leave() // which it was started in, perhaps
+	lockMemory() // without the right to, it may wait for a page itself
 	background.Everywhere()
 	answer := [1]byte{answerBelow}
-	if hurry(); overrule() {
+	if overrule() {
 		answer[0] = answerAbove
 	}
 	page, err := unix.Mmap(watchdogPage, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE)

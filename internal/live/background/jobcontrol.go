@@ -1,4 +1,4 @@
-package tracee
+package background
 
 import (
 	"runtime"

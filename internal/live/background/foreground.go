@@ -1,0 +1,99 @@
+package background
+
+import (
+	"runtime/debug"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// urgent is the nice value of threads that others wait for.
+const urgent = -20
+
+// sessions counts what needs the foreground just now. It is state of the package because
+// what it stands for is state of the process: policies, nice values, dispositions of
+// signals. Two sessions that each put back what they found would leave it as the other had
+// made it.
+var sessions struct {
+	sync.Mutex
+	under   int         // way
+	idle    []int       // threads that go to the background again
+	nice    map[int]int // of the threads that were there when the first one began
+	other   int         // the nice value of all that were started since
+	garbage int         // percent, as debug.SetGCPercent has it
+	hear    func()      // the keyboard
+}
+
+// Foreground makes this process fit to keep somebody from running, until end has been
+// called for each call of Foreground: the keyboard cannot stop it, no collection of garbage
+// begins, and every thread is out of the background and ahead of the other processes'. It
+// is not the calling thread alone, for the Go runtime takes the processor from a goroutine
+// that has had it for 10 ms, and gives it back by way of another thread: on a machine that
+// is full, an ordinary one gets there too late.
+//
+// Without CAP_SYS_NICE no nice value changes. Threads, and programs, that are started
+// meanwhile are as urgent; of these the threads become ordinary in the end.
+func Foreground() (end func()) {
+	s := &sessions
+	s.Lock()
+	defer s.Unlock()
+	if s.under++; s.under == 1 {
+		s.idle = forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
+		if self := unix.Gettid(); setPolicy(self, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
+			s.idle = append(s.idle, self)
+		}
+		s.garbage = debug.SetGCPercent(-1) // waits for the end of one that runs
+		s.hear = holdJobControl()
+		s.nice = map[int]int{}
+		s.other, _ = niceValue(0)
+		forEach(func(tid int) bool {
+			nice, ok := niceValue(tid)
+			if !ok || nice == urgent || !setNice(tid, urgent) {
+				return false
+			}
+			s.nice[tid] = nice
+			return true
+		})
+	}
+	return sync.OnceFunc(func() {
+		s.Lock()
+		defer s.Unlock()
+		if s.under--; s.under == 0 {
+			back()
+		}
+	})
+}
+
+// back makes every thread what it was before the first session.
+func back() {
+	s := &sessions
+	forEach(func(tid int) bool {
+		nice, ok := niceValue(tid)
+		if !ok || nice != urgent {
+			return false
+		}
+		was, known := s.nice[tid]
+		if !known {
+			was = s.other
+		}
+		return was != urgent && setNice(tid, was)
+	})
+	for _, tid := range s.idle {
+		_ = setPolicy(tid, unix.SCHED_NORMAL, unix.SCHED_IDLE)
+	}
+	debug.SetGCPercent(s.garbage)
+	s.hear()
+	s.idle, s.nice, s.hear = nil, nil, nil
+}
+
+// niceValue is that of a thread, 0 being the calling one; the system call returns 20 − nice.
+func niceValue(tid int) (int, bool) {
+	r, _, errno := unix.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), 0)
+	return 20 - int(r), errno == 0
+}
+
+// setNice tells whether the thread has that nice value now.
+func setNice(tid, nice int) bool {
+	_, _, errno := unix.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), uintptr(nice))
+	return errno == 0
+}
