@@ -13,6 +13,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/find/locate"
+	"github.com/patch-integration-engine/pie/internal/live/plan"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
@@ -128,17 +129,23 @@ type known struct {
 	judged  map[comparison]fingerprint.Fix
 	matched map[comparison]fingerprint.Finding
 	// code is the executable segments that functions were found in.
-	code map[place][]byte
+	code map[place]*segment
 	// linked are the executables that could not be guarded before their libraries were there.
 	linked  map[*binfile.File]bool
 	servers []string // debuginfod servers that files asks
 	client  *debuginfod.Client
 }
 
-// place is a segment of a file.
+// place is where a segment is in which file.
 type place struct {
 	file *binfile.File
 	at   address.Vaddr
+}
+
+// segment is the bytes of an executable segment, and what was found in them.
+type segment struct {
+	code      []byte
+	entrances plan.Entrances
 }
 
 // module is a file as functions that call each other, or why it has none.
@@ -175,7 +182,7 @@ type notes struct {
 const maxKnown = 256
 
 func newKnown() *known {
-	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place][]byte{}, linked: map[*binfile.File]bool{},
+	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place]*segment{}, linked: map[*binfile.File]bool{},
 		judged: map[comparison]fingerprint.Fix{}, matched: map[comparison]fingerprint.Finding{}}
 }
 
@@ -275,38 +282,39 @@ const (
 	maxCode = 512 << 20
 )
 
-// segment returns the executable segment around a function, and where it is.
-func (k *known) segment(f locate.Function) ([]byte, address.Addr, error) {
+// segment returns the executable segment around a function, and where it is; nil where
+// the file has none.
+func (k *known) segment(f locate.Function) (*segment, address.Addr, error) {
 	for _, s := range f.Image.File.Segments {
 		if s.Type != elf.PT_LOAD || s.Flags&elf.PF_X == 0 || f.Vaddr < s.Vaddr || uint64(f.Vaddr-s.Vaddr) >= s.Filesz {
 			continue
 		}
 		at := place{f.Image.File, s.Vaddr}
-		b, ok := k.code[at]
+		kept, ok := k.code[at]
 		if !ok {
 			if s.Filesz > maxSegment {
 				return nil, 0, refuse(CodeUnsupported, nil, "guard a function of another file: no program that is known has so much code",
 					"%s has %d MiB of code in one segment, and %d are looked through", f.Image.Name(), s.Filesz>>20, maxSegment>>20)
 			}
-			b = make([]byte, s.Filesz)
-			if err := f.Image.File.ReadVaddr(b, s.Vaddr); err != nil {
+			kept = &segment{code: make([]byte, s.Filesz)}
+			if err := f.Image.File.ReadVaddr(kept.code, s.Vaddr); err != nil {
 				return nil, 0, err
 			}
-			k.keepCode(at, b)
+			k.keepCode(at, kept)
 		}
-		return b, s.Vaddr.Addr(f.Image.Bias), nil
+		return kept, s.Vaddr.Addr(f.Image.Bias), nil
 	}
 	return nil, 0, nil
 }
 
 // keepCode keeps a segment, and forgets all others when they have become much.
-func (k *known) keepCode(at place, b []byte) {
+func (k *known) keepCode(at place, s *segment) {
 	total := 0
 	for _, kept := range k.code {
-		total += len(kept)
+		total += len(kept.code)
 	}
 	if total > maxCode {
 		clear(k.code)
 	}
-	k.code[at] = b
+	k.code[at] = s
 }

@@ -217,10 +217,13 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 	}
 	gi.EntryOff = off
 	gi.Function = plan.Function{Name: g.Func, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
-	var err error
 	gi.Gettid = r.mayAskTid(prog)
-	if gi.Function.Segment, gi.Function.SegmentAt, err = r.known.segment(f); err != nil {
+	seg, at, err := r.known.segment(f)
+	if err != nil {
 		return gi, err
+	}
+	if seg != nil {
+		gi.Function.Segment, gi.Function.SegmentAt, gi.Function.Entrances = seg.code, at, &seg.entrances
 	}
 	for _, s := range prog.Unit().Symbols {
 		a, err := r.symbol(f.Image, s, prog.Calls())

@@ -307,9 +307,10 @@ func isPrivatised(full, base string) bool {
 // related sorts the symbols derived from the base name into clones, which are
 // called instead of the function, and parts of it.
 func (t *tables) related(base string) (clones, parts []*binfile.Symbol) {
+	stem := base + "."
 	for i := range t.sym {
 		s := &t.sym[i]
-		rest, ok := strings.CutPrefix(s.Name, base+".")
+		rest, ok := strings.CutPrefix(s.Name, stem)
 		if !ok || !s.IsFunc() && s.Type != elf.STT_NOTYPE {
 			continue
 		}

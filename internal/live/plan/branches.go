@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/binary"
 	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
@@ -131,27 +130,19 @@ func (f *Function) shortBranches(from, to int64) []branch {
 	return all
 }
 
-// checkSegment looks for rel32 branches anywhere in the segment that enter the
-// replaced or kept bytes behind the entry. Every byte is taken for the start of
-// a displacement, so data can only cause a refusal.
+// checkSegment refuses a site that rel32 branches anywhere in the segment, but for the
+// function's own, enter behind the entry: those are decoded and judged elsewhere.
 func (c *chooser) checkSegment(s *Site) error {
-	text, lo := c.f.Segment, s.Entry+1
-	width := uint32(s.vacated() - lo)
-	base := uint32(c.f.SegmentAt - lo) // modulo 2^32, as displacements are
-	for n := 1; n+4 <= len(text); n++ {
-		// A displacement at n is from n+4.
-		if binary.LittleEndian.Uint32(text[n:])+uint32(n+4)+base >= width || !endsBranch(text[:n]) {
-			continue
+	lo := s.Entry + 1
+	r := searched{lo: int64(lo - c.f.SegmentAt), width: int64(s.vacated() - lo), end: int64(c.f.end() - c.f.SegmentAt)}
+	found := c.f.Entrances.search(c.f.Segment, r)
+	for _, e := range found {
+		if from, to := c.f.SegmentAt.Add(e.from), c.f.SegmentAt.Add(e.to); s.begins(to) {
+			return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("a branch at %v, outside the function, enters it at %v", from, to))
 		}
-		from := c.f.SegmentAt.Add(int64(n))
-		to := from.Add(4 + int64(int32(binary.LittleEndian.Uint32(text[n:]))))
-		if to < lo || to >= lo.Add(int64(width)) {
-			continue
-		}
-		if from > s.Entry && from < c.f.end() || !s.begins(to) {
-			continue // the function's own branches are decoded and judged elsewhere
-		}
-		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("a branch at %v, outside the function, enters it at %v", from, to))
+	}
+	if len(found) == maxEntrances {
+		return refuse(SiteBranch, c.f, s.Start, fmt.Sprintf("%d places outside the function look like branches into it: more are not judged", maxEntrances))
 	}
 	return nil
 }
@@ -165,19 +156,6 @@ func (s *Site) begins(a address.Addr) bool {
 				return true
 			}
 		}
-	}
-	return false
-}
-
-// endsBranch reports whether code may end in the opcode of a rel32 branch:
-// call, jmp, jcc.
-func endsBranch(code []byte) bool {
-	n := len(code)
-	switch op := code[n-1]; {
-	case op == 0xe8, op == 0xe9:
-		return true
-	case op >= 0x80 && op <= 0x8f:
-		return n > 1 && code[n-2] == 0x0f
 	}
 	return false
 }

@@ -22,6 +22,8 @@ type Function struct {
 	// Empty: only the function itself is searched.
 	Segment   []byte
 	SegmentAt address.Addr
+	// Entrances keeps what was found in Segment; nil: nothing is kept.
+	Entrances *Entrances
 }
 
 // code is the function itself; all of Text where its size is not known.
