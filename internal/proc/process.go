@@ -136,14 +136,17 @@ func Stat(pid int) (parent int, start uint64, err error) {
 		return 0, 0, fmt.Errorf("pid %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
-	text, err := readWhole(fd, maxSmallText)
+	// One read, for every process of a machine may be asked for: the kernel gives a
+	// line that fits at once.
+	var line [1024]byte
+	n, err := unix.Read(fd, line[:])
 	if isNoEntry(err) {
 		err = fmt.Errorf("%w (%w)", ErrGone, err)
 	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("pid %d: reading stat: %w", pid, err)
 	}
-	return ParseStat(text)
+	return ParseStat(line[:n])
 }
 
 // Parent returns the pid of the parent process.

@@ -65,7 +65,7 @@ func enter() bool {
 	s := &sessions
 	s.Lock()
 	defer s.Unlock()
-	if s.under > 0 || setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE) != nil || setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL) != nil {
+	if s.running > 0 || setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE) != nil || setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL) != nil {
 		return false
 	}
 	forOthers(unix.SCHED_NORMAL, unix.SCHED_IDLE)

@@ -10,13 +10,15 @@ import (
 // urgent is the nice value of threads that others wait for.
 const urgent = -20
 
-// sessions counts what needs the foreground just now. It is state of the package because
-// what it stands for is state of the process: policies, nice values, dispositions of
-// signals. Two sessions that each put back what they found would leave it as the other had
-// made it.
-var sessions struct {
+// sessions is state of the package because what it stands for is state of the process:
+// policies, nice values, dispositions of signals. Two sessions that each put back what they
+// found would leave it as the other had made it.
+var sessions foreground
+
+// foreground counts what needs it just now.
+type foreground struct {
 	sync.Mutex
-	under   int         // way
+	running int         // sessions
 	idle    []int       // threads that go to the background again
 	nice    map[int]int // of the threads that were there when the first one began
 	other   int         // the nice value of all that were started since
@@ -37,36 +39,37 @@ func Foreground() (end func()) {
 	s := &sessions
 	s.Lock()
 	defer s.Unlock()
-	if s.under++; s.under == 1 {
-		s.idle = forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
-		if self := unix.Gettid(); setPolicy(self, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
-			s.idle = append(s.idle, self)
-		}
-		s.garbage = debug.SetGCPercent(-1) // waits for the end of one that runs
-		s.hear = holdJobControl()
-		s.nice = map[int]int{}
-		s.other, _ = niceValue(0)
-		forEach(func(tid int) bool {
-			nice, ok := niceValue(tid)
-			if !ok || nice == urgent || !setNice(tid, urgent) {
-				return false
-			}
-			s.nice[tid] = nice
-			return true
-		})
+	if s.running++; s.running == 1 {
+		s.begin()
 	}
 	return sync.OnceFunc(func() {
 		s.Lock()
 		defer s.Unlock()
-		if s.under--; s.under == 0 {
-			back()
+		if s.running--; s.running == 0 {
+			s.back()
 		}
 	})
 }
 
-// back makes every thread what it was before the first session.
-func back() {
-	s := &sessions
+// begin changes the process for the first session.
+func (s *foreground) begin() {
+	s.nice = map[int]int{}
+	s.other, _ = niceValue(0)
+	forEach(func(tid int) (needed bool) {
+		if setPolicy(tid, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
+			s.idle, needed = append(s.idle, tid), true
+		}
+		if nice, ok := niceValue(tid); ok && nice != urgent && setNice(tid, urgent) {
+			s.nice[tid], needed = nice, true
+		}
+		return needed
+	})
+	s.garbage = debug.SetGCPercent(-1) // waits for the end of one that runs
+	s.hear = holdJobControl()
+}
+
+// back makes the process what it was before the first session.
+func (s *foreground) back() {
 	forEach(func(tid int) bool {
 		nice, ok := niceValue(tid)
 		if !ok || nice != urgent {

@@ -218,17 +218,20 @@ func (t *Tracer) beginSession() (end func(), err error) {
 // Keep begins a session that lasts until end is called, over all operations in between:
 // to begin one takes some hundred microseconds, as often as not more than what is done
 // in it. It is for who makes several operations within milliseconds: garbage is not
-// collected meanwhile. Should a thread have to be abandoned, the session ends with it.
+// collected meanwhile. Should a thread have to be abandoned, the session ends with it. One
+// within another that is kept is that.
 func (t *Tracer) Keep(ctx context.Context) (end func(), err error) {
+	end = func() {}
 	e := t.serially(ctx, func(*hand) {
 		if t.kept == nil {
 			t.kept, err = t.beginSession()
+			end = func() { _ = t.serially(context.Background(), func(*hand) { t.endKept() }) }
 		}
 	})
 	if err = errors.Join(e, err); err != nil {
 		return nil, err
 	}
-	return func() { _ = t.serially(context.Background(), func(*hand) { t.endKept() }) }, nil
+	return end, nil
 }
 
 func (t *Tracer) endKept() {
