@@ -115,7 +115,7 @@ func (r *result) applyALU(pc int, i bpf.Insn, c *changes) change {
 	dst := regs[i.Dst]
 	switch i.Operation() {
 	case bpf.AluMOV:
-		if src.readable() && unchanged(i, src.num) {
+		if whole := i.Class() == bpf.ClassALU64 && i.Off == 0; src.readable() && (whole || src.kind == kindScalar) && unchanged(i, src.num) {
 			return from
 		}
 	case bpf.AluADD:
