@@ -68,7 +68,7 @@ func (d *differential) round(seed uint64) {
 	if g.IntN(4) > 0 {
 		size = 1 + g.IntN(6)
 	}
-	if seed%4 != 0 {
+	if seed%16 != 0 {
 		g.small()
 		size = 1 + size%8
 	}
@@ -81,16 +81,19 @@ func (d *differential) round(seed uint64) {
 	}
 	d.verified++
 	d.run(p, g, seed)
-	for range perRound {
+	for range 2 * perRound {
 		changed := p.Unit()
-		change(g.Rand, changed)
+		g.vary(changed)
 		if slices.Equal(changed.Insns, p.Unit().Insns) {
 			continue
 		}
 		d.tried++
-		if p, err := verify.Verify(changed); err == nil && repeatable(changed) {
+		if next, err := verify.Verify(changed); err == nil && repeatable(changed) {
 			d.changed++
-			d.run(p, g, seed)
+			d.run(next, g, seed)
+			if g.IntN(2) == 0 { // the next change comes on top of this one
+				p = next
+			}
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (g *generator) close() *bpf.Unit {
 		u.Fuel = uint32(g.IntN(200) + 1)
 	default:
 		if g.few != nil { // all the fuel that there is takes long to interpret
-			u.Fuel = 5000
+			u.Fuel = 500
 		}
 	}
 	u.State = stateSize
