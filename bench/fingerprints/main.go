@@ -43,6 +43,7 @@ type options struct {
 	time                    time.Duration
 	answers                 io.Writer // answers, a line each; nil for none
 	right                   bool      // right answers too
+	whole                   bool      // fingerprints carry their builds whole
 }
 
 func main() {
@@ -60,6 +61,7 @@ func main() {
 	flag.StringVar(&o.part, "part", "", "measure this part of the programs: `I/N`, I from 0")
 	flag.StringVar(&answers, "answers", "", "add every wrong answer to this `FILE`")
 	flag.BoolVar(&o.right, "right", false, "add right answers too")
+	flag.BoolVar(&o.whole, "whole", false, "fingerprints carry their builds whole, as pfp create --whole makes them")
 	flag.StringVar(&profile, "cpuprofile", "", "write a profile to this `FILE`")
 	flag.Parse()
 	debug.SetGCPercent(400) // memory for time

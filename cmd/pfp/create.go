@@ -21,11 +21,16 @@ make it find the function in more programs. Builds that have the vendor's fix ar
 given with --fixed: then the fixed function is recognized as such. A build that has
 no name for the function, as what distributions ship stripped, is given with its
 address: BINARY@0x41a0. One that calls it otherwise, as a fix may do, with its name
-there: BINARY@NAME.`
+there: BINARY@NAME.
+
+With --whole the fingerprint carries also which function calls which in the builds,
+some 15 bytes a function. pfp find then tells the function by where all others of
+the program have gone: it finds more, is surer, and takes longer.`
 
 type createFlags struct {
 	function, out string
 	fixed         []string
+	whole         bool
 }
 
 func createCommand() *cobra.Command {
@@ -50,6 +55,7 @@ func createCommand() *cobra.Command {
 	c.Flags().StringVarP(&f.function, "func", "f", "", "the `FUNC`tion: a name as people write it, or 0x and its link-time address")
 	c.Flags().StringVarP(&f.out, "output", "o", "", "write to this `FILE` (default FUNC.pf)")
 	c.Flags().StringArrayVar(&f.fixed, "fixed", nil, "a `BINARY` in which the function has the vendor's fix; repeatable")
+	c.Flags().BoolVar(&f.whole, "whole", false, "carry which function calls which in the builds: larger, finds more")
 	return c
 }
 
@@ -60,7 +66,7 @@ func (f *createFlags) run(c *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		b.Fixed = i >= len(args)
+		b.Fixed, b.Whole = i >= len(args), f.whole
 		builds = append(builds, b)
 	}
 	fp, err := fingerprint.Create(f.function, builds)

@@ -39,6 +39,11 @@ func showCommand() *cobra.Command {
 			if err := t.Write(w, ""); err != nil {
 				return err
 			}
+			for i := range fp.References {
+				if r := &fp.References[i]; r.Whole != nil {
+					fmt.Fprintf(w, "  whole %s: %d functions, %d calls\n", term.Escape(r.Label), r.Whole.Functions(), r.Whole.Calls())
+				}
+			}
 			for _, k := range []fingerprint.Kind{fingerprint.KindString, fingerprint.KindImport} {
 				for _, s := range fp.TextsOf(k) {
 					fmt.Fprintf(w, "  %s %q\n", k, s)

@@ -25,7 +25,7 @@ func (s *search) claimed(v *verdict, ref *Reference) {
 	}
 	for i := range others {
 		o := &others[i]
-		if own-s.against(o, v.top.fn) >= max(claimLeast, claimShare*own) || s.hasExactly(o) && !s.isCode(v.top.fn, o) {
+		if own-s.against(o, v.top.fn) >= max(claimLeast, claimShare*own) || s.hasExactly(o) && !s.isCode(v.top.fn, o) || s.placedElsewhere(o, v.top.fn) {
 			continue
 		}
 		if !s.placed(o, v.top.fn) {

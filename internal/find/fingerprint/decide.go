@@ -37,6 +37,10 @@ const (
 	// marginForeign is enough there, and confirmForeign for CONFIRM: code does not move within
 	// one source, and the functions that could be meant are known (kin.go).
 	marginForeign, confirmForeign = 10, 5
+	// ledSimilar is enough where the calls of the whole program lead to it from all sides, and
+	// nothing else that has no place of its own is within marginLed (placed.go).
+	ledSimilar, marginLed = .3, 25
+	ledGrown              = 1.18
 	// exportedSimilar is enough in the same source for a function that is exported, with most
 	// of what is around it: so it is no part of another.
 	exportedSimilar, marginExported = .3, 25
@@ -143,6 +147,7 @@ func (s *search) judge(r int) verdict {
 	all := s.scores[r]
 	ref := &s.refs[r]
 	s.putTwinFirst(all, ref)
+	s.putPairedFirst(all)
 	v := verdict{top: &all[0]} // the one with most evidence
 	top := v.top
 	v.margin = s.marginOf(all, top, ref, &v)
@@ -160,6 +165,7 @@ func (s *search) judge(r int) verdict {
 		v.lower(Confirm, "another function fits nearly as well")
 	}
 	s.gates(&v, ref)
+	s.elsewhere(&v)
 	if v.tier == Confirm && len(v.why) > 1 && !top.exact {
 		v.tier = Hint // each doubt alone a person may weigh
 	}
@@ -176,14 +182,15 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 	var next *match
 	twins := 0
 	for i := range all {
-		if all[i].exact {
+		if all[i].exact && (&all[i] == v.top || !s.taken(all[i].fn)) {
 			if twins++; twins == 2 {
 				next = &all[i]
 			}
 		}
 	}
+	known := s.twinsLeft(v.top, ref)
 	switch {
-	case twins == 1 && ref.Twins == 1:
+	case twins == 1 && known == 1:
 		v.tier = Auto
 		near := v.margin < marginMoved
 		if s.moved(v, ref) {
@@ -223,7 +230,7 @@ func (s *search) moved(v *verdict, ref *Reference) bool {
 	own := s.against(&ref.Target, v.top.fn)
 	for i := range ref.Alike {
 		o := &ref.Alike[i]
-		if own-s.against(o, v.top.fn) < marginMoved && !s.hasExactly(o) {
+		if own-s.against(o, v.top.fn) < marginMoved && !s.hasExactly(o) && !s.placedElsewhere(o, v.top.fn) {
 			return true
 		}
 	}
@@ -287,6 +294,8 @@ func (s *search) autoSimilar(m *match, margin float64) float64 {
 		return autoSimilar
 	case margin >= marginKept && grown <= keptGrown && s.isWhole(m.fn, grown) && s.kept(m, ref):
 		return keptSimilar
+	case margin >= marginLed && grown <= ledGrown && s.ledTo(m, margin):
+		return ledSimilar
 	case !s.nearSource():
 		return autoSimilar
 	case m.missed == 0 && margin >= marginSlot && s.slotted(ref, m.fn):
@@ -339,6 +348,10 @@ func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) f
 			byPlace[i] = math.Inf(1)
 			continue
 		}
+		if s.taken(all[i].fn) {
+			byPlace[i] = math.Inf(1) // the one it is not
+			continue
+		}
 		byPlace[i] = top.score - all[i].score
 		note(byPlace[i])
 		if (all[i].exact && top.exact || byPlace[i] < margins[0].auto) && len(v.rivals) < maxRivals {
@@ -346,11 +359,18 @@ func (s *search) marginOf(all []match, top *match, ref *Reference, v *verdict) f
 		}
 	}
 	for i := range byOther {
+		if s.placedElsewhere(&s.others(ref)[i], top.fn) {
+			byOther[i] = math.Inf(1)
+			continue
+		}
 		byOther[i] = own - s.against(&s.others(ref)[i], top.fn)
 		note(byOther[i])
 	}
 	for _, around := range [][]Sample{ref.Callers, ref.Callees} {
 		for i := range around {
+			if s.placedElsewhere(&around[i], top.fn) {
+				continue
+			}
 			apart := top.plain - s.plain(&around[i], top.fn)
 			least, fixed = min(least, apart), min(fixed, apart)
 		}

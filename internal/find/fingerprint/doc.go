@@ -22,7 +22,12 @@
 // so must the functions that the reference's own module has most like the target,
 // since when the target is absent it is one of them that is found. What passes all
 // is AUTO; what a person has to look at, CONFIRM; less is a HINT, or no answer. Code
-// that is there more than once is never AUTO.
+// that is there more than once is never AUTO by itself.
+//
+// A fingerprint may carry its builds whole (whole.go): all functions and their calls. Then
+// the two programs are paired function by function (pairing.go), and what has a counterpart
+// of its own is told to be no rival, nor the target (placed.go). It tells code that is there
+// more than once apart by who calls it.
 //
 // Invariants:
 //

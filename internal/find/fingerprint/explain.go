@@ -74,7 +74,7 @@ func (s *search) evidence(v *verdict) []string {
 	if n := v.top.found + v.top.missed; n > 0 {
 		out = append(out, fmt.Sprintf("%d of %d callers and callees are like the reference's", v.top.found, n))
 	}
-	return out
+	return append(out, s.wholeEvidence(v.top, ref)...)
 }
 
 // enough says what makes code that is less alike AUTO.

@@ -75,6 +75,7 @@ type search struct {
 	samples map[*Sample]*sampled
 	odds    map[compared]float64
 	kin     map[*Reference][]Sample
+	pairs   []*pairing // see pairings
 }
 
 // match is a candidate compared with a reference.
@@ -124,7 +125,7 @@ func (s *Search) Without(absent []address.Vaddr) Finding {
 	if !s.m.comparable(s.fp) {
 		return Finding{Why: []string{"the fingerprint is of code for another kind of processor"}}
 	}
-	s.absent, s.refs = absent, s.fp.References
+	s.absent, s.refs, s.pairs = absent, s.fp.References, nil
 	if f, ok := s.known(); ok {
 		return f
 	}

@@ -323,11 +323,18 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 		}
 	}
 	other := slices.Clone(good)
-	other[len(magic)]++
+	other[len(magic)] = version + 1
 	var v *VersionError
 	if _, err := Decode(other); !errors.As(err, &v) {
 		t.Errorf("another version: %v", err)
 	}
+}
+
+// content is what a file has behind its header, inflated.
+func content(fp *Fingerprint) []byte {
+	w := &writer{shares: map[Feature]float64{}, index: map[Feature]uint64{}}
+	w.fingerprint(fp)
+	return w.b
 }
 
 // FuzzContent gives the reader arbitrary content behind a right header and
@@ -335,9 +342,8 @@ func TestDamagedFilesAreRefused(t *testing.T) {
 func FuzzContent(f *testing.F) {
 	p := build(f, "-O2")
 	fp := create(f, "parse_line", p.build("parse_line", false))
-	w := &writer{shares: map[Feature]float64{}, index: map[Feature]uint64{}}
-	w.fingerprint(fp)
-	f.Add(w.b)
+	f.Add(append(content(fp), wholeVersion, 0)) // no build is there whole
+	f.Add(content(create(f, "parse_line", p.wholeBuild("parse_line"))))
 	f.Add([]byte("\x01f\x00\x00\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := &reader{b: b, version: version}

@@ -14,13 +14,14 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// The .pf format, version 4; docs/pfp.md describes it. Version 1, without sketches,
-// version 2, without slots, and version 3, without kin, are read too. After the magic, the
+// The .pf format, version 5; docs/pfp.md describes it. Version 1, without sketches,
+// version 2, without slots, version 3, without kin, and version 4, without builds that are
+// there whole, are read too; 4 is written where there is none. After the magic, the
 // version and a CRC-32 of the rest comes deflated data: integers are unsigned LEB128 (as
 // in DWARF), a text is its length and its bytes, a list is its length and its elements.
 const (
 	magic   = "PIEpf"
-	version = 4
+	version = 5
 	header  = len(magic) + 1 + 4
 )
 
@@ -62,7 +63,11 @@ func (fp *Fingerprint) Encode() []byte {
 	if err != nil {
 		panic("deflating into memory: " + err.Error()) // a bytes.Buffer takes everything
 	}
-	out := append([]byte(magic), version)
+	v := byte(version - 1)
+	if fp.carriesWhole() {
+		v = version
+	}
+	out := append([]byte(magic), v)
 	out = binary.LittleEndian.AppendUint32(out, crc32.ChecksumIEEE(body.Bytes()))
 	return append(out, body.Bytes()...)
 }
@@ -99,6 +104,9 @@ func (w *writer) fingerprint(fp *Fingerprint) {
 	w.number(uint64(len(fp.References)))
 	for i := range fp.References {
 		w.reference(&fp.References[i])
+	}
+	if fp.carriesWhole() {
+		w.wholes(fp.References)
 	}
 }
 
@@ -306,6 +314,9 @@ func (r *reader) fingerprint() *Fingerprint {
 	}
 	if len(fp.References) == 0 {
 		r.fail("no build")
+	}
+	if r.version >= 5 {
+		r.wholes(fp.References)
 	}
 	return fp
 }

@@ -25,7 +25,7 @@ func (s *search) gates(v *verdict, ref *Reference) {
 	// So does what no other function comes near: other compilers inline otherwise.
 	far := v.margin >= marginFar && top.found >= 2 && 4*top.found >= n || v.margin >= margins[2].auto && top.found >= 3 && 3*top.found >= n ||
 		top.found > 0 && 3*top.found >= n && s.wholeForeign()
-	if n > 0 && 2*top.found < n && !long && !far {
+	if n > 0 && 2*top.found < n && !long && !far && !s.ledTo(top, v.margin) {
 		to := Hint
 		if top.exact || alike && 3*top.found >= n {
 			to = Confirm
@@ -35,7 +35,7 @@ func (s *search) gates(v *verdict, ref *Reference) {
 	switch {
 	case !alike:
 		s.corroborated(v, ref)
-	case !top.exact && !s.nearSource() && s.texts(&ref.Target, top.fn).both+perFunction*float64(top.found) < corroborationFar:
+	case !top.exact && !s.nearSource() && !s.ledTo(top, v.margin) && s.texts(&ref.Target, top.fn).both+perFunction*float64(top.found) < corroborationFar:
 		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's, and not another that was generated from the same source")
 	}
 	if !top.exact {
@@ -75,6 +75,7 @@ func (s *search) corroborated(v *verdict, ref *Reference) {
 		v.lower(to, "it refers to other texts and imports than the reference")
 	case t.missing >= otherText && t.extra >= otherText:
 		v.lower(Confirm, "it refers to another text or import in place of one of the reference's")
+	case s.ledTo(v.top, v.margin): // these functions around it are known for certain
 	case t.both+perFunction*float64(around) < corroboration, v.top.similarity < confirmSim && around == 0:
 		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's")
 	}
@@ -118,7 +119,7 @@ func (s *search) numbered(v *verdict, ref *Reference) {
 	own := s.against(&ref.Target, v.top.fn)
 	for i := range ref.Alike {
 		o := &ref.Alike[i]
-		if own-s.against(o, v.top.fn) < margins[0].auto && ref.Target.hasOperationsOf(o) {
+		if own-s.against(o, v.top.fn) < margins[0].auto && ref.Target.hasOperationsOf(o) && !s.placedElsewhere(o, v.top.fn) {
 			v.lower(Confirm, "functions that differ from it in a number only may have changed places with it")
 			return
 		}
@@ -165,7 +166,7 @@ func (s *search) calledAlike(v *verdict, ref *Reference) {
 			to = Confirm
 		}
 		v.lower(to, "it is called, and nothing calls the reference")
-	case called > 0 && v.top.callers == 0 && !v.top.exact:
+	case called > 0 && v.top.callers == 0 && !v.top.exact && !s.ledTo(v.top, v.margin):
 		v.lower(Confirm, "none of its callers is like one of the reference's")
 	}
 }

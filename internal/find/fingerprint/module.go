@@ -30,17 +30,19 @@ type Module struct {
 	BuildID string
 	SOName  string
 
-	image  *image
-	funcs  []function // ascending, not overlapping
-	bodies []*body    // by function; nil until read
-	file   *binfile.File
-	edges  *graph // see graph
-	plt    map[address.Vaddr]string
-	whole  *whole
-	common *census // see background
-	said   *Sketch // see sketch
-	left   int     // instructions that may still be decoded
-	splits *bool   // see leavesWhole
+	image       *image
+	funcs       []function // ascending, not overlapping
+	bodies      []*body    // by function; nil until read
+	file        *binfile.File
+	edges       *graph // see graph
+	plt         map[address.Vaddr]string
+	whole       *whole
+	common      *census  // see background
+	said        *Sketch  // see sketch
+	left        int      // instructions that may still be decoded
+	splits      *bool    // see leavesWhole
+	overall     *Whole   // see Whole
+	lastPairing *pairing // see paired
 }
 
 // function is where a function is.

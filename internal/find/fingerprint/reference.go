@@ -35,6 +35,9 @@ type Reference struct {
 	Callers   []Sample
 	Alike     []Sample // the functions of the build most like the target
 	Kin       []Sample // more that could be taken for it (kin.go)
+	// Whole is the build itself, or nil, and Node which of its functions the target is.
+	Whole *Whole
+	Node  int
 }
 
 // Sample is one function of a reference build.
@@ -75,6 +78,7 @@ type Build struct {
 	Module *Module
 	At     address.Vaddr
 	Fixed  bool
+	Whole  bool // the fingerprint carries the build whole
 }
 
 // ErrNotThere says that no function starts at the address.
@@ -87,7 +91,8 @@ func (e *TooSmall) Error() string {
 	return fmt.Sprintf("the function has %d instructions; with fewer than %d it cannot be told from others", e.Insns, smallest)
 }
 
-// Create makes a fingerprint of a function from the builds that have it.
+// Create makes a fingerprint of a function from the builds that have it. Errors:
+// ErrNotThere, *TooSmall, *TooLarge.
 func Create(function string, builds []Build) (*Fingerprint, error) {
 	if len(builds) == 0 || len(builds) > maxReferences {
 		return nil, fmt.Errorf("a fingerprint takes 1 to %d builds, not %d", maxReferences, len(builds))
@@ -106,6 +111,13 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 		}
 		r := b.Module.reference(i)
 		r.Label, r.Fixed = b.Label, b.Fixed
+		if b.Whole {
+			w, err := b.Module.Whole()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", b.Label, err)
+			}
+			r.Whole, r.Node = w, i
+		}
 		fp.References = append(fp.References, r)
 		for f, s := range b.Module.texts(i) {
 			fp.Texts[f] = s
