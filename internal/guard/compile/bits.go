@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"go/ast"
 	"go/parser"
-	"go/token"
 	"go/types"
 )
 
@@ -15,17 +14,19 @@ import (
 //go:embed bits.go.txt
 var bitsSource string
 
-// bitsPackage type-checks bitsSource, bodies included.
-func bitsPackage(fset *token.FileSet) (*types.Package, []*ast.File, *types.Info, error) {
-	f, err := parser.ParseFile(fset, "math/bits", bitsSource, parser.SkipObjectResolution)
+// addBits type-checks bitsSource, bodies included, and gives it to the program: only where
+// a prepatch imports it, because it takes as long as a usual prepatch does.
+func (m *module) addBits() (*types.Package, error) {
+	f, err := parser.ParseFile(m.fset, "math/bits", bitsSource, parser.SkipObjectResolution)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("parsing the embedded math/bits: %w", err)
+		return nil, fmt.Errorf("parsing the embedded math/bits: %w", err)
 	}
-	info := newInfo()
+	info, files := newInfo(), []*ast.File{f}
 	cfg := types.Config{Sizes: types.SizesFor("gc", "amd64")}
-	pkg, err := cfg.Check("math/bits", fset, []*ast.File{f}, info)
+	pkg, err := cfg.Check("math/bits", m.fset, files, info)
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("checking the embedded math/bits: %w", err)
+		return nil, fmt.Errorf("checking the embedded math/bits: %w", err)
 	}
-	return pkg, []*ast.File{f}, info, nil
+	m.prog.CreatePackage(pkg, files, info, true)
+	return pkg, nil
 }

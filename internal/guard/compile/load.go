@@ -10,6 +10,7 @@ import (
 	"go/types"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/tools/go/ssa"
@@ -88,17 +89,16 @@ func (m *module) check(map[string][]byte) {
 		m.errs = append(m.errs, &Error{Msg: err.Error()})
 		return
 	}
-	bits, bitFiles, bitInfo, err := bitsPackage(m.fset)
-	if err != nil {
-		m.errs = append(m.errs, &Error{Msg: err.Error()})
-		return
-	}
+	m.prog = ssa.NewProgram(m.fset, 0)
 	info, limits := newInfo(), mathPackage()
-	cfg := types.Config{
-		Importer: importer{libpiePath: lib, "math/bits": bits, "math": limits},
-		Sizes:    m.sizes,
-		Error:    m.typeError,
+	imports := importer{libpiePath: lib, "math": limits}
+	if m.imports("math/bits") {
+		if imports["math/bits"], err = m.addBits(); err != nil {
+			m.errs = append(m.errs, &Error{Msg: err.Error()})
+			return
+		}
 	}
+	cfg := types.Config{Importer: imports, Sizes: m.sizes, Error: m.typeError}
 	m.pkg, _ = cfg.Check("prepatch", m.fset, m.files, info)
 	if len(m.errs) > 0 {
 		return
@@ -108,10 +108,8 @@ func (m *module) check(map[string][]byte) {
 	if len(m.errs) > 0 {
 		return
 	}
-	m.prog = ssa.NewProgram(m.fset, 0)
 	m.prog.CreatePackage(lib, nil, nil, true)
 	m.prog.CreatePackage(limits, nil, nil, true)
-	m.prog.CreatePackage(bits, bitFiles, bitInfo, true)
 	if len(m.objects) > 0 {
 		if err := m.addState(); err != nil {
 			m.errs = append(m.errs, &Error{Msg: err.Error()})
@@ -119,6 +117,16 @@ func (m *module) check(map[string][]byte) {
 		}
 	}
 	m.ssa = m.prog.CreatePackage(m.pkg, m.files, info, false)
+}
+
+// imports reports whether a file of the prepatch imports a package.
+func (m *module) imports(path string) bool {
+	return slices.ContainsFunc(m.files, func(f *ast.File) bool {
+		return slices.ContainsFunc(f.Imports, func(i *ast.ImportSpec) bool {
+			p, err := strconv.Unquote(i.Path.Value)
+			return err == nil && p == path
+		})
+	})
 }
 
 // build brings every function into SSA form.
