@@ -147,3 +147,26 @@ func TestSessions(t *testing.T) {
 		end()
 	})
 }
+
+// A program that another goroutine starts while somebody is stopped is an ordinary one.
+func TestProgramsAreOrdinary(t *testing.T) {
+	inChild(t, nil, func() {
+		for range 20 {
+			back := background.Foreground()
+			cmd := exec.Command("/bin/sleep", "60")
+			started := make(chan error)
+			go func() { started <- cmd.Start() }()
+			time.Sleep(5 * time.Millisecond)
+			back()
+			if err := <-started; err != nil {
+				t.Fatal(err)
+			}
+			raw, err := unix.Getpriority(unix.PRIO_PROCESS, cmd.Process.Pid) // 20 − the nice value
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			if ours, _ := unix.Getpriority(unix.PRIO_PROCESS, 0); err != nil || raw != ours {
+				t.Fatalf("a program has the nice value %d, who started it %d: %v", 20-raw, 20-ours, err)
+			}
+		}
+	})
+}

@@ -3,6 +3,7 @@ package background
 import (
 	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,8 +34,9 @@ type foreground struct {
 // that has had it for 10 ms, and gives it back by way of another thread: on a machine that
 // is full, an ordinary one gets there too late.
 //
-// Without CAP_SYS_NICE no nice value changes. Threads, and programs, that are started
-// meanwhile are as urgent; of these the threads become ordinary in the end.
+// Without CAP_SYS_NICE no nice value changes. Threads that are started meanwhile are as
+// urgent, and become ordinary in the end. A program would stay urgent for all its life, and
+// keep others off the CPU: os/exec and os.StartProcess wait for the end before they start one.
 func Foreground() (end func()) {
 	s := &sessions
 	s.Lock()
@@ -53,6 +55,7 @@ func Foreground() (end func()) {
 
 // begin changes the process for the first session.
 func (s *foreground) begin() {
+	syscall.ForkLock.RLock() // waits for a start that is under way
 	s.nice = map[int]int{}
 	s.other, _ = niceValue(0)
 	forEach(func(tid int) (needed bool) {
@@ -87,6 +90,14 @@ func (s *foreground) back() {
 	debug.SetGCPercent(s.garbage)
 	s.hear()
 	s.idle, s.nice, s.hear = nil, nil, nil
+	syscall.ForkLock.RUnlock()
+}
+
+// Urge makes a program that was just started as urgent as Foreground makes this one: it is
+// waited for, and on a full machine would take seconds to begin.
+func Urge(pid int) {
+	_ = setPolicy(pid, unix.SCHED_IDLE, unix.SCHED_NORMAL)
+	_ = setNice(pid, urgent)
 }
 
 // niceValue is that of a thread, 0 being the calling one; the system call returns 20 − nice.

@@ -167,7 +167,7 @@ func (a *Attached) standStill() error {
 		return fmt.Errorf("pid %d: thread %d went on: %w", a.p.Pid(), a.tid, ErrBusy)
 	}
 	for begin := time.Now(); a.away; {
-		a.watchdog.arm()
+		a.watchdog.arm(a.p.Pid())
 		if err := a.stop(context.Background(), a.tid); err != nil {
 			return err
 		}

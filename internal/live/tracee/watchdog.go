@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,8 +46,8 @@ const (
 )
 
 // watchdogMessage is the last word of a tracer that its watchdog has ended, which
-// cannot say it itself.
-const watchdogMessage = "pie: ended by its own watchdog: it had kept a process stopped for 500 ms " +
+// cannot say it itself: with a pid and a name.
+const watchdogMessage = "pie: ended by its own watchdog: it had kept pid %d (%s) stopped for 500 ms " +
 	"(pie was stopped itself, or the machine is too busy).\n" +
 	"The process goes on. 'pie status' says what is in it, 'pie repair' finishes or undoes what is half-done.\n"
 
@@ -113,6 +114,7 @@ func startWatchdog() (*watchdog, error) {
 		w.close()
 		return nil, fmt.Errorf("starting the watchdog: %w", err)
 	}
+	background.Urge(cmd.Process.Pid)
 	w.process, w.reaped = cmd.Process, make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
@@ -178,8 +180,10 @@ func (w *watchdog) end() {
 	_, _ = w.commands.Write([]byte{'e'}) // a dead watchdog is noticed by the next begin
 }
 
-// arm sets the deadline; disarm lifts it. Neither makes a system call.
-func (w *watchdog) arm() {
+// arm sets the deadline for a stop of process pid; disarm lifts it. Neither makes a system
+// call.
+func (w *watchdog) arm(pid int) {
+	atomic.StoreInt64(stoppedOf(w.page), int64(pid))
 	now := w.beganAt + int64(time.Since(w.began))
 	atomic.StoreInt64(deadlineOf(w.page), now+int64(stopLimit))
 }
@@ -207,9 +211,22 @@ func (w *watchdog) close() {
 	}
 }
 
+// nameOf is what the kernel calls a process; it chose that itself, so it is escaped.
+func nameOf(pid int) string {
+	st, err := taskStatus(pid, pid)
+	if err != nil {
+		return "gone"
+	}
+	name := strconv.Quote(st.Name)
+	return name[1 : len(name)-1]
+}
+
 // deadlineOf is the first word of the shared page: nanoseconds of
 // CLOCK_MONOTONIC, 0 when nobody is stopped.
 func deadlineOf(page []byte) *int64 { return (*int64)(unsafe.Pointer(&page[0])) }
+
+// stoppedOf is the second word: the process that the deadline is for.
+func stoppedOf(page []byte) *int64 { return (*int64)(unsafe.Pointer(&page[8])) }
 
 // monotonic reads CLOCK_MONOTONIC, which both processes share.
 func monotonic() int64 {
@@ -278,7 +295,8 @@ func watchSession(page []byte) {
 		if overdue(page) {
 			_ = unix.PidfdSendSignal(watchdogTracer, unix.SIGKILL, nil, 0)
 			// Not before: a terminal or a full pipe may take its time.
-			_, _ = unix.Write(unix.Stderr, []byte(watchdogMessage))
+			pid := atomic.LoadInt64(stoppedOf(page))
+			_, _ = unix.Write(unix.Stderr, fmt.Appendf(nil, watchdogMessage, pid, nameOf(int(pid))))
 			return
 		}
 	}

@@ -116,7 +116,7 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, fi
 }
 
 func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error) (Stop, error) {
-	t.watchdog.arm()
+	t.watchdog.arm(w.p.Pid())
 	defer t.disarm()
 	w.mayRush = t.watchdog.above
 	err := w.gather(ctx)
