@@ -126,7 +126,7 @@ func TestExecMeanwhile(t *testing.T) {
 func (h *host) anew() (s stats) {
 	h.t.Helper()
 	b := make([]byte, 32)
-	for begin := time.Now(); time.Since(begin) < 10*time.Second; time.Sleep(time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < patient; time.Sleep(time.Millisecond) {
 		mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", h.pid()))
 		if err != nil {
 			h.t.Fatal(err)
@@ -156,7 +156,7 @@ func TestUnwinders(t *testing.T) {
 			}
 			h.insert(p)
 			var u unwound
-			for begin := time.Now(); u.ours < 200 && time.Since(begin) < 5*time.Second; {
+			for begin := time.Now(); (u.ours == 0 || u.ours < 200 && time.Since(begin) < 5*time.Second) && time.Since(begin) < patient; {
 				u = h.unwound()
 			}
 			if u.ours == 0 {
@@ -185,7 +185,7 @@ func (h *host) unwound() (u unwound) {
 		if _, err := fmt.Sscan(line, &u.all, &u.met, &u.ours, &u.oursMet); err != nil {
 			h.t.Fatalf("%q: %v", line, err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patient):
 		h.t.Fatalf("%v does not answer", h.cmd.Args)
 	}
 	return u

@@ -16,10 +16,18 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/live/lastwords"
 )
 
 // programs is where what is built lies; others than root run it, too.
 var programs string
+
+// witness says in which test this process was killed, if it was.
+var witness *lastwords.Witness
+
+// patient is how long another program, gdb or a Java virtual machine, may take to get somewhere
+// on a slow machine. No promise of PIE's is measured by it.
+const patient = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -39,6 +47,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	programs = dir
+	witness = lastwords.Start()
+	defer witness.End()
 	return m.Run()
 }
 
@@ -84,6 +94,7 @@ type stats struct{ Calls, Wrong, Rejected, Passed uint64 }
 // start runs a program that says "ready ADDRESS".
 func start(t testing.TB, attr *syscall.SysProcAttr, path string, args ...string) *host {
 	t.Helper()
+	witness.Begins(t)
 	h := &host{t: t, cmd: exec.Command(path, args...), lines: make(chan string, 4)}
 	h.cmd.SysProcAttr, h.cmd.Stderr = attr, os.Stderr
 	h.cmd.Dir = t.TempDir()
@@ -124,7 +135,7 @@ func (h *host) waitReady() {
 		if _, err := fmt.Sscanf(line, "ready 0x%x", &h.stats); err != nil {
 			h.t.Fatalf("%v says %q: %v", h.cmd.Args, line, err)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patient):
 		h.t.Fatalf("%v says nothing", h.cmd.Args)
 	}
 	if h.mem != nil {
@@ -159,7 +170,7 @@ func (h *host) calls(n uint64) stats {
 		if now.Calls >= from.Calls+n {
 			return stats{now.Calls - from.Calls, 0, now.Rejected - from.Rejected, now.Passed - from.Passed}
 		}
-		if time.Since(begin) > 20*time.Second {
+		if time.Since(begin) > patient {
 			state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.pid()))
 			h.t.Fatalf("%v made only %d calls\n%s", h.cmd.Args, now.Calls-from.Calls, state)
 		}
@@ -341,7 +352,7 @@ func (h *host) asItsFiles() {
 }
 
 func (h *host) context() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patient)
 	h.t.Cleanup(cancel)
 	return ctx
 }
@@ -372,7 +383,7 @@ func (h *host) waitStatus(line string) {
 		if err == nil && strings.Contains(string(text), line) {
 			return
 		}
-		if time.Since(begin) > 10*time.Second {
+		if time.Since(begin) > patient {
 			h.t.Fatalf("no %q in the status of %v: %v\n%s", line, h.cmd.Args, err, text)
 		}
 	}

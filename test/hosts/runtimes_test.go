@@ -115,7 +115,7 @@ func TestHandlersThatComeLate(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(patient):
 		t.Fatal("a crash does not end it")
 	}
 	if s := h.cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signal() != syscall.SIGSEGV {
@@ -134,7 +134,7 @@ func (h *host) tell(order string) {
 		if line != order {
 			h.t.Fatalf("%v says %q to %q", h.cmd.Args, line, order)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(patient):
 		h.t.Fatalf("%v does not answer", h.cmd.Args)
 	}
 }

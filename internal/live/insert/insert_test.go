@@ -10,7 +10,9 @@ import (
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 )
 
-const slow = 10 * time.Second
+// slow is how long a victim may take to get somewhere on a slow machine. How long it may stand
+// still is frozenLimit.
+const slow = 60 * time.Second
 
 func TestInsertModesRemove(t *testing.T) {
 	v := startVictim(t, "2", "0", "200")

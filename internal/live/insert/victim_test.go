@@ -18,6 +18,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
+	"github.com/patch-integration-engine/pie/internal/live/lastwords"
 	"github.com/patch-integration-engine/pie/internal/live/plan"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
 	"github.com/patch-integration-engine/pie/internal/proc"
@@ -55,6 +56,9 @@ var buildVictim = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
+// witness says in which test this process was killed, if it was.
+var witness *lastwords.Witness
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -64,7 +68,9 @@ func TestMain(m *testing.M) {
 			sayAndExit(beCycler(os.Args[2:]))
 		}
 	}
+	witness = lastwords.Start()
 	code := m.Run()
+	witness.End()
 	if dir, err := buildVictim(); err == nil {
 		os.RemoveAll(dir)
 	}
@@ -92,6 +98,7 @@ func startVictim(t testing.TB, args ...string) *victim {
 // startProgram starts a victim, which says where everything is.
 func startProgram(t testing.TB, cmd *exec.Cmd) *victim {
 	t.Helper()
+	witness.Begins(t)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

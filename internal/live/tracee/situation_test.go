@@ -101,8 +101,8 @@ func TestStoppedProcessStaysStopped(t *testing.T) {
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for begin := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("waited 10 s for %s", what)
+		if time.Since(begin) > patient {
+			t.Fatalf("waited %v for %s", patient, what)
 		}
 	}
 }

@@ -290,7 +290,7 @@ func TestWatchdogSaysWhy(t *testing.T) {
 			err := cmd.Wait()
 			if said := fmt.Sprint(cmd.Stderr); !end.Stop() {
 				continue // it was stopped while nobody else was
-			} else if killed(err) && strings.Contains(said, "watchdog") && strings.Contains(said, "pie repair") {
+			} else if killed(err) && strings.Contains(said, "watchdog") && strings.Contains(said, fmt.Sprintf("pid %d (victim)", v.pid())) && strings.Contains(said, "pie repair") {
 				return
 			} else if killed(err) {
 				t.Fatalf("step %d: it was ended, and says %q", n+1, said)

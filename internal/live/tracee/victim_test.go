@@ -15,10 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/live/lastwords"
 )
 
 // programs holds what TestMain built.
 var programs string
+
+// witness says in which test this process was killed, if it was.
+var witness *lastwords.Witness
+
+// patient is how long a victim may take to get somewhere on a slow machine, when nobody stops it.
+const patient = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	if spyMain() {
@@ -43,6 +50,8 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	witness = lastwords.Start()
+	defer witness.End()
 	return m.Run()
 }
 
@@ -90,6 +99,7 @@ func startVictimAs(t testing.TB, user *syscall.Credential, program string, args 
 		program, args = "victim", append(args, "mainless")
 	}
 	v := &victim{t: t, cmd: exec.Command(filepath.Join(programs, program), args...), lines: make(chan string, 16)}
+	witness.Begins(t)
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	theirIn, in, err := os.Pipe()
 	if err != nil {
@@ -117,7 +127,7 @@ func startVictimAs(t testing.TB, user *syscall.Credential, program string, args 
 		in.Close()
 		out.Close()
 	})
-	if _, err := fmt.Sscanf(v.line(5*time.Second), "ready 0x%x", &v.answer); err != nil {
+	if _, err := fmt.Sscanf(v.line(patient), "ready 0x%x", &v.answer); err != nil {
 		t.Fatalf("victim: %v", err)
 	}
 	return v
@@ -131,7 +141,7 @@ func (v *victim) waitMainEnded() {
 		if err == nil && st.State == 'Z' {
 			return
 		}
-		if time.Since(begin) > 5*time.Second {
+		if time.Since(begin) > patient {
 			v.t.Fatalf("%v: its main thread does not end: %+v, %v", v.cmd.Args, st, err)
 		}
 	}
