@@ -118,7 +118,7 @@ func (held *Held) Await(ctx context.Context, limit time.Duration) error {
 				held.released, h.abandoned = true, true
 				return fmt.Errorf("pid %d: %w", held.group, ErrNoExec)
 			default:
-				h.rest(1, time.Since(begin))
+				h.restAtMost(min(limit-time.Since(begin), longestRest), 1, time.Since(begin))
 			}
 		}
 	})

@@ -245,6 +245,6 @@ func (h *hand) awaitStop(ctx context.Context, tid int, begin time.Time, limit ti
 			h.abandoned = true
 			return 0, ErrNoExec
 		}
-		h.rest(1, time.Since(since))
+		h.restAtMost(min(limit-time.Since(begin), longestRest), 1, time.Since(since))
 	}
 }

@@ -249,12 +249,19 @@ func whyStopped(ws unix.WaitStatus) (stop, unix.Signal) {
 // would keep them from stopping: tracer and tracee may share one CPU, or one scheduling
 // group's part of a busy machine.
 func (h *hand) rest(outstanding int, waited time.Duration) {
-	const spinning = 60 * time.Microsecond
+	h.restAtMost(longestRest, outstanding, waited)
+}
+
+// longestRest bounds a rest.
+const longestRest = 5 * time.Millisecond
+
+// restAtMost is rest before something that is to be done at its time.
+func (h *hand) restAtMost(longest time.Duration, outstanding int, waited time.Duration) {
+	const spinning, perTask = 60 * time.Microsecond, 1500 * time.Nanosecond
 	if waited < spinning {
 		return
 	}
-	const perTask, longest = 1500 * time.Nanosecond, 5 * time.Millisecond
-	d := min(time.Duration(outstanding)*perTask+waited/8, longest)
+	d := max(0, min(time.Duration(outstanding)*perTask+waited/8, longest))
 	ts := unix.Timespec{Nsec: int64(d)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)

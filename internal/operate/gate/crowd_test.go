@@ -44,7 +44,7 @@ func newCrowd(t *testing.T) *crowd {
 	files.use[fileID{st.Dev, st.Ino}] = []int{0}
 	c.keeper = &keeper{
 		config: Config{Limit: MaxLimit}, files: files, group: nobody, out: newOutbox(int(write.Fd())),
-		pool: &pool{workers: []*worker{c.worker}, usual: firstUsual}, seizing: MaxLimit,
+		pool: &pool{workers: []*worker{c.worker}, pace: firstPace}, seizing: MaxLimit,
 	}
 	return c
 }
@@ -52,11 +52,17 @@ func newCrowd(t *testing.T) *crowd {
 // exec is one start of the program.
 func (c *crowd) exec(t *testing.T) {
 	t.Helper()
+	c.execBy(t, 1)
+}
+
+// execBy is one start of the program by a thread.
+func (c *crowd) execBy(t *testing.T, tid int) {
+	t.Helper()
 	fd, err := unix.Open(c.file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.hold(opening{fd: fd, tid: 1}, time.Now())
+	c.hold(opening{fd: fd, tid: tid}, time.Now())
 }
 
 // told is the next report.
@@ -68,78 +74,123 @@ func (c *crowd) told(t *testing.T) (r Report) {
 	return r
 }
 
-// In a crowd half of the workers hold, and after a hold that was in vain none does for a
-// while, which grows until one comes to its end in time. Who comes alone has its try.
-func TestCrowdRests(t *testing.T) {
+// While more start than can be guarded, as many are held as can be guarded within the
+// limit, all workers work, and those beyond are let go of at once and told.
+func TestCrowd(t *testing.T) {
 	c := newCrowd(t)
-	idle := &worker{socket: c.worker.socket, ready: true}
-	c.pool.workers, c.pool.usual = append(c.pool.workers, idle), firstUsual/4
-	c.crowded = time.Now()
-	c.exec(t)
-	c.exec(t)
-	if c.worker.at == nil || idle.at != nil || len(c.waiting) != 1 {
-		t.Fatalf("of two workers, %d wait: %+v, %+v", len(c.waiting), c.worker.at, idle.at)
-	}
-	c.waiting = nil
-	done := said{answer: answer{Seq: c.worker.at.seq, Done: true}, worker: c.worker}
-	for _, want := range []time.Duration{firstPause, 2 * firstPause, 4 * firstPause} {
-		done.Seq, done.LetGo = c.worker.at.seq, true
-		if c.answer(done); c.pool.pause != want {
-			t.Fatalf("holds rest for %v, not %v", c.pool.pause, want)
-		}
+	c.pool.workers = append(c.pool.workers, &worker{socket: c.worker.socket, ready: true})
+	room := MaxLimit - reserve - spare
+	const execs, turns = 20, 2
+	c.pool.pace = pace(room / turns)
+	held := 0
+	for range execs {
 		c.exec(t)
-		if r := c.told(t); r.Kind != Late || c.worker.at != nil {
-			t.Fatalf("while holds rest: %+v, %+v", r, c.worker.at)
+		if n := len(c.waiting) + len(c.pool.holds()); n > held {
+			held = n
+			continue
 		}
-		c.pool.rested = time.Now()
-		c.exec(t)
-		if c.worker.at == nil {
-			t.Fatal("the rest does not end")
+		if r := c.told(t); r.Kind != Late || r.Held > time.Second {
+			t.Fatalf("one too many: %+v", r)
 		}
 	}
-	c.pool.inVain()
-	c.crowded = time.Now().Add(-crowdTime)
-	c.exec(t)
-	if idle.at == nil {
-		t.Error("who comes alone, soon after a hold in vain, is not held")
+	if held != 2*turns || len(c.pool.holds()) != 2 {
+		t.Errorf("%d are held, %d by workers; within %v each worker comes to %d", held, len(c.pool.holds()), room, turns)
 	}
-	done.Seq, done.LetGo = c.worker.at.seq, false
-	if c.answer(done); c.pool.pause != 0 {
-		t.Errorf("after one in time, holds rest for %v", c.pool.pause)
+	if next := c.nextDeadline(); next > MaxLimit-reserve {
+		t.Errorf("the next look is %v away", next)
+	}
+	for _, h := range c.waiting {
+		h.began = h.began.Add(-MaxLimit)
+	}
+	waited := len(c.waiting)
+	c.expire()
+	for range waited {
+		if r := c.told(t); r.Kind != Late || r.Held < MaxLimit {
+			t.Errorf("after the limit: %+v", r)
+		}
+	}
+	if len(c.waiting) != 0 || len(c.pool.holds()) != 2 {
+		t.Errorf("after the limit %d wait, %d are held", len(c.waiting), len(c.pool.holds()))
 	}
 }
 
-// While more start than can be guarded in time, those beyond are let go of at once and
-// told, and those that are held are held for half the limit; a second after the last
-// was let go of, for the whole again.
-func TestCrowd(t *testing.T) {
+// The slower holds have become, the fewer wait. Who need not wait has its try all the
+// same: were it not so, nobody would notice when holds become faster again.
+func TestSlowHolds(t *testing.T) {
+	c := newCrowd(t)
+	c.pool.pace = pace(2 * MaxLimit)
+	c.exec(t)
+	h := c.worker.at
+	if h == nil || h.limit != MaxLimit-reserve {
+		t.Fatalf("alone, an exec may be held for %+v", h)
+	}
+	c.exec(t)
+	if r := c.told(t); r.Kind != Late || len(c.waiting) != 0 {
+		t.Errorf("behind a slow one: %+v, %d wait", r, len(c.waiting))
+	}
+	before := c.pool.pace
+	c.answer(said{answer: answer{Seq: h.seq, LetGo: true}, worker: c.worker})
+	if c.pool.pace < before {
+		t.Error("a hold in vain is taken for a fast one")
+	}
+	c.answer(said{answer: answer{Seq: h.seq, Done: true}, worker: c.worker})
+	for range 100 {
+		c.exec(t)
+		c.answer(said{answer: answer{Seq: c.worker.at.seq, Done: true}, worker: c.worker})
+	}
+	c.exec(t)
+	if c.exec(t); len(c.waiting) != 1 {
+		t.Errorf("after a hundred that were fast, %d wait (a hold takes %v)", len(c.waiting), time.Duration(c.pool.pace))
+	}
+}
+
+// An exec that has waited so long that a hold would hardly come to its end is let go of
+// when its turn comes, not held in vain.
+func TestTurnInVain(t *testing.T) {
 	c := newCrowd(t)
 	c.exec(t)
-	first := c.worker.at
-	if first == nil || first.limit != MaxLimit-reserve {
-		t.Fatalf("alone, an exec may be held for %+v", first)
-	}
-	c.pool.usual = MaxLimit // two turns are more than an exec may wait
 	c.exec(t)
-	if r := c.told(t); r.Kind != Late || r.Held > time.Second || len(c.waiting) != 0 {
-		t.Errorf("one too many: %+v, %d wait", r, len(c.waiting))
-	}
-	c.pool.usual = firstUsual / 2
 	c.exec(t)
-	if len(c.waiting) != 1 || c.waiting[0].limit != MaxLimit/2 {
-		t.Fatalf("in a crowd: %+v", c.waiting)
+	if len(c.waiting) != 2 {
+		t.Fatalf("%d wait", len(c.waiting))
 	}
-	if next := c.nextDeadline(); next > MaxLimit/2 {
-		t.Errorf("the next look is %v away", next)
+	c.waiting[0].began = time.Now().Add(-MaxLimit + reserve + spare + time.Millisecond)
+	next := c.waiting[1]
+	c.answer(said{answer: answer{Seq: c.worker.at.seq, Done: true}, worker: c.worker})
+	if r := c.told(t); r.Kind != Late || c.worker.at != next || len(c.waiting) != 0 {
+		t.Errorf("%+v; the worker is at %+v, %d wait", r, c.worker.at, len(c.waiting))
 	}
-	c.waiting[0].began = time.Now().Add(-MaxLimit / 2)
-	c.expire()
-	if r := c.told(t); r.Kind != Late || len(c.waiting) != 0 || c.worker.at != first {
-		t.Errorf("after half the limit: %+v, %d wait", r, len(c.waiting))
+}
+
+// A worker that has let go of a process, and has not said so yet, is not killed for it.
+func TestLetGoUnsaid(t *testing.T) {
+	c := newCrowd(t)
+	c.execBy(t, os.Getpid()) // whom nobody traces
+	h := c.worker.at
+	h.seized = true
+	h.began = time.Now().Add(-MaxLimit)
+	if c.expire(); c.worker.at != h || !c.worker.ready || !h.letGo || h.held < MaxLimit {
+		t.Errorf("the worker is at %+v, ready %v; %+v", c.worker.at, c.worker.ready, h)
 	}
-	c.crowded = c.crowded.Add(-crowdTime)
-	c.exec(t)
-	if len(c.waiting) != 1 || c.waiting[0].limit != MaxLimit-reserve {
-		t.Errorf("after the crowd: %+v", c.waiting)
+}
+
+func TestForecast(t *testing.T) {
+	p := pace(10)
+	for _, tt := range []struct {
+		free  []time.Duration
+		ahead int
+		want  time.Duration
+	}{
+		{[]time.Duration{0}, 0, 10},
+		{[]time.Duration{7}, 0, 17},
+		{[]time.Duration{7}, 2, 37},
+		{[]time.Duration{7, 0}, 0, 10},
+		{[]time.Duration{7, 0}, 1, 17},
+		{[]time.Duration{7, 0}, 2, 20},
+		{[]time.Duration{7, 0}, 3, 27},
+	} {
+		if got := p.forecast(tt.free, tt.ahead); got != tt.want {
+			t.Errorf("%v, %d ahead: %d, not %d", tt.free, tt.ahead, got, tt.want)
+		}
 	}
 }

@@ -18,7 +18,7 @@
 // stands still there until the worker has put the guards in (tracee.Held).
 //
 // An exec that the workers are not likely to come to in time, as more start at once than
-// they can guard, is let go of at once, and told: the agent guards it as it runs.
+// they can guard, is let go of at once, and told: the agent guards it as it runs (forecast.go).
 // A worker that is not done in time lets the process go and guards it as it runs;
 // how long that took is reported. Limit after the event, the gate answers whatever
 // has become of it, and kills a worker that still holds: the death of a tracer

@@ -1,11 +1,11 @@
 package gate
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/signal"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +53,6 @@ type keeper struct {
 	pool     *pool
 	waiting  []*hold // that no worker has begun with, in the order of their events
 	seq      int
-	crowded  time.Time     // when one was let go of for want of time
 	seizing  time.Duration // seizeTime
 }
 
@@ -71,6 +70,7 @@ type hold struct {
 	began   time.Time
 	limit   time.Duration
 	allowed bool
+	seized  bool          // by the worker
 	given   time.Time     // to a worker; zero before
 	letGo   bool          // by the worker, which guards it as it runs
 	held    time.Duration // until then
@@ -81,6 +81,7 @@ func keepGate() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
 	lockMemory()
 	hurry(-15)
+	preempt(gateLevel)
 	k := &keeper{out: newOutbox(1), openings: make(chan reading, 1), updates: make(chan update), seizing: seizeTime()}
 	if err := k.prepare(); err != nil {
 		k.out.send(Report{Kind: Unavailable, Error: err.Error()})
@@ -106,19 +107,6 @@ func (k *keeper) takeOrders() {
 		}
 		k.updates <- u
 	}
-}
-
-// hurry lets the process go before others on a busy machine: its threads within
-// their session, and its session before others where sessions are scheduled as
-// groups (sched(7), autogroups).
-func hurry(nice int) {
-	tasks, _ := os.ReadDir("/proc/self/task")
-	for _, t := range tasks {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			_ = unix.Setpriority(unix.PRIO_PROCESS, tid, nice)
-		}
-	}
-	_ = os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(nice)), 0)
 }
 
 // prepare marks the executables last: when the first exec is held, everybody who
@@ -253,13 +241,12 @@ func (k *keeper) run() {
 func (k *keeper) hold(o opening, at time.Time) {
 	use := k.files.opened(&o)
 	k.seq++
-	h := &hold{seq: k.seq, opening: o, use: use, began: at, limit: k.limit()}
+	h := &hold{seq: k.seq, opening: o, use: use, began: at, limit: k.config.Limit - reserve}
 	if len(use) == 0 || o.tid <= 0 {
 		k.allow(h)
 		return
 	}
-	if !k.pool.inTime(len(k.waiting), k.left(h)-spare, k.inCrowd()) {
-		k.crowded = h.began
+	if !k.pool.inTime(len(k.waiting), k.left(h)-spare) {
 		k.tooLate(h) // at once: to wait would be in vain
 		return
 	}
@@ -271,12 +258,22 @@ func (k *keeper) hold(o opening, at time.Time) {
 func (k *keeper) give() {
 	for len(k.waiting) > 0 {
 		h := k.waiting[0]
-		if !k.pool.give(h, k.left(h), k.inCrowd()) {
+		switch {
+		case k.inVain(h):
+			k.tooLate(h)
+		case !k.pool.give(h, k.left(h)):
 			return
 		}
 		k.waiting = k.waiting[1:]
 	}
 	k.pool.teach()
+}
+
+// inVain tells whether an exec has waited for so much longer than was foreseen that a hold
+// that begins now would take less than half of what is usual.
+func (k *keeper) inVain(h *hold) bool {
+	left := k.left(h) - spare
+	return left < time.Duration(k.pool.pace)/2 && left < (h.limit-spare)/2
 }
 
 // tooLate lets go of an exec that nobody came to in time. The agent guards it as
@@ -292,21 +289,6 @@ func (k *keeper) tooLate(h *hold) {
 // reserve is how long before the limit the gate answers, so that what it does
 // then still lies within the limit.
 const reserve = 4 * time.Millisecond
-
-// crowdTime is how long after an exec was let go of for want of time the limit is
-// half of what it is: so many start that those held wait for a processor, too, which
-// the gate does not see.
-const crowdTime = time.Second
-
-// limit is how long an exec may be held that begins now.
-func (k *keeper) limit() time.Duration {
-	if k.inCrowd() {
-		return k.config.Limit / 2
-	}
-	return k.config.Limit - reserve
-}
-
-func (k *keeper) inCrowd() bool { return time.Since(k.crowded) < crowdTime }
 
 // left is how long an exec may still wait; one that runs waits for nothing, but
 // its worker has to be done some time.
@@ -386,9 +368,10 @@ func (k *keeper) answer(s said) {
 // done takes a worker's word on the exec it is at.
 func (k *keeper) done(s said) {
 	h := s.worker.at
+	h.seized = true
 	k.allow(h)
 	if s.LetGo && !h.letGo {
-		h.letGo, h.held = true, time.Since(h.began)
+		k.released(h)
 	}
 	if !s.Done {
 		return
@@ -403,12 +386,35 @@ func (k *keeper) done(s said) {
 	k.pool.done(s.worker)
 }
 
+// released notes that the worker has let go of a process, which it guards as it runs.
+func (k *keeper) released(h *hold) {
+	h.letGo, h.held = true, time.Since(h.began)
+	k.pool.pace.tookMoreThan(time.Since(h.given))
+}
+
+// hear takes what the workers have said already.
+func (k *keeper) hear() {
+	for {
+		select {
+		case s := <-k.pool.answers:
+			k.answer(s)
+		default:
+			return
+		}
+	}
+}
+
 // expire lets go of execs whose time is over. A worker that is at one is killed,
-// which lets go of the process it holds.
+// which lets go of the process it holds; not one that has let go of it and has not come to
+// say so yet, for another takes some tenths of a second until it guards.
 func (k *keeper) expire() {
+	k.hear()
 	for _, h := range k.pool.holds() {
 		if time.Since(h.given) >= k.seizing {
 			k.allow(h)
+		}
+		if k.left(h) <= 0 && h.seized && !traced(h.opening.tid) {
+			k.released(h)
 		}
 		if k.left(h) <= 0 {
 			k.pool.giveUp(h)
@@ -425,4 +431,11 @@ func (k *keeper) expire() {
 	}
 	k.waiting = still
 	k.give()
+}
+
+// traced tells whether somebody traces a thread, or that cannot be told: an exec may have
+// given the thread its leader's number.
+func traced(tid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
+	return err != nil || !bytes.Contains(b, []byte("\nTracerPid:\t0\n"))
 }

@@ -11,12 +11,7 @@ type pool struct {
 	workers []*worker
 	answers chan said
 	config  *os.File // what a worker inherits
-	// usual is what a worker takes for a process, a moving average.
-	usual time.Duration
-	// In a crowd no exec is held before rested, pause after the last one that was in
-	// vain.
-	rested time.Time
-	pause  time.Duration
+	pace    pace     // of holds
 }
 
 // said is an answer and whose it is.
@@ -34,11 +29,8 @@ const maxWorkers = 4
 // that did not live for as long.
 const restartPause = 500 * time.Millisecond
 
-// firstUsual is what usual begins with.
-const firstUsual = 10 * time.Millisecond
-
 func startPool(c Config) (*pool, error) {
-	p := &pool{answers: make(chan said, 16), usual: firstUsual, config: os.NewFile(configFD, "config")}
+	p := &pool{answers: make(chan said, 16), pace: firstPace, config: os.NewFile(configFD, "config")}
 	for range c.workers() {
 		w := &worker{}
 		if err := w.start(p.config, p.answers); err != nil {
@@ -123,44 +115,25 @@ func (p *pool) holds() []*hold {
 }
 
 // inTime tells whether an exec with so many ahead of it is likely to be guarded
-// within so long. One that need not wait always gets its try, but in a crowd not soon
-// after one that was in vain: usual learns from it.
-func (p *pool) inTime(ahead int, within time.Duration, crowd bool) bool {
-	if crowd && time.Now().Before(p.rested) {
-		return false
-	}
-	ready, free := p.hands(crowd)
-	if ready == 0 || free > ahead {
-		return ready > 0
-	}
-	turns := 2 + (ahead-free)/ready // those before it, and its own
-	return time.Duration(turns)*p.usual <= within
-}
-
-// hands are how many workers guard, or can, and how many of them are free. In a crowd
-// it is half of them: workers go before other processes, and did all of them work all
-// the time, who is let go of would have no processor to run on.
-func (p *pool) hands(crowd bool) (ready, free int) {
-	busy := 0
+// within so long. One that need not wait always gets its try: pace learns from it.
+func (p *pool) inTime(ahead int, within time.Duration) bool {
+	var free []time.Duration
+	idle := 0
 	for _, w := range p.workers {
-		if w.ready {
-			ready++
-			if w.at != nil {
-				busy++
-			}
+		switch {
+		case !w.ready:
+		case w.at == nil:
+			idle++
+			free = append(free, 0)
+		default:
+			free = append(free, max(0, time.Duration(p.pace)-time.Since(w.at.given)))
 		}
 	}
-	if crowd {
-		ready = (ready + 1) / 2
-	}
-	return ready, max(0, ready-busy)
+	return idle > ahead || len(free) > 0 && p.pace.forecast(free, ahead) <= within
 }
 
 // give has a free worker begin with an exec; false when there is none.
-func (p *pool) give(h *hold, within time.Duration, crowd bool) bool {
-	if _, free := p.hands(crowd); free == 0 {
-		return false
-	}
+func (p *pool) give(h *hold, within time.Duration) bool {
 	for _, w := range p.workers {
 		if w.ready && w.at == nil && w.send(job{Seq: h.seq, Tid: h.opening.tid, Use: h.use, Within: within}) == nil {
 			h.given, w.at = time.Now(), h
@@ -172,31 +145,15 @@ func (p *pool) give(h *hold, within time.Duration, crowd bool) bool {
 
 // done takes a worker from what it was at.
 func (p *pool) done(w *worker) {
-	p.usual += (time.Since(w.at.given) - p.usual) / 8
-	if w.at.letGo {
-		p.inVain()
-	} else {
-		p.pause = 0
+	if !w.at.letGo {
+		p.pace.took(time.Since(w.at.given))
 	}
 	w.at = nil
 }
 
-// How long no exec is held in a crowd after one that was in vain: firstPause, and twice
-// as long after each that follows without success in between.
-const (
-	firstPause   = 50 * time.Millisecond
-	longestPause = time.Second
-)
-
-// inVain notes that a process ran before it was guarded.
-func (p *pool) inVain() {
-	p.pause = min(max(firstPause, 2*p.pause), longestPause)
-	p.rested = time.Now().Add(p.pause)
-}
-
 // giveUp kills the worker that is at h.
 func (p *pool) giveUp(h *hold) {
-	p.inVain()
+	p.pace.tookMoreThan(time.Since(h.given))
 	for _, w := range p.workers {
 		if w.at == h {
 			w.at = nil

@@ -236,6 +236,7 @@ func watchGate() int {
 	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGTSTP, unix.SIGPIPE)
 	lockMemory()
 	hurry(-20)
+	preempt(secondLevel)
 	p, err := mapPage(secondPage)
 	if err != nil {
 		return 1

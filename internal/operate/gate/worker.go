@@ -66,7 +66,7 @@ func (w *worker) start(config *os.File, answers chan<- said) error {
 	// stopped, which would hold for ever what it has stopped itself. The signal
 	// comes with the end of the thread that started it (prctl(2)).
 	w.process.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	if err := w.process.Start(); err != nil {
+	if err := ordinarily(w.process.Start); err != nil {
 		unix.Close(pair[0])
 		return fmt.Errorf("starting the worker: %w", err)
 	}
