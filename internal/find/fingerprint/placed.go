@@ -17,7 +17,6 @@ func (s *search) pairings() []*pairing {
 	if s.pairs != nil || !s.fp.carriesWhole() {
 		return s.pairs
 	}
-	s.m.everything()
 	own, err := s.m.Whole()
 	if err != nil {
 		return nil // larger than a build that is carried
