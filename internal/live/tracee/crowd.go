@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"bytes"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -115,6 +116,29 @@ func (c *crowd) markRunning() {
 			t.running = text[i+2] == 'R'
 		}
 	}
+}
+
+// waitsFor tells whether a task waits for a CPU, or was seen on it.
+func (c *crowd) waitsFor(cpu int) bool {
+	const processor = 36 // from the third field on; the 39th of proc_pid_stat(5)
+	var path procPath
+	var text [512]byte
+	for i := range c.tasks {
+		t := &c.tasks[i]
+		line := text[:readFile(path.set(t.group, t.tid, "stat"), text[:])]
+		line = line[bytes.LastIndex(line, []byte(") "))+1:]
+		if len(line) < 2 || line[1] != 'R' {
+			continue
+		}
+		for range processor + 1 {
+			line = line[bytes.IndexByte(line, ' ')+1:]
+		}
+		n, _, _ := bytes.Cut(line, []byte(" "))
+		if is, err := strconv.Atoi(string(n)); err == nil && is == cpu {
+			return true
+		}
+	}
+	return false
 }
 
 // running counts the tasks that were on a CPU, or waited for one.

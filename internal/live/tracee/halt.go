@@ -125,6 +125,7 @@ func (w *World) seize(group, tid int) error {
 // halt interrupts all tasks and waits until each stands still. Threads that
 // are on a CPU come last, and resume first: who sleeps does not notice.
 func (w *World) halt(ctx context.Context) error {
+	w.giveWay()
 	w.crowd.markRunning()
 	begin := time.Now()
 	for _, running := range [...]bool{false, true} {
@@ -153,6 +154,22 @@ func (w *World) halt(ctx context.Context) error {
 	w.memory.tid = w.crowd.anyStopped()
 	w.view = w.crowd.threads(w.view)
 	return nil
+}
+
+// giveWay lets those run that wait for this thread's CPU: one that has just made a call for
+// the tracer is on its way back to sleep. It would be among those that compute, which feel a
+// stop, and keep them waiting until it got the CPU. Who does not sleep then computes. Among
+// many threads one makes no difference.
+func (w *World) giveWay() {
+	const many, turn, all = 64, 30 * time.Microsecond, 150 * time.Microsecond
+	var cpu uint32
+	for begin := time.Now(); len(w.crowd.tasks) <= many && time.Since(begin) < all; {
+		_, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
+		if errno != 0 || !w.crowd.waitsFor(int(cpu)) {
+			return
+		}
+		w.h.sleep(turn)
+	}
 }
 
 // show shows first the threads that stand still so far.

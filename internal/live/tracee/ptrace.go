@@ -261,7 +261,11 @@ func (h *hand) restAtMost(longest time.Duration, outstanding int, waited time.Du
 	if waited < spinning {
 		return
 	}
-	d := max(0, min(time.Duration(outstanding)*perTask+waited/8, longest))
+	h.sleep(max(0, min(time.Duration(outstanding)*perTask+waited/8, longest)))
+}
+
+// sleep is nanosleep(2), for less than a second.
+func (h *hand) sleep(d time.Duration) {
 	ts := unix.Timespec{Nsec: int64(d)}
 	unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&ts)), 0, 0)
 	runtime.KeepAlive(&ts)
