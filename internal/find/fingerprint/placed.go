@@ -7,9 +7,9 @@ import (
 
 // What a fingerprint that carries a build whole adds: where the functions are that the
 // target could be taken for. One that has a counterpart of its own, by the calls of the
-// whole program, is neither the target nor what the target would be taken for. Nothing
-// here makes a threshold lower: what has its own place is no rival, and all others are
-// rivals as before.
+// whole program, is neither the target nor what the target would be taken for: it is no
+// rival, and all others are rivals as before. One threshold is lower with it: less alike
+// may be what calls lead to from all sides (ledTo).
 
 // pairings returns, by build of the fingerprint, which of its functions are which of the
 // module's; nil for a build that is not there whole.
