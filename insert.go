@@ -241,10 +241,6 @@ func (in *inserter) place(ctx context.Context, rs *resolver, p *process, w *trac
 	}
 	o := in.options()
 	o.TableIfSafe = r.mayCopy
-	// Who began no session yet does for each of three stops.
-	if end, err := tracer.Keep(ctx); err == nil {
-		defer end()
-	}
 	done, err := insert.Insert(ctx, tracer, w, r.plan, o)
 	if err != nil && !insert.IsIn(err) {
 		err = explain(err, p.String())

@@ -54,6 +54,20 @@ func (t *task) pc() address.Addr {
 	return address.Addr(t.regs.Rip)
 }
 
+// computesOn tells whether the task is on a CPU or waits for one, and which.
+func (t *task) computesOn() (cpu int, runs bool) {
+	const processor = 36 // from the state on; the 39th field of proc_pid_stat(5)
+	var path procPath
+	var text [512]byte
+	line := text[:readFile(path.set(t.group, t.tid, "stat"), text[:])]
+	fields := bytes.Fields(line[bytes.LastIndexByte(line, ')')+1:])
+	if len(fields) <= processor || string(fields[0]) != "R" {
+		return 0, false
+	}
+	cpu, err := strconv.Atoi(string(fields[processor]))
+	return cpu, err == nil
+}
+
 // crowd is the tasks of a World, found by tid.
 type crowd struct {
 	tasks []task
@@ -116,29 +130,6 @@ func (c *crowd) markRunning() {
 			t.running = text[i+2] == 'R'
 		}
 	}
-}
-
-// waitsFor tells whether a task waits for a CPU, or was seen on it.
-func (c *crowd) waitsFor(cpu int) bool {
-	const processor = 36 // from the third field on; the 39th of proc_pid_stat(5)
-	var path procPath
-	var text [512]byte
-	for i := range c.tasks {
-		t := &c.tasks[i]
-		line := text[:readFile(path.set(t.group, t.tid, "stat"), text[:])]
-		line = line[bytes.LastIndex(line, []byte(") "))+1:]
-		if len(line) < 2 || line[1] != 'R' {
-			continue
-		}
-		for range processor + 1 {
-			line = line[bytes.IndexByte(line, ' ')+1:]
-		}
-		n, _, _ := bytes.Cut(line, []byte(" "))
-		if is, err := strconv.Atoi(string(n)); err == nil && is == cpu {
-			return true
-		}
-	}
-	return false
 }
 
 // running counts the tasks that were on a CPU, or waited for one.
