@@ -88,7 +88,6 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 		return err
 	}
 	defer a.memory.close()
-	a.h.attached = tid
 	t.watchdog.arm(a.p.Pid())
 	defer t.disarm()
 	defer a.h.sweep(func(tid int, ws unix.WaitStatus) {

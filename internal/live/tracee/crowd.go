@@ -132,6 +132,16 @@ func (c *crowd) markRunning() {
 	}
 }
 
+// waitsFor tells whether a task waits for a CPU, or was seen on it.
+func (c *crowd) waitsFor(cpu int) bool {
+	for i := range c.tasks {
+		if on, runs := c.tasks[i].computesOn(); runs && on == cpu {
+			return true
+		}
+	}
+	return false
+}
+
 // running counts the tasks that were on a CPU, or waited for one.
 func (c *crowd) running() int {
 	n := 0

@@ -156,17 +156,16 @@ func (w *World) halt(ctx context.Context) error {
 	return nil
 }
 
-// giveWay lets the thread run that was attached last, if it waits for this thread's CPU: it
-// has made calls for the tracer and is on its way back to sleep. It would be among those that
-// compute, which feel a stop, and keep them waiting until it got the CPU. One that does not
-// sleep then computes.
+// giveWay lets those run that wait for this thread's CPU: one that has just made a call for
+// the tracer is on its way back to sleep, and others wanted to wake meanwhile. They would be
+// among those that compute, which feel a stop, and keep them waiting until they got the CPU.
+// Who does not sleep then computes. Of very many threads it would take long to ask.
 func (w *World) giveWay() {
-	const turn, all = 30 * time.Microsecond, 150 * time.Microsecond
-	t := w.crowd.find(w.h.attached)
+	const turn, all, many = 30 * time.Microsecond, time.Millisecond, 256
 	var cpu uint32
-	for begin := time.Now(); t != nil && time.Since(begin) < all; {
+	for begin := time.Now(); len(w.crowd.tasks) <= many && time.Since(begin) < all; {
 		_, _, errno := unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0)
-		if on, runs := t.computesOn(); errno != 0 || !runs || on != int(cpu) {
+		if errno != 0 || !w.crowd.waitsFor(int(cpu)) {
 			return
 		}
 		w.h.sleep(turn)

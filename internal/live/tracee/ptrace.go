@@ -36,8 +36,6 @@ type hand struct {
 	// abandoned is set when a tracee could not be stopped and so not be
 	// detached: only the end of the thread lets go of it.
 	abandoned bool
-	// attached is the thread that was attached last.
-	attached int
 	// held is the tracee that stands still between operations, 0 when none does. Only the
 	// tracer's thread sets it.
 	held atomic.Int64
