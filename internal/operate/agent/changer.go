@@ -34,7 +34,6 @@ type changer struct {
 	knows   map[string]bool // the prepatches that it was sent, by their contents
 	log     *slog.Logger
 	wait    time.Duration // for an order, beside perProcess
-	yields  time.Time     // until then it lets those go before who hold processes
 }
 
 // order is one change, for the process that makes it.
@@ -47,7 +46,6 @@ type order struct {
 	Mode     pie.Mode `json:"mode,omitempty"`
 	Partial  bool     `json:"partial,omitempty"`
 	Build    string   `json:"build,omitempty"`
-	Yield    bool     `json:"yield,omitempty"` // to who holds processes: more start than can be held
 }
 
 // parcel is a prepatch as source: who inserts it compiles and verifies it.
@@ -80,14 +78,6 @@ const (
 	perProcess   = 2 * time.Second
 	farewellTime = time.Second // for what is being done when the agent ends
 )
-
-// yieldTime is how long the process yields after the gate has let go of somebody for want of
-// time.
-const yieldTime = time.Second
-
-// yield has the process let the gate's workers go before for a while: to guard a process
-// as it runs takes twice what it takes to hold one, and whoever is held is never unguarded.
-func (c *changer) yield() { c.yields = time.Now().Add(yieldTime) }
 
 // insert inserts a prepatch into one process.
 func (c *changer) insert(ctx context.Context, p *prepatch, pid int, o pie.Options) (*pie.Report, error) {
@@ -142,7 +132,6 @@ func (c *changer) try(ctx context.Context, o order, p *prepatch) (done outcome, 
 	if p != nil && !c.knows[o.Contents] {
 		o.Load = &parcel{p.files, p.fingerprints}
 	}
-	o.Yield = time.Now().Before(c.yields)
 	if done, err = c.ask(ctx, o); err == nil {
 		c.knows[o.Contents] = true
 	}

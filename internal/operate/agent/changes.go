@@ -26,7 +26,6 @@ const ordersFD = 3
 type changes struct {
 	engine *pie.Engine              // nil before the first order
 	loaded map[string]*pie.Prepatch // by their contents
-	yields bool
 }
 
 // makeChanges is its main function. It ends with its socket.
@@ -46,30 +45,12 @@ func makeChanges() int {
 }
 
 func (c *changes) outcomeOf(o order) (done outcome) {
-	c.yield(o.Yield)
 	report, err := c.make(o)
 	done.Report = report
 	if err != nil && !errors.As(err, &done.Refused) {
 		done.Error = err.Error()
 	}
 	return done
-}
-
-// yield puts the process behind others, or makes it as good as any again, where sessions
-// are scheduled as groups (sched(7), autogroups). Elsewhere the gate's workers go before
-// it by their nice values. While a thread of somebody else stands still it goes first in any
-// case.
-func (c *changes) yield(to bool) {
-	if c.yields == to {
-		return
-	}
-	nice := "0"
-	if to {
-		nice = "10"
-	}
-	if os.WriteFile("/proc/self/autogroup", []byte(nice), 0) == nil {
-		c.yields = to
-	}
 }
 
 func (c *changes) close() {

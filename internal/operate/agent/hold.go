@@ -251,7 +251,6 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Hold: r.Held, Window: r.Window, Since: time.Now()})
 		}
 	case gate.Late:
-		a.changer.yield()
 		a.Stats.held(r.Held)
 		a.Stats.late()
 		a.log.Warn("a process was let go of before it was guarded", "pid", r.Pid, "held_ms", r.Held.Milliseconds())
