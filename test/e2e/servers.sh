@@ -320,7 +320,7 @@ build_dtls() { go_server "$1" dtls; }
 build_sources() {
 	local source
 	for source in bzip2=1.0.8-5 lua5.4=5.4.4-3+deb12u1 tcc=0.9.27+git20200814.62c30a4a-1 duktape=2.7.0-2 libjsoncpp=1.9.5-4; do
-		source_without "$source"
+		source_without "$work/${source%%=*}" "$source"
 		cp -r "$work/${source%%=*}" "$1/"
 	done
 	echo '#define TCC_VERSION "0.9.27"' >"$1/tcc/config.h"
