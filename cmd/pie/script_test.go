@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,11 +15,15 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // bin holds what the transcripts run: pie, the same command built as another
 // version (pie-other), and the victim.
 var bin string
+
+// noCompat: the kernel cannot run a 32-bit program, so that there is none to refuse.
+var noCompat bool
 
 func TestMain(m *testing.M) {
 	os.Exit(buildAndRun(m))
@@ -51,6 +56,15 @@ func buildAndRun(m *testing.M) int {
 			return 1
 		}
 	}
+	compat := exec.Command(filepath.Join(dir, "compat"))
+	switch err := compat.Start(); {
+	case err == nil:
+		_ = compat.Process.Kill()
+		_ = compat.Wait() // what it says is that it was killed
+	case errors.Is(err, unix.ENOEXEC):
+		fmt.Fprintln(os.Stderr, "this kernel runs no 32-bit programs (IA-32 emulation is off): that pie refuses one is not tried")
+		noCompat = true
+	}
 	return m.Run()
 }
 
@@ -79,6 +93,12 @@ func TestScripts(t *testing.T) {
 			e.Values[victimsKey{}] = &victims{byName: map[string]*victim{}}
 			e.Defer(e.Values[victimsKey{}].(*victims).stop)
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "compat" {
+				return false, fmt.Errorf("no condition %q", cond)
+			}
+			return !noCompat, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": cmdStart, "run": cmdRun, "call": cmdCall, "exits": cmdExits, "forget": cmdForget,
