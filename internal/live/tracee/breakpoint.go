@@ -1,7 +1,9 @@
 package tracee
 
 import (
+	"encoding/binary"
 	"fmt"
+	"reflect"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -28,17 +30,12 @@ type breakpoint struct{ fd int }
 const breakpointLength = 8
 
 // breakAt sets a breakpoint for one thread. It is not to be had without debug
-// registers, where all four are in use, or where perf events are forbidden.
+// registers, where all four are in use, or where perf events are forbidden; whether it
+// is ever hit, breakpointsHit tells.
 func breakAt(tid int, a address.Addr, sig unix.Signal) (*breakpoint, error) {
-	const execute = 4 // HW_BREAKPOINT_X, linux/hw_breakpoint.h
-	attr := unix.PerfEventAttr{
-		Type: unix.PERF_TYPE_BREAKPOINT, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		Bp_type: execute, Ext1: uint64(a), Ext2: breakpointLength,
-		Sample: 1, Wakeup: 1, Bits: unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv,
-	}
-	fd, err := unix.PerfEventOpen(&attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	fd, err := openBreakpoint(tid, a)
 	if err != nil {
-		return nil, fmt.Errorf("perf_event_open: %w", err)
+		return nil, err
 	}
 	b := &breakpoint{fd}
 	const ownerThread = 0 // F_OWNER_TID, fcntl(2)
@@ -58,6 +55,42 @@ func breakAt(tid int, a address.Addr, sig unix.Signal) (*breakpoint, error) {
 	}
 	return b, nil
 }
+
+// openBreakpoint opens the perf event, which counts its hits.
+func openBreakpoint(tid int, a address.Addr) (fd int, err error) {
+	const execute = 4 // HW_BREAKPOINT_X, linux/hw_breakpoint.h
+	attr := unix.PerfEventAttr{
+		Type: unix.PERF_TYPE_BREAKPOINT, Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Bp_type: execute, Ext1: uint64(a), Ext2: breakpointLength,
+		Sample: 1, Wakeup: 1, Bits: unix.PerfBitExcludeKernel | unix.PerfBitExcludeHv,
+	}
+	fd, err = unix.PerfEventOpen(&attr, tid, -1, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("perf_event_open: %w", err)
+	}
+	return fd, nil
+}
+
+// breakpointsHit tells whether this machine's breakpoints are hit at all, by one for the
+// calling thread. A hypervisor may keep the debug registers to itself: then the kernel
+// takes every breakpoint, and none is ever hit.
+func breakpointsHit() bool {
+	const self = 0
+	fd, err := openBreakpoint(self, address.Addr(reflect.ValueOf(steppedOn).Pointer()))
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	steppedOn()
+	var count [8]byte
+	n, err := unix.Read(fd, count[:])
+	return err == nil && n == len(count) && binary.LittleEndian.Uint64(count[:]) != 0
+}
+
+// steppedOn is where breakpointsHit sets its breakpoint.
+//
+//go:noinline
+func steppedOn() {}
 
 // clear takes the breakpoint out. A hit that was not told of yet may still come.
 func (b *breakpoint) clear() { unix.Close(b.fd) }

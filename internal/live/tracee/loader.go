@@ -117,6 +117,9 @@ func (b *linkerBreaks) clear() {
 
 // breakpoints returns nil where the linker is to be followed otherwise.
 func (l *loader) breakpoints(h *hand, tid int) *linkerBreaks {
+	if !h.breakable() {
+		return nil
+	}
 	b := &linkerBreaks{signal: h.harmless(tid)}
 	if !inside(l.signs.Ready, l.linker) || l.signs.State != 0 && !inside(l.signs.State, l.linker) || b.signal == 0 {
 		return nil

@@ -39,7 +39,20 @@ type hand struct {
 	// held is the tracee that stands still between operations, 0 when none does. Only the
 	// tracer's thread sets it.
 	held atomic.Int64
+	// breaks is what breakpointsHit said, once it was asked.
+	breaks answer
 }
+
+// breakable tells whether breakpoints are of use on this machine.
+func (h *hand) breakable() bool {
+	if !h.breaks.asked {
+		h.breaks = answer{asked: true, yes: breakpointsHit()}
+	}
+	return h.breaks.yes
+}
+
+// answer is one that may not have been asked for yet.
+type answer struct{ asked, yes bool }
 
 // holds tells whether a tracee is the one that is held.
 func (h *hand) holds(tid int) bool { return h.held.Load() == int64(tid) }

@@ -392,7 +392,11 @@ _start:	mov $29, %eax
 		}
 	}
 	cmd := exec.Command(bin)
-	if err := cmd.Start(); err != nil {
+	err := cmd.Start()
+	if errors.Is(err, unix.ENOEXEC) {
+		t.Skip("this kernel runs no 32-bit programs (IA-32 emulation is off): there is none to refuse")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

@@ -139,8 +139,8 @@ func work() int {
 	}
 	defer h.engine.Close()
 	h.prepare(c)
-	h.practise()
 	debug.FreeOSMemory()
+	h.practise() // behind it: memory that is used again is there, and costs no page faults
 	hurry(-10) // now only: who takes the place of one that was killed compiles while others start
 	if say(answer{Ready: true}) != nil {
 		return 1
