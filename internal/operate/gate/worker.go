@@ -141,7 +141,7 @@ func work() int {
 	h.prepare(c)
 	debug.FreeOSMemory()
 	h.practise() // behind it: memory that is used again is there, and costs no page faults
-	hurry(-10) // now only: who takes the place of one that was killed compiles while others start
+	hurry(-10)   // now only: who takes the place of one that was killed compiles while others start
 	if say(answer{Ready: true}) != nil {
 		return 1
 	}
