@@ -2,7 +2,7 @@
 // the peers that can be had anywhere: gdb, the kernel's uprobes, and a bare C
 // program that stops every thread and does nothing.
 //
-//	go run ./bench [-repeat N] [-rounds N] [-server NAME] [cost] [pause] [insert] [latency]
+//	go run ./bench [-repeat N] [-rounds N] [-window D] [-server NAME] [cost] [pause] [insert] [latency]
 //
 // Every figure is a median over repeats, and every comparison comes from one run:
 // a guarded function beside its twin in the same process, a peer beside PIE on
@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 )
 
 func main() {
@@ -31,18 +32,19 @@ func main() {
 	repeat := flag.Int("repeat", 5, "how often each measurement is repeated")
 	server := flag.String("server", "", "measure the latency of this server alone: nginx, redis or postgres")
 	rounds := flag.Int("rounds", fullRounds, "windows of each kind in the measurement of latency, 2 to 10")
+	window := flag.Duration("window", windowTime, "how long a window of it lasts, at least")
 	flag.Parse()
 	what := flag.Args()
 	if len(what) == 0 {
 		what = []string{"cost", "pause", "insert"}
 	}
-	if err := run(what, *repeat, *server, *rounds); err != nil {
+	if err := run(what, *repeat, *server, *rounds, *window); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(what []string, repeat int, server string, rounds int) error {
+func run(what []string, repeat int, server string, rounds int, window time.Duration) error {
 	if rounds < 2 || rounds > fullRounds {
 		return fmt.Errorf("%d rounds: there must be 2 to %d", rounds, fullRounds)
 	}
@@ -51,7 +53,7 @@ func run(what []string, repeat int, server string, rounds int) error {
 		return err
 	}
 	defer b.close()
-	b.server, b.rounds = server, rounds
+	b.server, b.rounds, b.window = server, rounds, window
 	fmt.Printf("%d cores, %s, %s\n", runtime.NumCPU(), runtime.Version(), kernel())
 	for _, w := range what {
 		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert, "latency": b.latency}[w]
@@ -71,6 +73,7 @@ type bench struct {
 	repeat  int
 	server  string // the one to measure; empty for all
 	rounds  int    // windows of each kind
+	window  time.Duration
 	endings []func()
 }
 

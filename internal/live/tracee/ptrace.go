@@ -40,19 +40,16 @@ type hand struct {
 	// tracer's thread sets it.
 	held atomic.Int64
 	// breaks is what breakpointsHit said, once it was asked.
-	breaks answer
+	breaks struct{ asked, hit bool }
 }
 
 // breakable tells whether breakpoints are of use on this machine.
 func (h *hand) breakable() bool {
 	if !h.breaks.asked {
-		h.breaks = answer{asked: true, yes: breakpointsHit()}
+		h.breaks.asked, h.breaks.hit = true, breakpointsHit()
 	}
-	return h.breaks.yes
+	return h.breaks.hit
 }
-
-// answer is one that may not have been asked for yet.
-type answer struct{ asked, yes bool }
 
 // holds tells whether a tracee is the one that is held.
 func (h *hand) holds(tid int) bool { return h.held.Load() == int64(tid) }
