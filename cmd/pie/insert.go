@@ -11,6 +11,7 @@ import (
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
+	"github.com/patch-integration-engine/pie/internal/startup"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -170,9 +171,11 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 		if err != nil {
 			return err
 		}
-		if steps.steps == "" { // a canary runs the operator's health command
+		if steps.steps == "" {
 			yielding()
 			pie.KeepOff(f.target.spec.Pids...)
+		} else { // a canary runs the operator's health command
+			startup.Over()
 		}
 		x, err := f.resolve(a, c, args)
 		if err != nil {

@@ -52,6 +52,7 @@ func yielding() {
 	} else {
 		runtime.GOMAXPROCS(1)
 	}
+	startup.Over() // not before: threads at the ordinary policy would come onto the program's CPUs
 }
 
 // app is one run of the command.
@@ -109,7 +110,11 @@ func (a *app) command() *cobra.Command {
 		Args:          noCommand,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 
-		PersistentPreRun: func(*cobra.Command, []string) { startup.Over() },
+		PersistentPreRun: func(c *cobra.Command, _ []string) {
+			if !startup.Beside(c.Name()) { // those say so themselves, when they give way
+				startup.Over()
+			}
+		},
 
 		SuggestionsMinimumDistance: 2, // letters between what was typed and a command
 	}

@@ -21,8 +21,9 @@ import (
 	"unsafe"
 )
 
-// beside tells whether a command prepares beside the program that it is about.
-func beside(command string) bool {
+// Beside tells whether a command prepares beside the program that it is about, and so
+// begins on one CPU.
+func Beside(command string) bool {
 	return command == "insert" || command == "remove" || command == "plan"
 }
 
@@ -38,7 +39,7 @@ const sysGetcpu = 309
 var before cpus
 
 func init() {
-	if !beside(firstArgument()) {
+	if !Beside(firstArgument()) {
 		return
 	}
 	var cpu uint32
