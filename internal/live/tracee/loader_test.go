@@ -30,7 +30,13 @@ type loading struct {
 // hold starts a program that waits for its exec until it is held.
 func hold(t testing.TB, tr *Tracer, program string, args ...string) *loading {
 	t.Helper()
-	l := &loading{cmd: exec.Command("/bin/sh", append([]string{"-c", `read x; exec "$0" "$@"`, program}, args...)...)}
+	return holdOf(t, tr, exec.Command("/bin/sh", append([]string{"-c", `read x; exec "$0" "$@"`, program}, args...)...))
+}
+
+// holdOf is hold for a command that reads a line before it executes the program.
+func holdOf(t testing.TB, tr *Tracer, cmd *exec.Cmd) *loading {
+	t.Helper()
+	l := &loading{cmd: cmd}
 	in, err := l.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +190,10 @@ func TestRunLoader(t *testing.T) {
 func TestRunLoaderBlockedSignals(t *testing.T) {
 	tr := newTracer(t)
 	path := buildLoaded(t, "gcc")
-	l := hold(t, tr, "/usr/bin/env", "--block-signal=URG", "--block-signal=WINCH", path)
+	l := holdOf(t, tr, exec.Command("/usr/bin/env", "--block-signal=URG", "--block-signal=WINCH", "/bin/sh", "-c", `read x; exec "$0"`, path))
+	if st, err := taskStatus(l.p.Pid(), l.p.Pid()); err != nil || st.SigBlk&(1<<(unix.SIGURG-1)) == 0 {
+		t.Fatalf("SIGURG is not blocked: %#x, %v", st.SigBlk, err)
+	}
 	if _, err := l.held.RunLoader(t.Context(), l.p, l.linker(t), 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
