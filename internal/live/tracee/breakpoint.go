@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"reflect"
+	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -75,6 +76,8 @@ func openBreakpoint(tid int, a address.Addr) (fd int, err error) {
 // calling thread. A hypervisor may keep the debug registers to itself: then the kernel
 // takes every breakpoint, and none is ever hit.
 func breakpointsHit() bool {
+	runtime.LockOSThread() // the event is for the thread that opens it
+	defer runtime.UnlockOSThread()
 	const self = 0
 	fd, err := openBreakpoint(self, address.Addr(reflect.ValueOf(steppedOn).Pointer()))
 	if err != nil {
