@@ -234,46 +234,82 @@ func loadUnderSpy(tr *Tracer, pid int, pipe string) error {
 // Whichever step a tracer dies at, the program runs as if nobody had looked: no
 // breakpoint stays, no signal ends it.
 func TestRunLoaderKilled(t *testing.T) {
-	path := buildLoaded(t, "gcc")
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+	v := spiedLoad{program: buildLoaded(t, "gcc"), pipe: filepath.Join(t.TempDir(), "pipe")}
+	if err := unix.Mkfifo(v.pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for step, done := 1, false; !done; step++ {
-		victim := exec.Command("/bin/sh", "-c", `read x <"$1"; exec "$0"`, path, pipe)
-		var said strings.Builder
-		victim.Stdout = &said
-		if err := victim.Start(); err != nil {
-			t.Fatal(err)
-		}
-		spy := exec.Command("/proc/self/exe")
-		spy.Args = []string{spyName, "load", strconv.Itoa(victim.Process.Pid), "0", "0", strconv.Itoa(step), strconv.Itoa(int(unix.SIGKILL))}
-		spy.Env = append(os.Environ(), "PIE_SPY_PIPE="+pipe)
-		out, err := spy.CombinedOutput()
-		done = err == nil
-		if done && !strings.HasPrefix(string(out), "done") {
-			t.Fatalf("%s", out)
-		}
-		if !done && !strings.HasPrefix(string(out), strconv.Itoa(step)+" ") {
-			t.Fatalf("step %d: %v\n%s", step, err, out)
-		}
-		// Before its exec the shell may still wait to be told.
-		if f, err := os.OpenFile(pipe, os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
-			_, _ = io.WriteString(f, "x\n")
-			f.Close()
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- victim.Wait() }()
-		select {
-		case err := <-ended:
-			if err != nil || said.String() != "cm" {
-				t.Errorf("%s: the program said %q: %v", out, said.String(), err)
-			}
-		case <-time.After(5 * time.Second):
-			_ = victim.Process.Kill()
-			t.Fatalf("%s: the program stands still", out)
+	said := v.killedAt(t, 0)
+	names, done := strings.CutPrefix(said, "done ")
+	if !done {
+		t.Fatalf("%s", said)
+	}
+	steps := telling(strings.Fields(names))
+	t.Logf("killed at %d of %d steps", len(steps), len(strings.Fields(names)))
+	for _, step := range steps {
+		if said := v.killedAt(t, step); !strings.HasPrefix(said, strconv.Itoa(step)+" ") && !strings.HasPrefix(said, "done") {
+			t.Fatalf("step %d: %s", step, said)
 		}
 	}
+}
+
+// telling returns the steps, counted from 1, at which a tracer is killed: all of them in
+// the long run. Where a program is followed from system call to system call most are one
+// step again and again; of those with the same names around them the short run takes the
+// first, the last and every 16th.
+func telling(names []string) (steps []int) {
+	last, seen := map[string]int{}, map[string]int{}
+	around := func(i int) string { return strings.Join(names[max(0, i-2):min(len(names), i+3)], " ") }
+	for i := range names {
+		last[around(i)] = i
+	}
+	for i := range names {
+		a := around(i)
+		if os.Getenv("PIE_TEST_LONG") != "" || seen[a]%16 == 0 || last[a] == i {
+			steps = append(steps, i+1)
+		}
+		seen[a]++
+	}
+	return steps
+}
+
+// spiedLoad is a program that a shell executes as soon as it reads a line from the pipe.
+type spiedLoad struct{ program, pipe string }
+
+// killedAt has a spy hold the program and run its linker, and die at a step; none is step
+// 0. It returns what the spy said, and holds the program to what it says unwatched.
+func (v spiedLoad) killedAt(t *testing.T, step int) string {
+	t.Helper()
+	victim := exec.Command("/bin/sh", "-c", `read x <"$1"; exec "$0"`, v.program, v.pipe)
+	var said strings.Builder
+	victim.Stdout = &said
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	spy := exec.Command("/proc/self/exe")
+	spy.Args = []string{spyName, "load", strconv.Itoa(victim.Process.Pid), "0", "0", strconv.Itoa(step), strconv.Itoa(int(unix.SIGKILL))}
+	spy.Env = append(os.Environ(), "PIE_SPY_PIPE="+v.pipe)
+	out, err := spy.CombinedOutput()
+	if err == nil != (strings.HasPrefix(string(out), "done")) {
+		t.Errorf("step %d: %v\n%s", step, err, out)
+	}
+	// Before its exec the shell may still wait to be told.
+	if f, err := os.OpenFile(v.pipe, os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+		_, _ = io.WriteString(f, "x\n")
+		f.Close()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- victim.Wait() }()
+	select {
+	case err := <-ended:
+		if err != nil || said.String() != "cm" {
+			t.Errorf("%s: the program said %q: %v", out, said.String(), err)
+		}
+	case <-time.After(5 * time.Second):
+		_ = victim.Process.Kill()
+		<-ended
+		t.Fatalf("%s: the program stands still", out)
+	}
+	return string(out)
 }
 
 // BenchmarkLoader measures how long a program takes from its exec to the end of its
