@@ -88,9 +88,37 @@ func diagnoseMachine(d *Diagnosis) {
 		d.block("machine", refuse(CodeMachine, nil, "use an x86-64 machine", "%s: this version guards x86-64 programs only", runtime.GOARCH))
 	}
 	diagnoseYama(d)
+	d.Findings = append(d.Findings, breakpointsFinding(tracee.TryBreakpoints(), os.Geteuid() == 0))
 	if line, err := os.ReadFile("/proc/cmdline"); err == nil && strings.Contains(string(line), "proc_mem.force_override=") {
 		d.add("memory", FindingNote, "the kernel was started with proc_mem.force_override: code is written word by word")
 	}
+}
+
+// followedByCalls is what comes of breakpoints that are of no use.
+const followedByCalls = "programs that the agent holds are followed by system calls, which is slower"
+
+// FollowedByCalls says why programs that the agent holds are followed from one system
+// call to the next here, which is slower; it is empty where hardware breakpoints are hit.
+func FollowedByCalls() string {
+	if err := tracee.TryBreakpoints(); err != nil {
+		return fmt.Sprintf("%v: %s", err, followedByCalls)
+	}
+	return ""
+}
+
+// breakpointsFinding says what was found out about hardware breakpoints. To who is not
+// root the kernel may refuse what it gives the agent.
+func breakpointsFinding(err error, root bool) Finding {
+	f := Finding{What: "breakpoints", Verdict: FindingNote}
+	switch {
+	case err == nil:
+		f.Verdict, f.Detail = FindingOK, "hardware breakpoints are hit: the agent follows programs that it holds by them"
+	case !root && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)):
+		f.Detail = "only root can tell here whether hardware breakpoints are hit: where they are not, " + followedByCalls
+	default:
+		f.Detail = fmt.Sprintf("%v: %s", err, followedByCalls)
+	}
+	return f
 }
 
 // diagnoseYama says what kernel.yama.ptrace_scope means here (Documentation/

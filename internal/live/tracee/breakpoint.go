@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -32,7 +33,7 @@ const breakpointLength = 8
 
 // breakAt sets a breakpoint for one thread. It is not to be had without debug
 // registers, where all four are in use, or where perf events are forbidden; whether it
-// is ever hit, breakpointsHit tells.
+// is ever hit, TryBreakpoints tells.
 func breakAt(tid int, a address.Addr, sig unix.Signal) (*breakpoint, error) {
 	fd, err := openBreakpoint(tid, a)
 	if err != nil {
@@ -72,25 +73,31 @@ func openBreakpoint(tid int, a address.Addr) (fd int, err error) {
 	return fd, nil
 }
 
-// breakpointsHit tells whether this machine's breakpoints are hit at all, by one for the
-// calling thread. A hypervisor may keep the debug registers to itself: then the kernel
-// takes every breakpoint, and none is ever hit.
-func breakpointsHit() bool {
+// ErrNeverHit says that the kernel takes hardware breakpoints and that none is ever hit,
+// as where a hypervisor keeps the debug registers to itself.
+var ErrNeverHit = errors.New("hardware breakpoints are taken by the kernel and never hit")
+
+// TryBreakpoints tells whether this machine's breakpoints are hit at all, by one for the
+// calling thread. The error is ErrNeverHit, or says why none is to be had.
+func TryBreakpoints() error {
 	runtime.LockOSThread() // the event is for the thread that opens it
 	defer runtime.UnlockOSThread()
 	const self = 0
 	fd, err := openBreakpoint(self, address.Addr(reflect.ValueOf(steppedOn).Pointer()))
 	if err != nil {
-		return false
+		return fmt.Errorf("no hardware breakpoint is to be had: %w", err)
 	}
 	defer unix.Close(fd)
 	steppedOn()
 	var count [8]byte
 	n, err := unix.Read(fd, count[:])
-	return err == nil && n == len(count) && binary.LittleEndian.Uint64(count[:]) != 0
+	if err != nil || n != len(count) || binary.LittleEndian.Uint64(count[:]) == 0 {
+		return ErrNeverHit
+	}
+	return nil
 }
 
-// steppedOn is where breakpointsHit sets its breakpoint.
+// steppedOn is where TryBreakpoints sets its breakpoint.
 //
 //go:noinline
 func steppedOn() {}

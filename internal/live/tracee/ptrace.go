@@ -39,14 +39,14 @@ type hand struct {
 	// held is the tracee that stands still between operations, 0 when none does. Only the
 	// tracer's thread sets it.
 	held atomic.Int64
-	// breaks is what breakpointsHit said, once it was asked.
+	// breaks is whether TryBreakpoints found them hit, once it was asked.
 	breaks struct{ asked, hit bool }
 }
 
 // breakable tells whether breakpoints are of use on this machine.
 func (h *hand) breakable() bool {
 	if !h.breaks.asked {
-		h.breaks.asked, h.breaks.hit = true, breakpointsHit()
+		h.breaks.asked, h.breaks.hit = true, TryBreakpoints() == nil
 	}
 	return h.breaks.hit
 }

@@ -66,20 +66,21 @@ type Agent struct {
 	kept      map[key]*Process
 	sources   map[string]*prepatch
 
-	gate        *gate.Gate
-	gateFor     held
-	gateErr     error
-	holds       map[[2]uint64]bool // the files it holds, by device and inode
-	named       []string           // the paths of those it was told of
-	gaveUpOn    map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
-	longestHold time.Duration
-	pending     []execution // execs of such files that the gate has not told of yet
-	looked      bool        // all processes were gone through once
-	missed      bool        // execs or reports were lost: all processes are to be looked at
-	watch       *execWatch  // nil: /proc is polled
-	watchErr    error
-	dirs        *dirWatch
-	rejected    map[string]uint64 // by family and guard: what the log has told of
+	gate         *gate.Gate
+	gateFor      held
+	gateErr      error
+	holds        map[[2]uint64]bool // the files it holds, by device and inode
+	named        []string           // the paths of those it was told of
+	gaveUpOn     map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
+	longestHold  time.Duration
+	toldFollowed bool        // why holds take longer here was told
+	pending      []execution // execs of such files that the gate has not told of yet
+	looked       bool        // all processes were gone through once
+	missed       bool        // execs or reports were lost: all processes are to be looked at
+	watch        *execWatch  // nil: /proc is polled
+	watchErr     error
+	dirs         *dirWatch
+	rejected     map[string]uint64 // by family and guard: what the log has told of
 
 	requests  chan func() // whole turns of Run's
 	questions chan func() // answered also while all processes are gone through

@@ -221,6 +221,43 @@ func TestKeeps(t *testing.T) {
 	}
 }
 
+// Where held programs are followed by system calls the log says so, once; never where
+// none is held.
+func TestTellsWhyHoldsAreSlow(t *testing.T) {
+	told := func(pollOnly bool) int {
+		w := layOut(t, "testdata/victim.c")
+		path := filepath.Join(w.dir, "log")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w.log = f
+		w.policy(theRule)
+		w.begin(pollOnly)
+		w.policy(strings.Replace(theRule, "enforce", "audit", 1)) // takes another gate
+		if err := w.client.Reload(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		w.stop()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "holds take longer on this machine")
+	}
+	want := 0
+	if pie.FollowedByCalls() != "" {
+		want = 1
+	}
+	if got := told(false); got != want {
+		t.Errorf("told %d times, want %d", got, want)
+	}
+	if got := told(true); got != 0 {
+		t.Errorf("nothing is held, and it was told %d times", got)
+	}
+}
+
 // Without fanotify and connector the window is measured and shown.
 func TestPolls(t *testing.T) {
 	w := newWorld(t, theRule, true)

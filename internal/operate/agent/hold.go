@@ -89,8 +89,17 @@ func (a *Agent) newGate(config gate.Config) bool {
 	return true
 }
 
+// tellHeld says what is held from now on and, the first time, what makes a hold slower
+// on this machine.
 func (a *Agent) tellHeld(executables int) {
 	a.log.Info("new processes are held until they are guarded", "executables", executables, "limit_ms", gate.MaxLimit.Milliseconds())
+	if a.toldFollowed {
+		return
+	}
+	a.toldFollowed = true
+	if why := pie.FollowedByCalls(); why != "" {
+		a.log.Warn("holds take longer on this machine", "reason", why)
+	}
 }
 
 func (a *Agent) closeGate() {
