@@ -9,7 +9,7 @@ import (
 // changes its spelling once released.
 type Code string
 
-// Reasons that package pie itself gives. plan adds its own (site_short,
+// Reasons that package pie itself gives. plan adds its own (site_too_short,
 // site_branch …), which pass through unchanged.
 const (
 	CodeNoProcess    Code = "no_process"        // there is no such process
