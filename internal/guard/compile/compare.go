@@ -106,7 +106,10 @@ func (l *lowerer) compare(in *instance, i *ssa.BinOp, yes, no func() *block) {
 	}
 	// All parts but the last: on to the next one, or out.
 	out := l.newBlock()
-	for k := range x.parts {
+	for k, counts := range l.m.compared(i.X.Type()) {
+		if !counts {
+			continue
+		}
 		next := l.newBlock()
 		l.branch(bpf.JmpEQ, x.parts[k], y.parts[k], next, out)
 		l.start(next)

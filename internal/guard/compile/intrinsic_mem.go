@@ -29,6 +29,9 @@ func memSlice(s *site) value {
 	s.faultIf(bpf.JmpGT, j, n)
 	s.faultIf(bpf.JmpGT, i, j)
 	length := s.alu(bpf.AluSUB, j, i)
+	if length == j && !j.isConst() {
+		length = s.mov(j) // what is known of it below j itself has only where it was checked
+	}
 	return value{parts: []operand{s.alu(bpf.AluADD, a, i), s.bound(length, min(s.atMost(n), bpf.MaxLength))}}
 }
 

@@ -116,7 +116,18 @@ func (m *module) check(map[string][]byte) {
 			return
 		}
 	}
+	perLoop(info, m.files)
 	m.ssa = m.prog.CreatePackage(m.pkg, m.files, info, false)
+}
+
+// perLoop has the SSA builder make the variables of a loop once, as Go did before
+// 1.22. What is new since then, a variable for each round, shows only where a closure
+// or an address outlives its round, and a guard has neither; but variables whose
+// address is taken would become pointers that depend on which round it is.
+func perLoop(info *types.Info, files []*ast.File) {
+	for _, f := range files {
+		info.FileVersions[f] = "go1.21"
+	}
 }
 
 // imports reports whether a file of the prepatch imports a package.

@@ -93,15 +93,21 @@ type use struct {
 }
 
 // usesOf follows the addresses derived from v.
-func usesOf(v ssa.Value) use {
+func usesOf(v ssa.Value) use { return followUses(v, map[ssa.Value]bool{}) }
+
+func followUses(v ssa.Value, seen map[ssa.Value]bool) use {
 	var u use
+	if seen[v] { // a phi of a loop
+		return u
+	}
+	seen[v] = true
 	for _, r := range *v.Referrers() {
 		var sub use
 		switch r := r.(type) {
-		case *ssa.FieldAddr:
-			sub = usesOf(r)
+		case *ssa.FieldAddr, *ssa.ChangeType, *ssa.Phi:
+			sub = followUses(r.(ssa.Value), seen)
 		case *ssa.IndexAddr:
-			sub = usesOf(r)
+			sub = followUses(r, seen)
 			if _, isConst := r.Index.(*ssa.Const); !isConst {
 				u.indexed = true
 			}
@@ -129,7 +135,8 @@ func setAtOnce(i *ssa.Alloc) bool {
 	return false
 }
 
-// onlyStore reports whether nothing else is stored to v or its parts.
+// onlyStore reports whether nothing else is stored to v or its parts, by whatever
+// name. Where that cannot be told, it is false.
 func onlyStore(v ssa.Value, first *ssa.Store) bool {
 	for _, r := range *v.Referrers() {
 		switch r := r.(type) {
@@ -137,14 +144,13 @@ func onlyStore(v ssa.Value, first *ssa.Store) bool {
 			if r != first {
 				return false
 			}
-		case *ssa.FieldAddr:
-			if !onlyStore(r, first) {
+		case *ssa.FieldAddr, *ssa.IndexAddr, *ssa.ChangeType:
+			if !onlyStore(r.(ssa.Value), first) {
 				return false
 			}
-		case *ssa.IndexAddr:
-			if !onlyStore(r, first) {
-				return false
-			}
+		case *ssa.UnOp, *ssa.BinOp, *ssa.DebugRef: // read, compared
+		default:
+			return false
 		}
 	}
 	return true

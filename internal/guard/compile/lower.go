@@ -167,7 +167,8 @@ func (l *lowerer) atMost(o operand) uint64 {
 	return math.MaxUint64
 }
 
-// bound notes that o is at most n, unsigned.
+// bound notes that o is at most n, unsigned: everywhere, and before it was noted, too.
+// So o must be a new register, not one that other values of the guard are in.
 func (l *lowerer) bound(o operand, n uint64) operand {
 	if !o.isConst() && n < l.atMost(o) {
 		l.most[o.r] = n

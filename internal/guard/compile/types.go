@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/types"
 	"math"
+	"slices"
 )
 
 // Limits of a type.
@@ -160,6 +161,28 @@ func (m *module) width(t types.Type) int {
 		return int(min(min(u.Len(), 1<<30)*int64(m.width(u.Elem())), 1<<30))
 	}
 	return 1
+}
+
+// compared says of each scalar of t whether == looks at it: not at those of fields
+// that are called _.
+func (m *module) compared(t types.Type) (all []bool) {
+	switch u := t.Underlying().(type) {
+	case *types.Struct:
+		for _, f := range structFields(u) {
+			if f.Name() == "_" {
+				all = append(all, make([]bool, m.width(f.Type()))...)
+			} else {
+				all = append(all, m.compared(f.Type())...)
+			}
+		}
+		return all
+	case *types.Array:
+		for range u.Len() {
+			all = append(all, m.compared(u.Elem())...)
+		}
+		return all
+	}
+	return slices.Repeat([]bool{true}, m.width(t))
 }
 
 // checkTypes refuses variables and fields whose type a guard cannot hold, and
