@@ -56,6 +56,7 @@ func hostile() map[string]string {
 		"struct chain 2000":            prelude + doubled("\ntype t0 struct { x int }\n", "type t%d struct { x t%d }\n", "func G(c *libpie.Call, p *t%d) libpie.Verdict { x := *p; y := x; return libpie.Reject(y == x) }\n", 2000),
 		"struct chain 1000":            prelude + doubled("\ntype t0 struct { x int }\n", "type t%d struct { x t%d }\n", "func G(c *libpie.Call, p *t%d) libpie.Verdict { x := *p; y := x; return libpie.Reject(y == x) }\n", 1000),
 		"struct doubling by shadowing": prelude + doubled("\ntype t0 struct { x int }\n", "type t%d struct { x, y t%d }\n", "func G(c *libpie.Call, p *t%[1]d) libpie.Verdict { type t0 struct { x *t%[1]d; y t%[1]d }; return libpie.Pass() }\n", 60),
+		"empty structs":                prelude + "\ntype t struct { n int; none [1<<40]struct{} }\nfunc G(c *libpie.Call, p *t) libpie.Verdict { x := *p; return libpie.Reject(x == *p) }\n",
 		"text doubling":                prelude + doubled("\nconst s0 = \"0123456789\"\n", "const s%d = s%[2]d + s%[2]d\n", "func G(c *libpie.Call) libpie.Verdict { return libpie.Reject(len(s%d)) }\n", 60),
 		"number doubling":              prelude + doubled("\nconst s0 = 1<<400\n", "const s%d = s%[2]d * s%[2]d\n", "func G(c *libpie.Call) libpie.Verdict { return libpie.Reject(uint(s%d&1)) }\n", 60),
 		"inline doubling":              prelude + doubled("\nfunc f0(n int) int { return n*3 }\n", "func f%d(n int) int { return f%[2]d(n) + f%[2]d(n+1) }\n", "func G(c *libpie.Call, n int) libpie.Verdict { return libpie.Reject(f%d(n)) }\n", 30),

@@ -95,8 +95,8 @@ func (m *module) leaves(t types.Type) (all []leaf, ok bool) {
 		return all, true
 	case *types.Array:
 		sub, ok := m.leaves(u.Elem())
-		if !ok {
-			return nil, false
+		if len(sub) == 0 { // however many of them: an array of empty structs has any length
+			return nil, ok
 		}
 		size := m.sizes.Sizeof(u.Elem())
 		for i := range u.Len() {
@@ -177,10 +177,10 @@ func (m *module) compared(t types.Type) (all []bool) {
 		}
 		return all
 	case *types.Array:
-		for range u.Len() {
-			all = append(all, m.compared(u.Elem())...)
+		if elem := m.compared(u.Elem()); len(elem) > 0 { // an array of empty structs has any length
+			return slices.Repeat(elem, int(u.Len()))
 		}
-		return all
+		return nil
 	}
 	return slices.Repeat([]bool{true}, m.width(t))
 }
