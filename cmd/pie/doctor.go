@@ -14,7 +14,9 @@ func (a *app) doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor [TARGET]",
 		Short: "Tell whether processes can be guarded, and what is in the way",
-		Args:  exact(0, "no argument but TARGET flags"),
+		Long: `Tell whether processes can be guarded, and what is in the way: of this machine and, with
+a TARGET, of each process. Nothing is changed.`,
+		Args: exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

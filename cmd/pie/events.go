@@ -20,7 +20,9 @@ func (a *app) eventsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "events [TARGET]",
 		Short: "Show the calls that guards rejected or noted",
-		Args:  exact(0, "no argument but TARGET flags"),
+		Long: `Show the calls that guards rejected or noted, with argument words, as far as they still
+stand in the processes: the oldest are overwritten first. -f goes on as they come.`,
+		Args: exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "go on and show events as they happen")

@@ -64,6 +64,9 @@ func page(c *cobra.Command, name string) string {
 			}
 		}
 	}
+	if c.HasParent() {
+		fmt.Fprintf(&b, ".SH SEE ALSO\n.BR %s (1)\n", strings.ReplaceAll(c.Parent().CommandPath(), " ", "\\-"))
+	}
 	return b.String()
 }
 

@@ -84,7 +84,10 @@ func (a *app) modeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "mode ID enforce|audit|off [TARGET]",
 		Short: "Change what a guard does with calls it rejects",
-		Args:  atMost(2, "an ID and a mode"),
+		Long: `Change what a guard does with calls it rejects: enforce lets them fail, audit counts
+them and lets them go on, off lets every call go on. One word is written in each process
+and no thread is stopped. Without TARGET every process that has the prepatch is meant.`,
+		Args: atMost(2, "an ID and a mode"),
 	}
 	last := func(c *cobra.Command, words []string) ([]string, error) {
 		if len(words) == 0 {
@@ -107,7 +110,9 @@ func (a *app) keepCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "keep ID [TARGET]",
 		Short: "End the trial of a prepatch: it stays until it is removed",
-		Args:  atMost(1, "an ID"),
+		Long: `End the trial of a prepatch, so that it goes on rejecting until it is removed, switched
+off or its process ends. Without TARGET every process that has it is meant.`,
+		Args: atMost(1, "an ID"),
 	}
 	w := reportWords{done: "kept", undone: "not kept", want: stillIn}
 	return a.changeCommand(c, w, noRest, func(ctx context.Context, id string, _ []string, sel pie.Select) (*pie.Report, error) {
@@ -139,7 +144,10 @@ func (a *app) removeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove ID [TARGET]",
 		Short: "Take a prepatch out and restore the bytes it replaced",
-		Args:  atMost(1, "an ID"),
+		Long: `Take a prepatch out and restore the bytes it replaced. The process need not have been
+guarded by this build of pie. Memory that the guard was in stays mapped, for a thread
+may still be in it. Without TARGET every process that has the prepatch is meant.`,
+		Args: atMost(1, "an ID"),
 	}
 	w := reportWords{done: "as they were", undone: "not removed",
 		want: func(s pie.ProcessState) bool { return s == pie.StateUnguarded }}

@@ -19,7 +19,10 @@ func (a *app) scanCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "scan [TARGET]",
 		Short: "List running processes that a catalogue prepatch is about",
-		Args:  exact(0, "no argument but TARGET flags"),
+		Long: `List running processes that a prepatch of the catalogue, or of your own, is about: would
+guard, guarded, fixed, or why it cannot be guarded. Nothing is changed. What is found
+about files is kept, so that the next scan looks at what is new; --fresh does not use it.`,
+		Args: exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
 	c.Flags().IntVar(&exitCode, "exit-code", 0, "exit with `N` when a process could be guarded and is not")

@@ -21,7 +21,10 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [TARGET]",
 		Short: "Show which prepatches are in which processes, and what they did",
-		Args:  exact(0, "no argument but TARGET flags"),
+		Long: `Show which prepatches are in which processes: mode, until when, calls, rejects, guard
+errors, processes of the same program that have no guard, and what a killed pie left
+half-done. All of it is read from the processes, none is stopped, but for --check.`,
+		Args: exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
 	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place, does not reject, or something was left half-done; asks each process, in a stop of one thread, whether PIE's signal handlers still stand")
