@@ -88,15 +88,15 @@ func (t *Tracer) attachTo(ctx context.Context, a *Attached, tid int, do func(*At
 		return err
 	}
 	defer a.memory.close()
+	if t.watchdog.above && rush() {
+		defer relax() // when the watchdog is called off, not before
+	}
 	t.watchdog.arm(a.p.Pid())
 	defer t.disarm()
 	defer a.h.sweep(func(tid int, ws unix.WaitStatus) {
 		_, sig := whyStopped(ws)
 		_ = a.h.detach(tid, sig)
 	})
-	if t.watchdog.above && rush() {
-		defer relax()
-	}
 	if err := a.stop(ctx, tid); err != nil {
 		return err
 	}

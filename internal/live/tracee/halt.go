@@ -129,8 +129,8 @@ func (w *World) halt(ctx context.Context) error {
 	w.crowd.markRunning()
 	begin := time.Now()
 	for _, running := range [...]bool{false, true} {
-		if running && w.mayRush && w.crowd.running() <= runtime.NumCPU() {
-			w.rushing = rush() // not before, nor among more: who is to stop needs a CPU to get there
+		if running && w.crowd.running() <= runtime.NumCPU() {
+			w.hasten() // not before, nor among more: who is to stop needs a CPU to get there
 		}
 		for i := range w.crowd.tasks {
 			t := &w.crowd.tasks[i]
@@ -150,6 +150,7 @@ func (w *World) halt(ctx context.Context) error {
 	if err := w.recount(ctx, begin); err != nil {
 		return err
 	}
+	w.hasten() // nobody needs a CPU any more before he is let go of
 	w.crowd.began, w.halted = begin, true
 	w.memory.tid = w.crowd.anyStopped()
 	w.view = w.crowd.threads(w.view)
@@ -255,6 +256,12 @@ const (
 	deepSleep = 60 * time.Millisecond
 )
 
+// fullMachine is how long the stop of threads takes on a machine whose CPUs are wanted by
+// many. There the nice value is not enough: it counts within the tracer's scheduling group
+// alone (sched(7), autogroup), and a group may wait for a tenth of a second, while those
+// that have stopped stand still.
+const fullMachine = 2 * time.Millisecond
+
 // collect waits until every interrupted task is stopped, gone or asleep. With
 // all unset, running tasks are not expected yet.
 func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
@@ -274,6 +281,9 @@ func (w *World) collect(ctx context.Context, begin time.Time, all bool) error {
 		}
 		if time.Since(begin) > stopTime || ctx.Err() != nil {
 			return errors.Join(ctx.Err(), w.stuck())
+		}
+		if time.Since(begin) > fullMachine {
+			w.hasten()
 		}
 		w.h.rest(missing, time.Since(last))
 	}

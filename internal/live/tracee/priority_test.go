@@ -1,9 +1,18 @@
 package tracee
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -102,4 +111,114 @@ func fromFile(t *testing.T, p *Process, addr address.Addr) bool {
 		t.Fatal(err)
 	}
 	return binary.LittleEndian.Uint64(entry[:])&(1<<61) != 0
+}
+
+// hogName is the name under which the test program keeps a CPU.
+const hogName = "pie-hog"
+
+// hogMain is the hog: CPU. It says that it is there, and once it has read a byte it keeps
+// that CPU for longer than a stop may last, from every thread but the watchdog's.
+func hogMain() bool {
+	if os.Args[0] != hogName {
+		return false
+	}
+	runtime.LockOSThread()
+	cpu, err := strconv.Atoi(os.Args[1])
+	var one unix.CPUSet
+	one.Set(cpu)
+	if err = errors.Join(err, unix.SchedSetaffinity(0, &one)); err != nil || !setScheduler(schedFIFO, tracerLevel) {
+		fmt.Println("hog:", err)
+		return true
+	}
+	fmt.Println("ready")
+	var b [1]byte
+	if n, err := unix.Read(0, b[:]); n != 1 || err != nil {
+		return true
+	}
+	for begin := time.Now(); time.Since(begin) < stopLimit+200*time.Millisecond; {
+	}
+	return true
+}
+
+// On a full machine a tracer may get no CPU for long as soon as it does not go ahead of
+// everybody any more. Nobody stands still then: its watchdog must know.
+func TestWatchdogIsCalledOffBeforeTheTracerGivesWay(t *testing.T) {
+	for name, stop := range map[string]func(*Tracer, *Process, func()) error{
+		"attach": func(tr *Tracer, p *Process, within func()) error {
+			return tr.Attach(context.Background(), p, func(*Attached) error { within(); return nil })
+		},
+		"world": func(tr *Tracer, p *Process, within func()) error {
+			_, err := tr.StopWorld(context.Background(), p, nil, func(*World) error { within(); return nil })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr := newTracer(t)
+			if !tr.watchdog.above {
+				t.Log("no real-time priority is to be had here: the tracer does not go ahead of anybody")
+				return
+			}
+			v := startVictim(t, "victim", "nanosleep", "2")
+			p := v.open()
+			defer p.Close()
+			cpu := 0
+			err := tr.on(context.Background(), func(*hand) error {
+				var may unix.CPUSet
+				err := unix.SchedGetaffinity(0, &may)
+				for !may.IsSet(cpu) {
+					cpu++
+				}
+				may.Zero()
+				may.Set(cpu)
+				return errors.Join(err, unix.SchedSetaffinity(0, &may))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			kept := 0
+			for range 5 { // the kernel gives ordinary threads a little of a CPU that others keep (fair server, Linux 6.12)
+				begin := time.Now()
+				if err := stop(tr, p, startHog(t, cpu).wake); err != nil {
+					t.Fatal(err)
+				}
+				if time.Since(begin) > stopLimit {
+					kept++
+				}
+			}
+			t.Logf("%d times kept from its CPU for longer than a stop may last", kept)
+			v.mustProgress()
+		})
+	}
+}
+
+// hog is one that has been started.
+type hog struct{ in io.WriteCloser }
+
+func startHog(t *testing.T, cpu int) (h hog) {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{hogName, strconv.Itoa(cpu)}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.in, err = cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if said, err := bufio.NewReader(out).ReadString('\n'); said != "ready\n" {
+		t.Fatalf("the hog says %q: %v", said, err)
+	}
+	return h
+}
+
+// wake has the hog run as soon as the calling thread leaves its CPU, and takes long enough
+// for the kernel to have seen to that.
+func (h hog) wake() {
+	_, _ = h.in.Write([]byte{1})
+	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; { // a sleep would leave the CPU
+	}
 }

@@ -24,8 +24,8 @@ func (w *World) resume() (pause, window time.Duration) {
 				pause = max(pause, time.Since(w.crowd.began)-t.interrupted)
 			}
 		}
-		if running {
-			w.calm() // those that slept need the CPU now
+		if running && len(w.crowd.tasks) > manyAsleep {
+			w.calm() // the others need the CPU now
 		}
 	}
 	if !w.crowd.began.IsZero() {
@@ -36,6 +36,16 @@ func (w *World) resume() (pause, window time.Duration) {
 	}
 	w.h.sweep(w.letGo)
 	return pause, window
+}
+
+// manyAsleep are so many that to let go of them takes some tenths of a millisecond.
+const manyAsleep = 64
+
+// hasten puts the tracer ahead of every ordinary thread, where it may go there.
+func (w *World) hasten() {
+	if w.mayRush && !w.rushing {
+		w.rushing = rush()
+	}
 }
 
 // calm ends the time in which the tracer goes ahead of everybody.

@@ -116,9 +116,10 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, fi
 }
 
 func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error) (Stop, error) {
+	w.mayRush = t.watchdog.above
+	defer w.calm() // when the watchdog is called off, not before
 	t.watchdog.arm(w.p.Pid())
 	defer t.disarm()
-	w.mayRush = t.watchdog.above
 	err := w.gather(ctx)
 	if err == nil {
 		err = w.halt(ctx)
