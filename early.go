@@ -173,7 +173,9 @@ func (n *newcomer) insert(ctx context.Context, i int, r *EarlyReport) {
 	r.ProcessReport, err = n.e.insertInto(ctx, x, &process{pid: n.pid, exe: exePath(n.pid), read: n.w.Process}, n.w)
 	if err != nil && n.unlinked { // its libraries may tell more
 		n.e.known.linked[n.exe] = true
-		if err = n.link(ctx); err == nil {
+		if err = n.link(ctx); err != nil {
+			err = explain(err, fmt.Sprintf("pid %d", n.pid))
+		} else {
 			r.ProcessReport, err = n.e.insertInto(ctx, x, &process{pid: n.pid, exe: r.Exe, read: n.w.Process}, n.w)
 		}
 	}

@@ -164,7 +164,8 @@ func (held *Held) advance(h *hand, tid int, ws unix.WaitStatus, execed *bool) (d
 // libraries. late is set when the end of that did not show (without signs, by a program
 // that has no RELRO segment): then the process is held at its entry, or at its first
 // system call outside of the dynamic linker. A static program is left as it is.
-// ErrNoExec when it takes longer than limit; then the process is let go of.
+// ErrNoExec when it takes longer than limit; then the process is let go of. So it is
+// when it was let go of before.
 func (held *Held) RunLoader(ctx context.Context, p *Process, signs Linker, limit time.Duration) (late bool, err error) {
 	l, err := findLoader(p)
 	if err != nil || l.linker == nil {
@@ -172,6 +173,9 @@ func (held *Held) RunLoader(ctx context.Context, p *Process, signs Linker, limit
 	}
 	l.signs = signs
 	err = held.t.on(ctx, func(h *hand) error {
+		if held.released {
+			return fmt.Errorf("pid %d: let go of before its dynamic linker was done: %w", held.group, ErrNoExec)
+		}
 		tid := int(h.held.Load())
 		if tid == 0 {
 			return fmt.Errorf("pid %d: %w", held.group, ErrGone)

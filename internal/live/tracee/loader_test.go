@@ -205,6 +205,22 @@ func TestRunLoaderBlockedSignals(t *testing.T) {
 	}
 }
 
+// A process that was let go of meanwhile lives and runs: that is no end of it.
+func TestRunLoaderLetGoOf(t *testing.T) {
+	l := hold(t, newTracer(t), "/bin/sleep", "60")
+	t.Cleanup(func() { _ = l.cmd.Process.Kill(); _ = l.end() })
+	if err := l.held.Release(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.held.RunLoader(t.Context(), l.p, Linker{}, 5*time.Second)
+	if !errors.Is(err, ErrNoExec) || errors.Is(err, ErrGone) {
+		t.Errorf("%v, want ErrNoExec", err)
+	}
+	if err := l.p.Check(); err != nil {
+		t.Errorf("it was let go of, and %v", err)
+	}
+}
+
 // loadUnderSpy is the spy's operation "load": it holds process pid, which waits to read
 // from a pipe, and runs its loader.
 func loadUnderSpy(tr *Tracer, pid int, pipe string) error {

@@ -26,7 +26,7 @@ import (
 // alternatives.
 type Spec struct {
 	Pids       []int
-	Exe        string // absolute path or name, as proc.Process.RunsExe understands it
+	Exe        string // name as proc.Process.RunsExe understands it, or absolute path: in the process's root or in ours
 	Unit       string // systemd unit; without a suffix, .service
 	Container  string // id or a prefix of it, at least MinContainer digits
 	Host       bool   // every process
@@ -114,12 +114,12 @@ func (s *Selector) Groups(ctx context.Context) ([]Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen := map[int]bool{}
+	chosen, here := map[int]bool{}, s.executableHere()
 	for pid := range t {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		ok, err := s.matches(t, pid)
+		ok, err := s.matches(t, here, pid)
 		if err != nil {
 			return nil, err
 		}
@@ -154,11 +154,41 @@ func (s *Selector) Has(pid int) (bool, error) {
 		return false, gone(err)
 	}
 	defer p.Close()
-	return s.matches(table{pid: &entry{Process: Process{Pid: pid, Start: p.Start()}}}, pid)
+	return s.matches(table{pid: &entry{Process: Process{Pid: pid, Start: p.Start()}}}, s.executableHere(), pid)
 }
 
-// matches tests one process against every condition.
-func (s *Selector) matches(t table, pid int) (bool, error) {
+// executableHere identifies the executable of the spec by its path in our own root: so an
+// operator may name a container's program by where its image lies here. It is zero when
+// there is none, as for a name.
+func (s *Selector) executableHere() proc.Identity {
+	if !strings.HasPrefix(s.spec.Exe, "/") {
+		return proc.Identity{}
+	}
+	self, err := proc.Open(os.Getpid())
+	if err != nil {
+		return proc.Identity{}
+	}
+	defer self.Close()
+	id, err := self.IdentityInRoot(s.spec.Exe)
+	if err != nil {
+		return proc.Identity{} // it may be there in the process's root
+	}
+	return id
+}
+
+// runs tells whether a process runs the executable of the spec, or here, the file that
+// the spec's path leads to from our root.
+func (s *Selector) runs(p *proc.Process, here proc.Identity) (bool, error) {
+	if here != (proc.Identity{}) {
+		if id, err := p.ExeIdentity(); err == nil && id == here {
+			return true, nil
+		}
+	}
+	return p.RunsExe(s.spec.Exe)
+}
+
+// matches tests one process against every condition; here is executableHere.
+func (s *Selector) matches(t table, here proc.Identity, pid int) (bool, error) {
 	if pid == os.Getpid() || len(s.spec.Pids) > 0 && !s.underRoot(t, pid) {
 		return false, nil
 	}
@@ -187,7 +217,7 @@ func (s *Selector) matches(t table, pid int) (bool, error) {
 		}
 	}
 	if s.spec.Exe != "" {
-		if ok, err := p.RunsExe(s.spec.Exe); err != nil || !ok {
+		if ok, err := s.runs(p, here); err != nil || !ok {
 			return false, gone(err)
 		}
 	}

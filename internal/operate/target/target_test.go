@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/proc"
@@ -112,6 +113,42 @@ func TestSelect(t *testing.T) {
 				t.Errorf("%v: parents must come first", got)
 			}
 		})
+	}
+}
+
+// A program in a root of its own is named by its path there, and by where that file lies
+// in ours; a path that leads elsewhere in both is not its.
+func TestPathOfAnotherRoot(t *testing.T) {
+	root := t.TempDir()
+	source, exe := filepath.Join(t.TempDir(), "waits.c"), filepath.Join(root, "waits")
+	if err := os.WriteFile(source, []byte("#include <unistd.h>\nint main(void) { char c; return read(0, &c, 1); }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := exec.Command("gcc", "-static", "-o", exe, source).CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v (scripts/setup installs it)\n%s", err, b)
+	}
+	cmd := exec.Command("/waits")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
+	for path, want := range map[string]bool{exe: true, "/waits": true, source: false, "/bin/sh": false, filepath.Join(root, "none"): false} {
+		sel, err := New(Spec{Exe: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids, err := sel.Select(t.Context())
+		if got := slices.Contains(pids, cmd.Process.Pid); got != want || err != nil && !errors.Is(err, ErrNone) {
+			t.Errorf("%s: selected %v, %v; want %v", path, got, err, want)
+		}
+		if got, err := sel.Has(cmd.Process.Pid); got != want || err != nil {
+			t.Errorf("%s: Has says %v, %v; want %v", path, got, err, want)
+		}
 	}
 }
 
