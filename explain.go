@@ -74,11 +74,12 @@ func explainProcess(err error, who string) *Refusal {
 	return nil
 }
 
-// pidPrefix is how lower packages call a process that who in a refusal names.
-var pidPrefix = regexp.MustCompile(`\bpid [0-9]+: `)
+// pidPrefix is how lower packages call a process that who in a refusal names. Inside a
+// sentence ("thread 7 of pid 6: …") it belongs to that.
+var pidPrefix = regexp.MustCompile(`(^|: )pid [0-9]+: `)
 
 // unnamed is what err says, without the process.
-func unnamed(err error) string { return pidPrefix.ReplaceAllString(err.Error(), "") }
+func unnamed(err error) string { return pidPrefix.ReplaceAllString(err.Error(), "$1") }
 
 // why is what err says without the process and without the sentinel, which the
 // refusal says in its own words.

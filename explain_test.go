@@ -196,3 +196,17 @@ func TestHugeSegmentIsNotRead(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The name of a process that a refusal begins with is not said twice; inside a sentence
+// it stays.
+func TestUnnamed(t *testing.T) {
+	for text, want := range map[string]string{
+		"pid 7: it ended":                          "it ended",
+		"stopping: pid 7: it ended":                "stopping: it ended",
+		"seizing thread 8 of pid 7: not permitted": "seizing thread 8 of pid 7: not permitted",
+	} {
+		if got := unnamed(errors.New(text)); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
