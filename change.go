@@ -33,29 +33,20 @@ func (c change) alone(ctx context.Context, sel Select) (*Report, error) {
 	return c.run(ctx, e.tracer, sel)
 }
 
-// run applies the change to every selected process that has the prepatch.
-// Processes without it are left out of the report; a Refusal says that there
-// was none.
+// run applies the change to every selected process that has the prepatch, and
+// to those that were born meanwhile with it. Processes without it are left out
+// of the report; a Refusal says that there was none.
 func (c change) run(ctx context.Context, t *tracee.Tracer, sel Select) (*Report, error) {
-	pids, err := selected(ctx, sel)
-	if err != nil {
-		return nil, err
-	}
-	KeepOff(pids...)
-	if c.childrenFirst {
-		slices.Reverse(pids)
-	}
 	report := &Report{ID: c.id, Mode: c.mode}
 	var errs []error
 	var unreadable error
-	for _, pid := range pids {
-		if ctx.Err() != nil {
-			break
-		}
+	var looked []int
+	err := inRounds(ctx, sel, c.childrenFirst, func(pid int) bool {
+		looked = append(looked, pid)
 		r, found, err := c.one(ctx, t, pid)
 		if !found {
 			unreadable = errors.Join(unreadable, err)
-			continue
+			return false
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -63,12 +54,15 @@ func (c change) run(ctx context.Context, t *tracee.Tracer, sel Select) (*Report,
 		}
 		report.Changed = report.Changed || r.Changed
 		report.Processes = append(report.Processes, r)
-	}
+		return r.Changed
+	})
 	switch {
-	case len(report.Processes) == 0 && len(pids) == 1 && unreadable != nil:
+	case err != nil:
+		return nil, err
+	case len(report.Processes) == 0 && len(looked) == 1 && unreadable != nil:
 		return nil, unreadable
 	case len(report.Processes) == 0 && ctx.Err() == nil:
-		return nil, notIn(c.id, pids)
+		return nil, notIn(c.id, looked)
 	case len(errs) > 0 && len(errs) == len(report.Processes) && !report.Changed && sameReason(errs):
 		return nil, errs[0]
 	}

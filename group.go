@@ -9,7 +9,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
-// maxRounds bounds how often Insert selects again while new processes appear.
+// maxRounds bounds how often a selection is made again while new processes appear.
 const maxRounds = 64
 
 // selected lists the pids of a selection once each, parents before children,
@@ -30,6 +30,41 @@ func selected(ctx context.Context, sel Select) ([]int, error) {
 		return nil, selfRefusal(os.Getpid())
 	}
 	return parentsFirst(pids, parentOf), nil
+}
+
+// inRounds calls do for each selected process, which says whether it changed
+// something there; then for those that a selection made afterwards has besides:
+// children born before their parent's turn came, which are as it was before. It
+// ends with a round of new processes in which nothing was to be changed.
+func inRounds(ctx context.Context, sel Select, childrenFirst bool, do func(pid int) (changed bool)) error {
+	pids, err := selected(ctx, sel)
+	if err != nil {
+		return err
+	}
+	KeepOff(pids...)
+	seen := map[int]bool{}
+	for range maxRounds {
+		if childrenFirst {
+			slices.Reverse(pids)
+		}
+		changed := false
+		for _, pid := range pids {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if !seen[pid] {
+				seen[pid] = true
+				changed = do(pid) || changed
+			}
+		}
+		if !changed {
+			return nil
+		}
+		if pids, err = selected(ctx, sel); err != nil {
+			return nil // all that matched have ended
+		}
+	}
+	return nil
 }
 
 // parentsFirst orders pids so that whoever has its parent in the list comes

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/insert"
@@ -20,11 +19,6 @@ import (
 // The report has the processes in which something was left: none when all is
 // well. Notes say what was done.
 func Repair(ctx context.Context, sel Select) (*Report, error) {
-	pids, err := selected(ctx, sel)
-	if err != nil {
-		return nil, err
-	}
-	slices.Reverse(pids)
 	t, err := tracee.NewTracer(tracee.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("preparing to write into processes: %w", err)
@@ -32,10 +26,9 @@ func Repair(ctx context.Context, sel Select) (*Report, error) {
 	defer t.Close()
 	report := &Report{Processes: []ProcessReport{}}
 	var unreadable error
-	for _, pid := range pids {
-		if ctx.Err() != nil {
-			break
-		}
+	looked := 0
+	err = inRounds(ctx, sel, true, func(pid int) bool {
+		looked++
 		out, found, err := repairOne(ctx, t, pid)
 		if err != nil {
 			out.fail(err)
@@ -45,8 +38,12 @@ func Repair(ctx context.Context, sel Select) (*Report, error) {
 			report.Changed = report.Changed || out.Changed
 			report.Processes = append(report.Processes, out)
 		}
+		return out.Changed
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(pids) == 1 && unreadable != nil && !report.Changed {
+	if looked == 1 && unreadable != nil && !report.Changed {
 		return nil, unreadable
 	}
 	return report, nil

@@ -110,8 +110,13 @@ func Unguarded(ctx context.Context, sel Select, guarded []ProcessStatus) ([]Proc
 	}
 	var out []ProcessStatus
 	for _, pid := range pids {
-		if id, err := exeIdentity(pid); err == nil && runs[id] && !known[pid] {
-			out = append(out, ProcessStatus{Pid: pid, Exe: exePath(pid)})
+		if id, err := exeIdentity(pid); err != nil || !runs[id] || known[pid] {
+			continue
+		}
+		// One that was born since guarded was read has its parent's guards, and one
+		// that is ending needs none.
+		if s, err := statusOf(pid); err == nil && len(s.Prepatches) == 0 {
+			out = append(out, ProcessStatus{Pid: pid, Exe: s.Exe})
 		}
 	}
 	return out, nil

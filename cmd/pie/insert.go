@@ -298,7 +298,11 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 
 func (a *app) printProcessNotes(p pie.ProcessReport, w reportWords, style term.Style) {
 	if p.State == pie.StateGone {
-		fmt.Fprintf(a.out, "  pid %d (%s) ended meanwhile\n", p.Pid, term.Escape(baseName(p.Exe)))
+		who := fmt.Sprintf("pid %d", p.Pid)
+		if p.Exe != "" {
+			who += " (" + baseName(p.Exe) + ")"
+		}
+		fmt.Fprintf(a.out, "  %s ended meanwhile\n", term.Escape(who))
 		return
 	}
 	if p.Error != "" {

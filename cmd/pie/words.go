@@ -62,11 +62,12 @@ func baseName(path string) string {
 	return filepath.Base(path)
 }
 
-// exeNames lists the base names of the executables, each once.
+// exeNames lists the base names of the executables, each once. Of a process that
+// had ended before it was looked at no name is known.
 func exeNames(ps []pie.ProcessReport) string {
 	var names []string
 	for _, p := range ps {
-		if n := baseName(p.Exe); !slices.Contains(names, n) {
+		if n := baseName(p.Exe); !slices.Contains(names, n) && (p.Exe != "" || p.State != pie.StateGone) {
 			names = append(names, n)
 		}
 	}

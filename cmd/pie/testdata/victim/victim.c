@@ -2,14 +2,17 @@
  *
  *   N      lookup(N): a number above 100 kills it, unless a guard stands in front
  *   fN     the same in a child: its exit status, or minus the signal it died of
+ *   k      forks a child that stays as long as its parent, and answers with its pid
  *   b      overwrites lookup with breakpoints, as another patcher might
  *
  * victim trace PID attaches to a process as a debugger does and stays. */
 #include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,6 +42,17 @@ static int forked(int n)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+static int kept(void)
+{
+	pid_t child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
+	return child;
+}
+
 static int overwrite(void)
 {
 	uintptr_t page = (uintptr_t)lookup & ~(uintptr_t)4095;
@@ -53,6 +67,8 @@ static int answer(const char *line)
 	switch (line[0]) {
 	case 'f':
 		return forked(atoi(line + 1));
+	case 'k':
+		return kept();
 	case 'b':
 		return overwrite();
 	}
