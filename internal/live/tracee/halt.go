@@ -33,7 +33,7 @@ func (w *World) gather(ctx context.Context) error {
 	for ctx.Err() == nil && time.Since(begin) < gatherTime {
 		// Other processes in the same memory, once all threads are seized: a
 		// child that is born later is seized by the kernel.
-		sharing, errno := w.p.sharingMM(w.scratch.dents, w.scratch.pids[:0])
+		sharing, errno := w.p.sharingMM(w.scratch.dents, w.scratch.pids[:0], w.scratch.strangers)
 		if errno != 0 {
 			return fmt.Errorf("pid %d: who shares its memory: %w", w.p.Pid(), w.p.goneOr(errno))
 		}

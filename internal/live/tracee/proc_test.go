@@ -139,6 +139,15 @@ func TestFamily(t *testing.T) {
 	if sameMM(v.pid(), plain.Process.Pid) {
 		t.Error("two unrelated processes share memory")
 	}
+	// A stop asks nobody again who was a stranger before it, and everybody else.
+	strangers := p.strangers(make([]byte, direntsSize), nil)
+	if !slices.IsSorted(strangers) || !slices.Contains(strangers, plain.Process.Pid) || slices.Contains(strangers, v.pid()) {
+		t.Errorf("strangers of %d: %v", v.pid(), strangers)
+	}
+	waitFor(t, "a vfork child that is found beside the strangers", func() bool {
+		sharing, errno := p.sharingMM(make([]byte, direntsSize), nil, strangers)
+		return errno == 0 && len(sharing) == 1 && !slices.Contains(strangers, sharing[0])
+	})
 }
 
 // A watchdog must not outlive its tracer, nor be waited for by it.

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -66,7 +68,7 @@ func (p *Process) Children() ([]int, error) {
 // vfork children before their exec, and CLONE_VM processes. They are in no
 // /proc/PID/task, so every process of /proc is asked for with kcmp(2).
 func (p *Process) SharingMM() ([]int, error) {
-	pids, errno := p.sharingMM(make([]byte, direntsSize), nil)
+	pids, errno := p.sharingMM(make([]byte, direntsSize), nil, nil)
 	if errno != 0 {
 		return nil, fmt.Errorf("pid %d: who shares its memory: %w", p.Pid(), p.goneOr(errno))
 	}
@@ -76,8 +78,47 @@ func (p *Process) SharingMM() ([]int, error) {
 // direntsSize is the size of a buffer for listNumbers, in bytes.
 const direntsSize = 32 << 10
 
-// sharingMM appends to list what SharingMM returns, by way of buf.
-func (p *Process) sharingMM(buf []byte, list []int) ([]int, unix.Errno) {
+// strangersTime bounds how long strangers may take to answer: within it, and a stop, no pid
+// is given again where pidsLast says so.
+const strangersTime = 100 * time.Millisecond
+
+// pidsLast tells whether the kernel has so many pids, each of which it gives again after
+// all others (pid_max, proc(5)), that it takes it longer than strangersTime and a stop.
+func pidsLast() bool {
+	const usual = 32768 // no machine makes a tenth of that many processes in the time
+	text, err := os.ReadFile("/proc/sys/kernel/pid_max")
+	if err != nil {
+		return false
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	return err == nil && most >= usual
+}
+
+// strangers appends to list, in ascending order, the processes that live in other memory,
+// and will: nobody joins an address space but by birth.
+//
+// It is asked before anything is stopped. The kernel answers kcmp(2) for a process in the
+// midst of its exec when that is over, which on a full machine may take half a second.
+// Inside a stop only those need be asked who came since.
+func (p *Process) strangers(buf []byte, list []int) []int {
+	var path procPath
+	begin := time.Now()
+	all, errno := listNumbers(path.set(0, 0, ""), buf, list)
+	others := all[:0]
+	for _, pid := range all {
+		if pid != p.Pid() && otherMM(p.Pid(), pid) {
+			others = append(others, pid)
+		}
+	}
+	if errno != 0 || time.Since(begin) > strangersTime || !hasMemory(p.Pid(), p.Pid()) {
+		return list
+	}
+	return others
+}
+
+// sharingMM appends to list what SharingMM returns, by way of buf, without asking for the
+// strangers.
+func (p *Process) sharingMM(buf []byte, list, strangers []int) ([]int, unix.Errno) {
 	var path procPath
 	for {
 		member, errno := p.memoryHolder(buf, list)
@@ -87,7 +128,7 @@ func (p *Process) sharingMM(buf []byte, list []int) ([]int, unix.Errno) {
 		all, errno := listNumbers(path.set(0, 0, ""), buf, list)
 		sharing := all[:0]
 		for _, pid := range all {
-			if pid != p.Pid() && sameMM(member, pid) {
+			if _, stranger := slices.BinarySearch(strangers, pid); !stranger && pid != p.Pid() && sameMM(member, pid) {
 				sharing = append(sharing, pid)
 			}
 		}
@@ -136,9 +177,21 @@ func hasMemory(pid, tid int) bool {
 // another one: it could not be stopped either. Two threads without memory count as
 // the same.
 func sameMM(a, b int) bool {
+	order, errno := compareMM(a, b)
+	return errno == 0 && order == 0
+}
+
+// otherMM tells whether two processes are known to live in different memory.
+func otherMM(a, b int) bool {
+	order, errno := compareMM(a, b)
+	return errno == 0 && order != 0
+}
+
+// compareMM is kcmp(2): 0 for the same memory.
+func compareMM(a, b int) (order uintptr, errno unix.Errno) {
 	const kcmpVM = 1
-	r, _, errno := unix.RawSyscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
-	return errno == 0 && r == 0
+	order, _, errno = unix.RawSyscall6(unix.SYS_KCMP, uintptr(a), uintptr(b), kcmpVM, 0, 0, 0)
+	return order, errno
 }
 
 // userState is what a thread is doing, from /proc/PID/task/TID/syscall.

@@ -315,11 +315,13 @@ type scratch struct {
 	filter                    []unix.SockFilter // of seccomp
 	tasks                     []task
 	dents                     []byte // of a directory being listed
-	pids, tids                []int
+	pids, tids, strangers     []int
+	pidsLast                  bool // a pid is not given again within strangersTime
 }
 
 func (s *scratch) allocate() {
 	// A state that fills this may be longer; the length must be a multiple of 8.
+	s.pidsLast = pidsLast()
 	s.xstate = make([]byte, (frameMax-frameXState-4)&^7)
 	s.frame = make([]byte, frameMax)
 	s.look = make([]byte, frameMax)

@@ -117,6 +117,10 @@ func (t *Tracer) tryStopWorld(ctx context.Context, p *Process, avoid []Range, fi
 
 func (t *Tracer) stopWorld(ctx context.Context, w *World, do func(*World) error) (Stop, error) {
 	w.mayRush = t.watchdog.above
+	w.scratch.strangers = w.scratch.strangers[:0]
+	if w.scratch.pidsLast && !w.h.holds(w.p.Pid()) {
+		w.scratch.strangers = w.p.strangers(w.scratch.dents, w.scratch.strangers)
+	}
 	defer w.calm() // when the watchdog is called off, not before
 	t.watchdog.arm(w.p.Pid())
 	defer t.disarm()
