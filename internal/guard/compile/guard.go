@@ -53,6 +53,8 @@ func (l *lowerer) params(fn *ssa.Function) ([]value, []Param) {
 		l.fail("declare it as "+want, "the guard does not take a *libpie.Call first")
 	case sig.Results().Len() != 1 || !isLib(sig.Results().At(0).Type(), "Verdict"):
 		l.fail("declare it as "+want, "the guard does not return a libpie.Verdict")
+	case fn.TypeParams().Len() > 0:
+		l.fail("write it for the types of the function", "a guard cannot be generic")
 	case sig.Variadic():
 		l.fail("libpie.Arg reads variadic arguments", "a guard cannot be variadic")
 	}

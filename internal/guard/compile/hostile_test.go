@@ -56,6 +56,9 @@ func hostile() map[string]string {
 		"struct chain 2000":            prelude + doubled("\ntype t0 struct { x int }\n", "type t%d struct { x t%d }\n", "func G(c *libpie.Call, p *t%d) libpie.Verdict { x := *p; y := x; return libpie.Reject(y == x) }\n", 2000),
 		"struct chain 1000":            prelude + doubled("\ntype t0 struct { x int }\n", "type t%d struct { x t%d }\n", "func G(c *libpie.Call, p *t%d) libpie.Verdict { x := *p; y := x; return libpie.Reject(y == x) }\n", 1000),
 		"struct doubling by shadowing": prelude + doubled("\ntype t0 struct { x int }\n", "type t%d struct { x, y t%d }\n", "func G(c *libpie.Call, p *t%[1]d) libpie.Verdict { type t0 struct { x *t%[1]d; y t%[1]d }; return libpie.Pass() }\n", 60),
+		"generic functions":            prelude + doubled("\nfunc f0[T, U any](x T, y U) {}\n", "func f%d[T, U any](x T, y U) { f%[2]d(x, y); f%[2]d(y, x); f%[2]d(x, x) }\n", "func G(c *libpie.Call) libpie.Verdict { f%d(1, true); return libpie.Pass() }\n", 60),
+		"generic uses":                 prelude + generics(1000),
+		"generic uses 100":             prelude + generics(100),
 		"empty structs":                prelude + "\ntype t struct { n int; none [1<<40]struct{} }\nfunc G(c *libpie.Call, p *t) libpie.Verdict { x := *p; return libpie.Reject(x == *p) }\n",
 		"text doubling":                prelude + doubled("\nconst s0 = \"0123456789\"\n", "const s%d = s%[2]d + s%[2]d\n", "func G(c *libpie.Call) libpie.Verdict { return libpie.Reject(len(s%d)) }\n", 60),
 		"number doubling":              prelude + doubled("\nconst s0 = 1<<400\n", "const s%d = s%[2]d * s%[2]d\n", "func G(c *libpie.Call) libpie.Verdict { return libpie.Reject(uint(s%d&1)) }\n", 60),
@@ -105,6 +108,20 @@ func texts(n int) []string {
 		all[i] = fmt.Sprintf("if c.Bytes(a, n).Contains(\"text %d\") { n++ }", i)
 	}
 	return all
+}
+
+// generics are n types, each used with a function of n statements.
+func generics(n int) string {
+	var b strings.Builder
+	b.WriteString("\nfunc f[T ~int](x T) T {" + strings.Repeat("x += x;", n) + " return x }\n")
+	for i := range n {
+		fmt.Fprintf(&b, "type t%d int\n", i)
+	}
+	b.WriteString("func G(c *libpie.Call, n int) libpie.Verdict {\n")
+	for i := range n {
+		fmt.Fprintf(&b, "n += int(f(t%d(n)))\n", i)
+	}
+	return b.String() + "return libpie.Reject(n) }\n"
 }
 
 // processorTime is what this process has used.

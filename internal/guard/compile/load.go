@@ -89,7 +89,7 @@ func (m *module) check(map[string][]byte) {
 		m.errs = append(m.errs, &Error{Msg: err.Error()})
 		return
 	}
-	m.prog = ssa.NewProgram(m.fset, 0)
+	m.prog = ssa.NewProgram(m.fset, ssa.InstantiateGenerics)
 	info, limits := newInfo(), mathPackage()
 	imports := importer{libpiePath: lib, "math": limits}
 	if m.imports("math/bits") {
@@ -103,6 +103,7 @@ func (m *module) check(map[string][]byte) {
 	if len(m.errs) > 0 {
 		return
 	}
+	m.checkInstances(info)
 	m.checkTypes(info)
 	m.checkState(info)
 	if len(m.errs) > 0 {

@@ -66,6 +66,10 @@ func (l *lowerer) allocate(i *ssa.Alloc) value {
 // allocateStack clears the variable's bytes.
 func (l *lowerer) allocateStack(a *alloc, t types.Type) {
 	size := (l.m.sizes.Sizeof(t) + 7) &^ 7
+	if l.m.sizes.Sizeof(t) < 0 {
+		l.fail("", "a %s is too large for the stack of a guard", typeName(t))
+		return
+	}
 	if holdsMem(t) {
 		l.fail("keep addresses and lengths in arrays of their own", "a %s cannot be indexed by a variable", typeName(t))
 		return

@@ -51,6 +51,10 @@ func (l *lowerer) load(x value, i *ssa.UnOp) value {
 
 // canRead refuses types that are not in the target's memory.
 func (l *lowerer) canRead(t types.Type) bool {
+	if size := l.m.sizes.Sizeof(t); size < 0 || size > largest { // of a generic function
+		l.fail("declare only the part of the target's struct that the guard reads", "the type is larger than %d bytes", largest)
+		return false
+	}
 	if !l.m.readable(t) {
 		l.fail("declare integers, pointers, and structs and arrays of these; a Go string is a libpie.GoString", "a %s cannot be read from the target", typeName(t))
 		return false

@@ -85,6 +85,8 @@ func mix(a [4]int32, at uint8) (n int32) { for i, v := range a { a[(i+int(at))&3
 
 func clear4(a *[8]int32, at uint8) { for i := at & 7; i < 8; i += 3 { a[i] = -a[i] } }
 
+func turned[T int8 | uint16 | int64, U ~uint8 | ~int32](x T, y U) T { if int64(x) > int64(y) { return x << (y & 7) }; return -x / T(y&7+3) }
+
 func cut(m libpie.Mem, n int64, b uint8) libpie.Mem {
 	if n >= 0 && n < int64(m.Len()) { return m.Slice(int(n), m.Len()) }
 	if i := m.Index(b); i >= 0 { return m.Slice(0, i) }
@@ -147,13 +149,15 @@ func (p *program) expr(kind, depth int) string {
 // read is an expression that looks at memory, a table, an array or a struct.
 func (p *program) read(d int) string {
 	i := p.expr(p.kind(), d)
-	switch p.r.IntN(12) {
+	switch p.r.IntN(13) {
+	case 12:
+		return fmt.Sprintf("turned(%s(%s), v%d)", p.one("int8", "uint16", "int64"), i, []int{1, 4}[p.r.IntN(2)])
 	case 0:
 		return fmt.Sprintf("m.At(int(%s&%d))", i, []int{15, 31}[p.r.IntN(2)])
 	case 1:
 		return fmt.Sprintf("m.%s(uint8(%s&3))", p.one("Index", "Count"), i)
-	case 2:
-		return fmt.Sprintf("*libpie.At[%s](a + libpie.Addr(%s&%d))", p.one(kinds...), i, []int{7, 31, 63}[p.r.IntN(3)])
+	case 2: // always there: natively Go drops a read that nothing depends on
+		return fmt.Sprintf("*libpie.At[%s](a + libpie.Addr(%s&%d))", p.one(kinds...), i, []int{7, 31, 48}[p.r.IntN(3)])
 	case 3:
 		return fmt.Sprintf("table[%s&15]", i)
 	case 4:
@@ -163,7 +167,7 @@ func (p *program) read(d int) string {
 	case 6:
 		return fmt.Sprintf("dp.q[%s&1].%s", i, p.one("x", "y"))
 	case 7:
-		return p.one("dp.a[2]", "dp.more", "dp.p.sum()", "pr.turned().y", "rec.n", "rec.size", "rec.p[2].y", "m.Len()", "lv.next()", "len(table)", `"abcd"[v1&3]`)
+		return p.one("dp.a[2]", "dp.more", "dp.p.sum()", "pr.turned().y", "rec.n", "rec.size", "rec.p[2].y", "m.Len()", "lv.next()", `"abcd"[v1&3]`)
 	case 8:
 		return fmt.Sprintf("rec.p[%s&3].x", i)
 	case 9:

@@ -94,8 +94,13 @@ func TestRefusals(t *testing.T) {
 		{"limit full of nothing", "var l = libpie.NewLimiter[int32](libpie.Limit{Calls: 1, Seconds: 1, Burst: 1, Keys: 1, Full: 7})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:94", "Full must be a constant from 1 to 2"},
 		{"limit by position", "var l = libpie.NewLimiter[int32](libpie.Limit{1, 1, 1, 1, 1})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:47", "written with their names"},
 		{"init", "func init() {}\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:1", "init does not run"},
-		{"generic function", "func f[T any](x T) T { return x }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f(1)) }", "1:7", "cannot declare generic functions"},
-		{"generic type", "type t[T any] struct{ x T }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:7", "cannot declare generic types"},
+		{"generic function of arrays", "func f[T any](x T) T { return x }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f([2]int{})[1]) }", "2:62", "f cannot be used with [2]int: a type argument is one word"},
+		{"generic function of what grows", "func f[T any](x *T, n int) int { return n }\nfunc g[T any](x T) int { return f[*T](nil, 1) }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(g(1)) }", "2:33", "f cannot be used with *T: a type argument is one word"},
+		{"three type parameters", "func f[T, U, V any](x T, y U, z V) T { return x }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f(1, 2, 3)) }", "1:7", "more than 2 type parameters"},
+		{"generic guard", "func G[T any](c *libpie.Call, x T) libpie.Verdict { return libpie.Pass() }", "1:6", "a guard cannot be generic"},
+		{"generic array", "func f[T any](x T) (a [1<<30]T) { a[0] = x; return a }\nfunc G(c *libpie.Call, n int) libpie.Verdict { return libpie.Reject(f(n)[n]) }", "2:69", "the type is larger than 2147483648 bytes"},
+		{"generic array of any size", "func f[T any](x T, n int) T { var a [1<<61]T; a[n] = x; return a[1] }\nfunc G(c *libpie.Call, n int) libpie.Verdict { return libpie.Reject(f(n, n)) }", "1:35", "too large for the stack of a guard"},
+		{"generic type", "type t[T any] struct{ x T }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:7", "cannot declare generic types; write the type you need; functions may be generic"},
 		{"no body", "func f() int\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f()) }", "1:1", "no body"},
 
 		// Signatures.

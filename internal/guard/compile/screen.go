@@ -91,9 +91,7 @@ func (m *module) screenImports(f *ast.File) {
 func (m *module) screenDecl(d ast.Decl) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
-		if d.Type.TypeParams != nil {
-			m.refuse(d.Type.TypeParams.Pos(), "write the function for the type you need", "a prepatch cannot declare generic functions")
-		}
+		m.screenGeneric(d)
 		if d.Name.Name == "init" && d.Recv == nil {
 			m.refuse(d.Pos(), "compute it in the guard", "init does not run: a guard only runs when it is called")
 		}
@@ -109,7 +107,7 @@ func (m *module) screenDecl(d ast.Decl) {
 				}
 			case *ast.TypeSpec:
 				if s.TypeParams != nil {
-					m.refuse(s.TypeParams.Pos(), "write the type you need", "a prepatch cannot declare generic types")
+					m.refuse(s.TypeParams.Pos(), "write the type you need; functions may be generic", "a prepatch cannot declare generic types")
 				}
 			}
 		}
@@ -130,6 +128,9 @@ func (m *module) screenNode(n ast.Node) bool {
 	case *ast.MapType:
 		m.refuse(n.Pos(), "use a switch, or an array with a fixed length", "a guard cannot use maps")
 	case *ast.InterfaceType:
+		if isConstraint(n) {
+			break
+		}
 		m.refuse(n.Pos(), "use the concrete type", "a guard cannot use interfaces")
 	case *ast.TypeAssertExpr, *ast.TypeSwitchStmt:
 		m.refuse(n.Pos(), "use the concrete type", "a guard cannot use interfaces")

@@ -14,7 +14,7 @@ import (
 // onStack makes room on the stack for a value of type t.
 func (l *lowerer) onStack(t types.Type) *place {
 	size := (l.m.sizes.Sizeof(t) + 7) &^ 7
-	if size > bpf.StackSize || holdsMem(t) {
+	if l.m.sizes.Sizeof(t) < 0 || size > bpf.StackSize || holdsMem(t) {
 		l.fail("range over the indices, for i := range len(a), and index the variable itself", "a copy of a %s does not fit the guard's stack", typeName(t))
 		return nil
 	}

@@ -192,10 +192,16 @@ func (m *module) checkTypes(info *types.Info) {
 	for id, obj := range info.Defs {
 		switch obj := obj.(type) {
 		case *types.Var:
+			if _, isParam := obj.Type().(*types.TypeParam); isParam {
+				continue // of one word: checkInstances
+			}
 			if instead, why := unheld(obj.Type()); why != "" {
 				m.refuse(id.Pos(), instead, "%s has type %s: %s", obj.Name(), typeName(obj.Type()), why)
 			}
 		case *types.TypeName:
+			if types.IsInterface(obj.Type()) {
+				continue // a constraint
+			}
 			m.checkSize(id, c.count(obj.Type()), obj.Type())
 		}
 	}
@@ -204,9 +210,12 @@ func (m *module) checkTypes(info *types.Info) {
 	}
 }
 
+// largest is how many bytes a type may have.
+const largest = 1 << 31
+
 func (m *module) checkSize(at ast.Node, fields int64, t types.Type) {
-	const largest = 1 << 31
 	switch {
+	case parameterized(t): // canRead and the guard's stack have the last word
 	case fields > maxFields:
 		m.refuse(at.Pos(), "declare only the part of the target's struct that the guard reads", "the type has more than %d fields", maxFields)
 	case t != nil && fields > 1 && (m.sizes.Sizeof(t) < 0 || m.sizes.Sizeof(t) > largest):

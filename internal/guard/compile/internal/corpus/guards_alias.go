@@ -31,11 +31,10 @@ type padded struct{ a, _ uint8 }
 //pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
 func BlankFields(c *libpie.Call, p libpie.Addr, k uint8) libpie.Verdict {
 	x, y := *libpie.At[padded](p), *libpie.At[padded](p + libpie.Addr(k&15))
-	both := [2]padded{x, y}
-	if x == y {
-		return libpie.Log(1)
+	if both := [2]padded{x, y}; both == [2]padded{y, x} {
+		return libpie.Log(uint32(x.a))
 	}
-	return libpie.Reject(both == [2]padded{y, x})
+	return libpie.Reject(x == y)
 }
 
 type point struct{ x, y int16 }
