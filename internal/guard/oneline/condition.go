@@ -108,8 +108,11 @@ func (r *reader) truth(e ast.Expr) (string, error) {
 			return x.text, err
 		}
 	case *ast.Ident:
-		if i, known := r.lookup(e.Name); i >= 0 && known.Type == "bool" {
+		switch i, known := r.lookup(e.Name); {
+		case i >= 0 && known.Type == "bool":
 			return r.argument(e, i)
+		case i >= 0:
+			return "", r.errorf(at(e), "%s alone is no condition: write what it is compared with, as in '%[1]s != 0'", e.Name)
 		}
 	}
 	return "", r.errorf(at(e), "not a comparison: write one such as 'i32(arg1) > 256'")
@@ -164,12 +167,20 @@ func (r *reader) number(e ast.Expr) (number, error) {
 	case *ast.CallExpr:
 		return r.call(e)
 	case *ast.Ident:
+		if i, _ := r.lookup(e.Name); i < 0 && isNull(e.Name) {
+			return number{text: "0"}, nil
+		}
 		return r.parameter(e)
 	case *ast.SelectorExpr:
 		return r.field(e)
+	case *ast.IndexExpr:
+		return number{}, r.errorf(at(e), `elements cannot be looked at here: text by prefix(s, "/") and contains(s, "/"), all else in a prepatch file`)
 	}
 	return number{}, r.errorf(at(e), "not an integer expression over parameters and constants")
 }
+
+// isNull reports whether C or Go calls the null pointer so.
+func isNull(name string) bool { return name == "NULL" || name == "nil" || name == "null" }
 
 // parameter reads a parameter that is an integer or an address.
 func (r *reader) parameter(e *ast.Ident) (number, error) {

@@ -213,7 +213,10 @@ func (s Spec) verdict() (string, error) {
 		}
 		return fmt.Sprintf("libpie.Reject(uint64(%#x))", n), nil
 	}
-	return refuse(`not a value to return: write an integer such as -1, or "void"`)
+	if strings.HasPrefix(s.Reject, "errno:") {
+		return refuse("errno is set by a prepatch file, with libpie.RejectErrno")
+	}
+	return refuse(`not a value to return: write an integer such as -1 (0 is a null pointer), or "void"`)
 }
 
 // range64 is what an integer that the function returns can be written as: -1 is
