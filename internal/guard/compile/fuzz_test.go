@@ -21,6 +21,7 @@ func FuzzCompile(f *testing.F) {
 	} {
 		f.Add([]byte("package p; import \"github.com/patch-integration-engine/pie/libpie\"; type rec struct { n libpie.Addr }; func f(n int) bool { return n&1 == 0 }\nfunc G(c *libpie.Call, a libpie.Addr, n int) libpie.Verdict {" + body + "}"))
 	}
+	f.Add([]byte(prelude + "\ntype w interface { ~int8 | uint32 }; func f[T w, U any](x T, y U) (U, T) { return y, x<<3 }\nfunc G(c *libpie.Call, n int) libpie.Verdict { x, y := f(int8(n), n); return libpie.Reject(x + int(y)) }"))
 	f.Add([]byte(prelude + "\nfunc G(c *libpie.Call, a libpie.Addr, n int) libpie.Verdict { for i := range n { if c.Bytes(a, n).At(i) == 'x' { return libpie.Reject(i) } }; return libpie.Pass() }"))
 	f.Add([]byte(prelude + "\nfunc G(c *libpie.Call, r *rec, n uint8) libpie.Verdict { x := r.c; x[n&3] = 2; if r.ok { r = r.b }; return libpie.Reject(x[n] / r.c[0]) }"))
 	f.Fuzz(func(t *testing.T, src []byte) {
