@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
@@ -198,6 +199,14 @@ func (re *replayer) count(g *replayed, c *recording.Call, out replay.Outcome) {
 	}
 }
 
+// whyNoMemory says why a recording of p has no memory, and what to do about it.
+func (p *Prepatch) whyNoMemory() string {
+	if slices.Contains(p.Caps, "call") || slices.Contains(p.Caps, "write") {
+		return "of a guard that calls functions or writes memory argument words alone can be recorded: try it on trial, with pie insert --trial and --max-reject"
+	}
+	return "the recording has argument words only; with //pie:evidence memory it would have what the guard reads"
+}
+
 func (re *replayer) finish() *ReplayReport {
 	r, t := re.report, re.in.Total
 	if t == nil {
@@ -209,7 +218,7 @@ func (re *replayer) finish() *ReplayReport {
 		r.Notes = append(r.Notes, "the prepatch keeps state from call to call: it began empty, and saw recorded calls only")
 	}
 	if !r.Recorded.Memory && r.Unknown > 0 {
-		r.Notes = append(r.Notes, "the recording has argument words only; with //pie:evidence memory it would have what the guard reads")
+		r.Notes = append(r.Notes, re.p.whyNoMemory())
 	}
 	return r
 }
