@@ -2,7 +2,7 @@
 // the peers that can be had anywhere: gdb, the kernel's uprobes, and a bare C
 // program that stops every thread and does nothing.
 //
-//	go run ./bench [-repeat N] [-rounds N] [-window D] [-server NAME] [cost] [pause] [insert] [latency]
+//	go run ./bench [-repeat N] [-rounds N] [-window D] [-server NAME] [cost] [pause] [insert] [latency] [idle] [scan]
 //
 // Every figure is a median over repeats, and every comparison comes from one run:
 // a guarded function beside its twin in the same process, a peer beside PIE on
@@ -56,9 +56,9 @@ func run(what []string, repeat int, server string, rounds int, window time.Durat
 	b.server, b.rounds, b.window = server, rounds, window
 	fmt.Printf("%d cores, %s, %s\n", runtime.NumCPU(), runtime.Version(), kernel())
 	for _, w := range what {
-		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert, "latency": b.latency}[w]
+		measure, ok := map[string]func() error{"cost": b.cost, "pause": b.pause, "insert": b.insert, "latency": b.latency, "idle": b.idle, "scan": b.scan}[w]
 		if !ok {
-			return fmt.Errorf("no measurement %q: there are cost, pause, insert and latency", w)
+			return fmt.Errorf("no measurement %q: there are cost, pause, insert, latency, idle and scan", w)
 		}
 		if err := measure(); err != nil {
 			return fmt.Errorf("%s: %w", w, err)
