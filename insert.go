@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -152,6 +153,7 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 	if already != nil {
 		out.State = StateGuarded
 		out.noteAlready(already)
+		in.compare(&out, already)
 		return out, nil
 	}
 	w, err := p.attachable()
@@ -258,6 +260,27 @@ func (r *ProcessReport) noteAlready(in *observe.Prepatch) {
 	r.Copies = &Copies{Guarded: len(in.Guards), All: len(in.Guards)}
 }
 
+// compare says where a process that has the prepatch already does not do what was asked
+// for: an insertion changes nothing there, neither the mode nor a trial's end.
+func (in *inserter) compare(out *ProcessReport, already *observe.Prepatch) {
+	if len(already.Guards) == 0 {
+		return
+	}
+	g, wanted := already.Guards[0], modeName(in.options().Mode)
+	if !g.TrialEnd.IsZero() && in.report.TrialEnd == nil {
+		in.report.TrialEnd = &g.TrialEnd
+	}
+	m := modeName(g.Mode)
+	switch over := !g.TrialEnd.IsZero() && time.Now().After(g.TrialEnd); {
+	case m == ModeEnforce && wanted == m && over:
+		out.Mode = ModeOff
+		out.Notes = append(out.Notes, fmt.Sprintf("it was in already, its trial is over, and it rejects nothing: pie keep %s --pid %d has it reject again", in.p.ID, out.Pid))
+	case m != wanted:
+		out.Mode = m
+		out.Notes = append(out.Notes, fmt.Sprintf("it was in already and stays in mode %s: pie mode %s %s --pid %d changes that", m, in.p.ID, wanted, out.Pid))
+	}
+}
+
 func (in *inserter) options() insert.Options {
 	o := insert.Options{Blank: in.o.blank, Mode: jit.ModeEnforce, Trial: in.o.Trial, MaxReject: in.o.MaxReject, Partial: in.o.Partial}
 	if in.o.Mode == ModeAudit {
@@ -270,6 +293,7 @@ func (in *inserter) options() insert.Options {
 // guarded, else the report.
 func (in *inserter) finish() (*Report, error) {
 	in.report.noteHeirs()
+	in.report.noteMode()
 	if in.report.Guarded() > 0 || len(in.errs) == 0 {
 		return in.report, nil
 	}
@@ -298,6 +322,22 @@ func (r *Report) noteHeirs() {
 			}
 		}
 	}
+}
+
+// noteMode says of all what they have in common, where none is in the mode asked for.
+func (r *Report) noteMode() {
+	if len(r.Processes) == 0 || r.Processes[0].Mode == "" {
+		return
+	}
+	if r.TrialEnd != nil && time.Now().After(*r.TrialEnd) {
+		return // which the end says
+	}
+	for _, p := range r.Processes {
+		if p.Mode != r.Processes[0].Mode {
+			return
+		}
+	}
+	r.Mode = r.Processes[0].Mode
 }
 
 // sameReason reports whether all errors are refusals for one reason.

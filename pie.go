@@ -107,6 +107,7 @@ type ProcessReport struct {
 	Exe     string        `json:"exe"`
 	State   ProcessState  `json:"state"`
 	Changed bool          `json:"changed"`
+	Mode    Mode          `json:"mode,omitempty"`   // of one that had the prepatch already, where it is not the one asked for
 	Copies  *Copies       `json:"copies,omitempty"` // of an insertion
 	Pause   time.Duration `json:"pause_ns"`         // the longest time one of its threads was stopped
 	Reason  Code          `json:"reason,omitempty"`

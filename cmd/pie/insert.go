@@ -227,6 +227,7 @@ func (a *app) finishReport(c *cobra.Command, r *pie.Report, w reportWords) error
 	} else {
 		a.printReport(r, w, done, total)
 	}
+	done = countAsked(r, done)
 	interrupted := c.Context().Err() != nil
 	if interrupted && !a.json {
 		fmt.Fprintf(a.err, "interrupted: finished in %d of %d processes, the others are as they were\n", done, total)
@@ -258,6 +259,17 @@ func countDone(r *pie.Report, w reportWords) (done, total int) {
 	return done, total
 }
 
+// countAsked leaves out of those that are done the ones which had the prepatch already, in
+// another mode than was asked for.
+func countAsked(r *pie.Report, done int) int {
+	for _, p := range r.Processes {
+		if p.Mode != "" {
+			done--
+		}
+	}
+	return done
+}
+
 func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 	style := term.StyleFor(a.out, a.getenv)
 	title := w.title
@@ -278,7 +290,9 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 	if copies := r.Copies(); copies.All > 0 {
 		count += " · " + copiesWords(copies)
 	}
-	if !r.Changed {
+	if !r.Changed && countAsked(r, done) < done {
+		count += " · nothing was changed"
+	} else if !r.Changed {
 		count += " · already so"
 	} else if pause := r.Pause(); pause > 0 {
 		count += " · longest pause " + milliseconds(pause)

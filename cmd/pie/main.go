@@ -176,7 +176,7 @@ func usage(c *cobra.Command, format string, args ...any) error {
 func exact(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != n {
-			return usage(c, "%s takes %s, got %d arguments", c.CommandPath(), what, len(args))
+			return usage(c, "it takes %s, and was given %s", what, plural(len(args), "argument", "arguments"))
 		}
 		return nil
 	}
@@ -186,7 +186,7 @@ func exact(n int, what string) cobra.PositionalArgs {
 func atMost(n int, what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) > n {
-			return usage(c, "%s takes %s, got %d arguments", c.CommandPath(), what, len(args))
+			return usage(c, "it takes %s, and was given %s", what, plural(len(args), "argument", "arguments"))
 		}
 		return nil
 	}

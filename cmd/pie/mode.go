@@ -98,6 +98,9 @@ and no thread is stopped. Without TARGET every process that has the prepatch is 
 		case pie.ModeEnforce, pie.ModeAudit, pie.ModeOff:
 			return []string{m}, nil
 		}
+		if every, err := c.Flags().GetBool("every-prepatch"); err == nil && !every && len(words) == 1 && c.Flags().NArg() == 1 {
+			return nil, usage(c, "give a mode behind %s: enforce, audit or off", m)
+		}
 		return nil, usage(c, "%q is no mode; use enforce, audit or off", m)
 	}
 	w := reportWords{done: "changed", undone: "not changed", want: stillIn}

@@ -136,7 +136,10 @@ func Listen(path, group string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("the agent's socket: there is a file at %s that is no socket", path)
+		}
 		_ = os.Remove(path) // left by an agent that was killed
 	}
 	old := unix.Umask(0o177)
