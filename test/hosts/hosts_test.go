@@ -37,16 +37,20 @@ func TestBuilds(t *testing.T) {
 }
 
 // A function that keeps registers which the psABI lets it change, for callers that know.
-// A guard keeps them as well, however its reads survive bad addresses.
+// A guard keeps them as well, whatever its verdict, however its reads survive bad addresses.
 func TestHandmadeCallee(t *testing.T) {
-	path := build(t, "handmade", "gcc", "handmade.c")
-	p := guard(t, "HOST-1", exeOf(path))
-	h := start(t, nil, path)
-	h.cycles(p, 2)
-	h.insertWith(p, pie.Options{CopyReads: true})
-	h.guarded()
-	h.remove(p.ID)
-	h.unguarded()
+	for name, flags := range map[string][]string{"handmade": nil, "pushes": {"-DPUSHES"}} {
+		t.Run(name, func(t *testing.T) {
+			path := build(t, name, "gcc", append(flags, "handmade.c")...)
+			p := guard(t, "HOST-1", exeOf(path))
+			h := start(t, nil, path)
+			h.cycles(p, 2)
+			h.insertWith(p, pie.Options{CopyReads: true})
+			h.guarded()
+			h.remove(p.ID)
+			h.unguarded()
+		})
+	}
 }
 
 // What the function runs on, and what its caller does with threads and processes.

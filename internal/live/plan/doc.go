@@ -31,9 +31,9 @@
 //   - A call only ends a site and pushes its original return address, so no
 //     return address ever points into our code or into the middle of a site.
 //   - A register is free for guards only if the function writes it, on every path
-//     from the site, before reading it, and never a callee-saved one unless Undo
-//     restores it: gcc's inter-procedural register allocation makes every other
-//     register the caller's.
+//     from the site, before reading it, and never a callee-saved one, nor one that
+//     the kept instructions pushed, unless Undo restores it: gcc's inter-procedural
+//     register allocation and clang's preserve_most make every other register the caller's.
 //   - Go: nothing that can fault on a nil pointer moves, and no instruction
 //     boundary at which the runtime may have parked a goroutine is overwritten.
 package plan

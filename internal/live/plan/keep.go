@@ -20,10 +20,10 @@ type keeper struct {
 	changesFlags bool
 	copies       bool // the last one kept computes from an argument
 	steps        []undoStep
+	pushedResult amd64.RegSet // pushed, and not popped by undo
 }
 
-// undoStep takes back one change of rsp: it pops a callee-saved register, or
-// drops n bytes.
+// undoStep takes back one change of rsp: it pops a register, or drops n bytes.
 type undoStep struct {
 	pop amd64.Reg
 	n   int32
@@ -75,10 +75,14 @@ func idempotent(e amd64.Effects) bool {
 	return e.Writes&e.Reads == 0 && e.Stores == 0 && e.SPDelta == 0 && !e.ReadsFlags
 }
 
+// push keeps a push. What a function pushes it gives back, and some callers rely on that
+// beyond the psABI (clang's preserve_most and preserve_all, assembly by hand): a reject
+// pops it, but for rax, which may hold the result.
 func (k *keeper) push(r amd64.Reg) {
-	step := undoStep{pop: amd64.NoReg, n: 8}
-	if k.calleeSaved.Has(r) {
-		step.pop = r
+	step := undoStep{pop: r, n: 8}
+	if r == amd64.RAX {
+		step.pop = amd64.NoReg
+		k.pushedResult = k.pushedResult.With(r)
 	}
 	k.steps = append(k.steps, step)
 	k.spDelta += 8
@@ -98,7 +102,7 @@ func (k *keeper) moveSP(e amd64.Effects) bool {
 	return true
 }
 
-// restored are the callee-saved registers that undo pops.
+// restored are the registers that undo pops.
 func (k *keeper) restored() amd64.RegSet {
 	var s amd64.RegSet
 	for _, step := range k.steps {

@@ -104,8 +104,9 @@ func (c *chooser) siteAfter(k *keeper) (Site, error) {
 	}
 	free := amd64.FreeAtEntry(c.f.code(), c.f.Entry, runStart(s.Again, s.Start), 0)
 	// Argument registers are not free even where the function ignores them:
-	// the next guard of the site may read them.
-	s.Free = free &^ (sysvCalleeSaved &^ k.restored()) &^ sysvArguments
+	// the next guard of the site may read them. What was pushed has its value yet, if
+	// a reject does not pop it.
+	s.Free = free &^ (sysvCalleeSaved &^ k.restored()) &^ sysvArguments &^ k.pushedResult
 	return s, nil
 }
 

@@ -236,6 +236,10 @@ var siteCases = []siteCase{
 		kept: 1, after: 2, delta: 8, undo: "48 8d 64 24 08",
 	},
 	{
+		name: "what is pushed is given back", code: "41 52/45 31 d2/41 5a/31 c0/c3", // push %r10; xor %r10d,%r10d; pop %r10
+		kept: 1, after: 2, delta: 8, undo: "41 5a",
+	},
+	{
 		name: "an argument pushed", code: "57/48 89 f0/5f/c3", // push %rdi: a guard may rewrite it
 		after: 3, warned: true,
 	},
@@ -294,6 +298,8 @@ func TestFreeRegisters(t *testing.T) {
 		{"a partial write keeps", "48 83 ec 08/b0 01/66 b9 01 00/c3", false, 0},
 		{"cmov keeps", "48 83 ec 08/85 ff/0f 44 c7/c3/90 90", false, 0},
 		{"a callee-saved register only where undo pops it", "53/bb 01 00 00 00/bd 01 00 00 00/5b/c3", false, amd64.Set(amd64.RBX)},
+		{"a pushed one, which undo pops", "41 52/45 31 d2/31 d2/41 5a/c3", false, amd64.Set(amd64.R10)},
+		{"a pushed one, which may hold the result", "50/b8 01 00 00 00/58/c3", false, 0},
 		{"callee-saved, nothing popped", "8b 07/bb 01 00 00 00/bd 01 00 00 00/0f 0b", false, amd64.Set(amd64.RAX)},
 		{"read again by the repeated compare", "85 c9/48 8d 0d 00 00 00 00/0f 45 c1/c3", false, 0},
 		{"Go scratch", "49 3b 66 10/0f 86 0d 00 00 00/55/48 89 e5/48 83 ec 10/48 83 c4 10/5d/c3/e8 00 00 00 00/eb e1", true, amd64.Set(amd64.R12, amd64.R13)},

@@ -1,14 +1,23 @@
 /* handmade: a function and its caller in assembler, which agree on more than the psABI:
  * the function changes eax and esi alone, as those of gcc's -fipa-ra, of a preserve_all
  * convention or of a runtime do, and may be called with a stack that is not aligned. The
- * caller has something in every other register, and looks for it afterwards. */
+ * caller has something in every other register, and looks for it afterwards. With PUSHES
+ * the function begins as those of clang's preserve_most do: it saves what it uses. */
 #include "host.h"
+
+#ifdef PUSHES
+#define BEGIN "push %r10\n xor %r10d, %r10d\n"
+#define END "pop %r10\n"
+#else
+#define BEGIN
+#define END
+#endif
 
 __asm__(
 	".text\n.p2align 4\n.globl guarded\n.type guarded, @function\n"
-	"guarded: lea 1(%rdi,%rdi,2), %eax\n"
+	"guarded: " BEGIN "lea 1(%rdi,%rdi,2), %eax\n"
 	"movsbl (%rsi), %esi\n"
-	"add %esi, %eax\n"
+	"add %esi, %eax\n" END
 	"ret\n.size guarded, .-guarded\n");
 
 /* keeps calls guarded(n, text); *changed counts the registers that were changed. */
@@ -40,7 +49,7 @@ static int checked(int n, const char *text)
 {
 	uint64_t before = changed;
 	int result = keeps(n, text, &changed);
-	if (result != REJECTED && changed != before)
+	if (changed != before)
 		count(&stats.wrong);
 	return result;
 }
