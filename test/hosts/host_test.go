@@ -86,6 +86,7 @@ type host struct {
 	stats int64
 	in    io.WriteCloser
 	lines chan string
+	child int // pid of a child of it that a test is about
 }
 
 // stats is struct stats of host.h.

@@ -47,6 +47,7 @@ type load struct {
 type Thread struct {
 	Tid    int
 	PC, SP address.Addr
+	Signal Signal // what it ended by, of the thread that crashed
 }
 
 // Read reads the headers and notes of a core file.

@@ -64,7 +64,7 @@ func TestReadSmallCore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Pid() != 42 || c.Name() != "small" || len(c.Threads()) != 1 || c.Threads()[0] != (Thread{42, 0x1004, 0x7008}) {
+	if c.Pid() != 42 || c.Name() != "small" || len(c.Threads()) != 1 || c.Threads()[0] != (Thread{Tid: 42, PC: 0x1004, SP: 0x7008}) {
 		t.Errorf("%+v", c)
 	}
 	maps, _ := c.Maps()

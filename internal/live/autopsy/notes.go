@@ -14,6 +14,7 @@ const (
 	noteStatus = 1          // NT_PRSTATUS: a thread's registers
 	noteInfo   = 3          // NT_PRPSINFO
 	noteFile   = 0x46494c45 // NT_FILE: which mapping is of which file
+	noteSignal = 0x53494749 // NT_SIGINFO: what the thread before it ended by
 
 	statusPid  = 32
 	statusRegs = 112
@@ -58,6 +59,8 @@ func (c *Core) note(kind uint32, d []byte) {
 		c.pid = int(order.Uint32(d[infoPid:]))
 		name, _, _ := bytes.Cut(d[infoName:infoName+nameLength], []byte{0})
 		c.name = string(name)
+	case kind == noteSignal && len(c.threads) > 0 && c.threads[len(c.threads)-1].Signal.Number == 0:
+		c.threads[len(c.threads)-1].Signal, _ = parseSiginfo(d)
 	case kind == noteFile:
 		c.files(d)
 	}

@@ -36,9 +36,6 @@ type Finding struct {
 	ID      string // of the prepatch, where it is about one
 }
 
-// stackDepth is how far up a stack PIE's code is looked for, in bytes.
-const stackDepth = 16 << 10
-
 // Judge says of each thread where it was. Arenas that cannot be read are in the
 // error, beside what could be judged.
 func Judge(p observe.Process, threads []Thread) ([]Finding, error) {
@@ -58,32 +55,59 @@ func Judge(p observe.Process, threads []Thread) ([]Finding, error) {
 }
 
 func judge(p observe.Process, arenas []*arena.Arena, maps []proc.Mapping, t Thread) Finding {
+	f, ok := placed(p, arenas, maps, t)
+	if !ok {
+		f, _ = onStack(p, arenas, maps, t)
+	}
+	f.Thread = t
+	return f
+}
+
+// placed judges a thread by where it is; not ok when that has nothing to do with PIE.
+func placed(p observe.Process, arenas []*arena.Arena, maps []proc.Mapping, t Thread) (f Finding, ok bool) {
 	for _, a := range arenas {
 		if a.Code().Contains(t.PC) {
-			f := inCode(p, a, t.PC)
-			f.Thread = t
-			return f
+			return excused(inCode(p, a, t.PC), p.Pid(), maps, t), true
 		}
 	}
 	for _, a := range arenas {
 		for i, g := range a.Guards {
 			if g.State != arena.Free && g.Site < t.PC && t.PC < g.Site.Add(int64(len(g.Patch))) {
 				if s, _ := observe.Site(p, a, i); s != observe.SiteOut {
-					return Finding{t, Ours, fmt.Sprintf("in the middle of the jump at %v in %s", g.Site, g.Function), idOf(a, i)}
+					return Finding{Verdict: Ours, Where: fmt.Sprintf("in the middle of the jump at %v in %s", g.Site, g.Function), ID: idOf(a, i)}, true
 				}
 			}
 		}
 	}
 	if !executable(maps, t.PC) {
-		if f, ok := altered(p, arenas); ok {
-			f.Thread = t
-			return f
-		}
+		return altered(p, arenas)
 	}
-	if at, f, ok := onStack(p, arenas, t); ok {
-		return Finding{t, Near, fmt.Sprintf("the stack holds at %v an address in %s", at, f.Where), f.ID}
+	return Finding{Verdict: Theirs}, false
+}
+
+// excused is what PIE's code does not answer for, where a thread ended in it: that
+// somebody sent a signal just then, or that the program had used up its stack.
+func excused(f Finding, pid int, maps []proc.Mapping, t Thread) Finding {
+	switch {
+	case f.Verdict != Ours:
+	case t.Signal.sent(pid):
+		f.Verdict = Near
+		f.Where = fmt.Sprintf("%s, when %s came: it did not fault there", f.Where, t.Signal)
+	case t.Signal.ofMemory() && usedUp(maps, t.SP):
+		f.Verdict = Theirs
+		f.Where += ", where the thread had used up its stack"
 	}
-	return Finding{Thread: t, Verdict: Theirs}
+	return f
+}
+
+// usedUp tells whether sp is at the lower end of what can be written, so that a thread
+// can push no word.
+func usedUp(maps []proc.Mapping, sp address.Addr) bool {
+	const atMost = 4096 // more than a guard uses
+	below := sp.Add(-8)
+	return slices.ContainsFunc(maps, func(m proc.Mapping) bool {
+		return m.Perms&proc.Write != 0 && below < m.Start && m.Start-below <= atMost
+	}) && !slices.ContainsFunc(maps, func(m proc.Mapping) bool { return m.Perms&proc.Write != 0 && m.Contains(below) })
 }
 
 // executable tells whether there is code at pc.
@@ -186,67 +210,4 @@ func idOf(a *arena.Arena, guard int) string {
 		return a.Prepatches[i].ID
 	}
 	return ""
-}
-
-// onStack looks on a thread's stack, above its stack pointer, for what tells that
-// PIE's code is below: a signal frame that interrupted it, or where a call that left
-// it returns to. Guards call parts of themselves, too; of those the stack may hold
-// return addresses long after. What lies there may still be old, so that it is a hint.
-func onStack(p observe.Process, arenas []*arena.Arena, t Thread) (at address.Addr, f Finding, ok bool) {
-	b := make([]byte, stackDepth)
-	sp := (t.SP + 7) &^ 7
-	n, _ := p.ReadAt(b, sp)
-	for off := 0; off+8 <= n; off += 8 {
-		word := address.Addr(order.Uint64(b[off:]))
-		for _, a := range arenas {
-			if a.Code().Contains(word) && (interrupted(b[off:n]) || inHandler(a, word) || calledOut(p, a, word)) {
-				return sp.Add(int64(off)), inCode(p, a, word), true
-			}
-		}
-	}
-	return 0, f, false
-}
-
-// interrupted tells whether a program counter stands where a signal frame has it:
-// ahead of flags and the code segment of 64-bit programs (struct sigcontext).
-func interrupted(frame []byte) bool {
-	const (
-		flagsAlways = 1 << 1  // reads as one
-		flagsEnd    = 1 << 22 // the rest reads as zero
-		userCode    = 0x33
-	)
-	if len(frame) < 24 {
-		return false
-	}
-	flags := order.Uint64(frame[8:])
-	return flags&flagsAlways != 0 && flags < flagsEnd && order.Uint16(frame[16:]) == userCode
-}
-
-// inHandler tells whether a lies in PIE's signal handler: frames of it hold its
-// restorer.
-func inHandler(a *arena.Arena, at address.Addr) bool {
-	for i, s := range a.Slots {
-		if s.Size != 0 && s.Kind == arena.SlotHandler && a.SlotRange(i).Contains(at) {
-			return true
-		}
-	}
-	return false
-}
-
-// calledOut tells whether at follows a call that leaves the arena's code.
-func calledOut(p observe.Process, a *arena.Arena, at address.Addr) bool {
-	for length := 2; length <= 7; length++ { // from call %rax to call *disp32(%rip)
-		code := make([]byte, length)
-		if n, _ := p.ReadAt(code, at.Add(int64(-length))); n < length {
-			continue
-		}
-		inst, err := amd64.Decode(code, at.Add(int64(-length)))
-		if err != nil || inst.Len != length {
-			continue
-		}
-		if inst.Flow == amd64.FlowIndirectCall || inst.Flow == amd64.FlowCall && !a.Code().Contains(inst.Target) {
-			return true
-		}
-	}
-	return false
 }
