@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,13 +153,18 @@ func (c *container) runc(args ...string) *exec.Cmd {
 // start starts it and waits until it answers.
 func (c *container) start() {
 	c.t.Helper()
+	_ = os.Remove(filepath.Join(c.dir, "pid")) // of the start before
 	c.server = startServer(c.t, c.port, c.runc("run", "--pid-file", "pid", c.id))
 }
 
-// pid is that of its server.
+// pid is that of its server, which may answer before the runtime has written it down.
 func (c *container) pid() int {
 	c.t.Helper()
-	b, err := os.ReadFile(filepath.Join(c.dir, "pid"))
+	name := filepath.Join(c.dir, "pid")
+	b, err := os.ReadFile(name)
+	for end := time.Now().Add(10 * time.Second); errors.Is(err, fs.ErrNotExist) && time.Now().Before(end); b, err = os.ReadFile(name) {
+		time.Sleep(5 * time.Millisecond)
+	}
 	pid, bad := strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil || bad != nil {
 		c.t.Fatalf("%v, %v", err, bad)
