@@ -104,7 +104,7 @@ func (l *lowerer) compare(in *instance, i *ssa.BinOp, yes, no func() *block) {
 	if i.Op == token.NEQ {
 		equal, differ = no, yes
 	}
-	// All parts but the last: on to the next one, or out.
+	// A part that counts: on to the next one, or out.
 	out := l.newBlock()
 	for k, counts := range l.m.compared(i.X.Type()) {
 		if !counts {
