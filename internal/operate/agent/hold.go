@@ -255,10 +255,7 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 			a.Stats.window(r.Window)
 		}
 		a.Stats.pause(r.Pause)
-		if k, ok := a.keyOf(r.Pid, r.ID); ok {
-			delete(a.kept, k)
-			a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Hold: r.Held, Window: r.Window, Since: time.Now()})
-		}
+		a.guardedByGate(r)
 	case gate.Late:
 		a.Stats.held(r.Held)
 		a.Stats.late()
@@ -275,6 +272,22 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 	case gate.Broken:
 		a.log.Error("gate", "error", r.Error)
 	}
+}
+
+// guardedByGate notes a process that the gate guarded. One that has ended since is
+// logged alone: what ran for milliseconds was guarded, too.
+func (a *Agent) guardedByGate(r gate.Report) {
+	k, ok := a.keyOf(r.Pid, r.ID)
+	if !ok {
+		msg := "guarded before it ran"
+		if r.Window > 0 {
+			msg = Guarded
+		}
+		a.log.Info(msg, "prepatch", r.ID, "pid", r.Pid, "ended", true)
+		return
+	}
+	delete(a.kept, k)
+	a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Hold: r.Held, Window: r.Window, Since: time.Now()})
 }
 
 // groupOf is the process of a thread.
