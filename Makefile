@@ -3,13 +3,15 @@
 SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# Where to build.
+OUT := bin
 
-.PHONY: all build demo test test-long setup check bench fuzz man install clean
+.PHONY: all build demo test test-long setup check bench fuzz man completion install uninstall clean
 
 all: build
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(OUT)/ ./cmd/...
 
 demo:
 	go run ./cmd/pie demo
@@ -35,11 +37,36 @@ bench:
 fuzz:
 	scripts/fuzz
 
-man: build
-	bin/pie man bin/man
+# Where install puts what is built; DESTDIR stands before it, for packages.
+PREFIX ?= /usr/local
+COMMANDS := pie pfp
+share = $(DESTDIR)$(PREFIX)/share
+bash = $(share)/bash-completion/completions
+zsh = $(share)/zsh/site-functions
+fish = $(share)/fish/vendor_completions.d
 
-install: build
-	install -D -m 755 -t $(DESTDIR)/usr/local/bin bin/pie bin/pfp
+# Emptied first: what an older version wrote is not of this one.
+man: build
+	rm -rf $(OUT)/man
+	set -e; for c in $(COMMANDS); do $(OUT)/$$c man $(OUT)/man; done
+
+completion: build
+	mkdir -p $(OUT)/completion
+	set -e; for c in $(COMMANDS); do for s in bash zsh fish; do $(OUT)/$$c completion $$s > $(OUT)/completion/$$c.$$s; done; done
+
+install: build man completion
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(COMMANDS:%=$(OUT)/%)
+	install -D -m 644 -t $(share)/man/man1 $(OUT)/man/*.1
+	set -e; for c in $(COMMANDS); do \
+		install -D -m 644 $(OUT)/completion/$$c.bash $(bash)/$$c; \
+		install -D -m 644 $(OUT)/completion/$$c.zsh $(zsh)/_$$c; \
+		install -D -m 644 $(OUT)/completion/$$c.fish $(fish)/$$c.fish; \
+	done
+
+# Guarded processes keep their guards: "pie remove" takes them out, before or after.
+uninstall: man
+	rm -f $(COMMANDS:%=$(DESTDIR)$(PREFIX)/bin/%) $(COMMANDS:%=$(bash)/%) $(COMMANDS:%=$(zsh)/_%) $(COMMANDS:%=$(fish)/%.fish)
+	cd $(OUT)/man && for page in *.1; do rm -f "$(abspath $(share))/man/man1/$$page"; done
 
 clean:
 	rm -rf bin

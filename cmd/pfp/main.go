@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/manual"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
@@ -84,10 +85,24 @@ type usageError struct{ msg string }
 
 func (e *usageError) Error() string { return e.msg }
 
+const longHelp = `pfp makes fingerprints of functions, and finds the same function in other, stripped
+builds of a program, or abstains. It changes nothing and runs nothing: what it reads
+is files, and of a process the files that it maps.
+
+  pfp list BINARY                       the functions that a file's own tables know
+  pfp create BINARY -f FUNC -o X.pf     make a fingerprint
+  pfp find X.pf STRIPPED                find the function again
+  pfp find X.pf --host                  in everything that runs here
+
+Exit codes: 0 done · 1 failed: a file is damaged or cannot be read · 2 usage
+3 a file that pfp does not read, such as a 32-bit one
+of find, too: 5 a hint only · 6 abstained · 7 found, with the vendor's fix`
+
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "pfp",
 		Short:         "Find functions in programs, by name or by fingerprint",
+		Long:          longHelp,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -101,9 +116,15 @@ func command() *cobra.Command {
 	}
 	root.SetVersionTemplate("pfp {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(listCommand(), createCommand(), findCommand(), indexCommand(), showCommand(), diffCommand())
+	root.AddCommand(listCommand(), createCommand(), findCommand(), indexCommand(), showCommand(), diffCommand(), manual.Command(oneFolder))
 	return root
+}
+
+func oneFolder(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &usageError{fmt.Sprintf("pfp man takes one FOLDER, got %d arguments", len(args))}
+	}
+	return nil
 }
 
 const listHelp = `Lists every function that the symbol tables, Go's function table or the unwind

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/manual"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
 	"github.com/patch-integration-engine/pie/internal/startup"
 	"github.com/patch-integration-engine/pie/internal/term"
@@ -124,11 +125,11 @@ func (a *app) command() *cobra.Command {
 	root.SetVersionTemplate("pie {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON for programs")
-	root.PersistentFlags().StringVar(&a.prepatches, "prepatches", ownPrepatches, "folder with prepatches of your own: ID.go, ID/guard.go, or PRODUCT/CVE/guard.go")
+	root.PersistentFlags().StringVar(&a.prepatches, "prepatches", ownPrepatches, "take prepatches of your own from the folder `DIR`: ID.go, ID/guard.go, or PRODUCT/CVE/guard.go")
 	root.AddCommand(
 		a.checkCommand(), a.planCommand(), a.insertCommand(), a.statusCommand(), a.eventsCommand(),
 		a.modeCommand(), a.keepCommand(), a.offCommand(), a.removeCommand(), a.repairCommand(), a.autopsyCommand(),
-		a.scanCommand(), a.doctorCommand(), a.agentCommand(), a.topCommand(), a.showCommand(), a.demoCommand(), a.manCommand(),
+		a.scanCommand(), a.doctorCommand(), a.agentCommand(), a.topCommand(), a.showCommand(), a.demoCommand(), manual.Command(exact(1, "a folder")),
 		a.typesCommand(), a.newCommand(), a.testCommand(), a.recordCommand(),
 	)
 	return root

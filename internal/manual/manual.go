@@ -1,4 +1,6 @@
-package main
+// Package manual writes the manual pages of pie and pfp, one of man(7) for each
+// command, from what --help says: there is one text, and the pages cannot lag behind.
+package manual
 
 import (
 	"fmt"
@@ -10,14 +12,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// manCommand writes one page of man(7) for each command. Packages call it when
-// they are built; it is not for operators.
-func (a *app) manCommand() *cobra.Command {
+// Command is "man FOLDER", which writes the pages of the command it is added to.
+// Whoever installs runs it; it is not for operators, and not shown to them.
+func Command(args cobra.PositionalArgs) *cobra.Command {
 	return &cobra.Command{
 		Use:    "man FOLDER",
 		Short:  "Write the manual pages into a folder",
 		Hidden: true,
-		Args:   exact(1, "a folder"),
+		Args:   args,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
@@ -28,10 +30,10 @@ func (a *app) manCommand() *cobra.Command {
 }
 
 func writePages(c *cobra.Command, dir string) error {
-	if c.Hidden || c.Name() == "help" {
+	if !shown(c) {
 		return nil
 	}
-	name := strings.ReplaceAll(c.CommandPath(), " ", "-")
+	name := pageName(c)
 	if err := os.WriteFile(filepath.Join(dir, name+".1"), []byte(page(c, name)), 0o644); err != nil {
 		return err
 	}
@@ -59,16 +61,44 @@ func page(c *cobra.Command, name string) string {
 	if c.HasAvailableSubCommands() {
 		b.WriteString(".SH COMMANDS\n")
 		for _, sub := range c.Commands() {
-			if !sub.Hidden && sub.Name() != "help" {
+			if shown(sub) {
 				fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", sub.Name(), roff(sub.Short))
 			}
 		}
 	}
+	b.WriteString(seeAlso(c))
+	return b.String()
+}
+
+// seeAlso names the command above, and of a command with others below it those.
+func seeAlso(c *cobra.Command) string {
+	var others []*cobra.Command
 	if c.HasParent() {
-		fmt.Fprintf(&b, ".SH SEE ALSO\n.BR %s (1)\n", strings.ReplaceAll(c.Parent().CommandPath(), " ", "\\-"))
+		others = append(others, c.Parent())
+	}
+	for _, sub := range c.Commands() {
+		if shown(sub) {
+			others = append(others, sub)
+		}
+	}
+	var b strings.Builder
+	for i, other := range others {
+		if i == 0 {
+			b.WriteString(".SH SEE ALSO\n")
+		}
+		comma := ","
+		if i == len(others)-1 {
+			comma = ""
+		}
+		fmt.Fprintf(&b, ".BR %s (1)%s\n", roff(pageName(other)), comma)
 	}
 	return b.String()
 }
+
+// shown: --help lists the command, and it has a page.
+func shown(c *cobra.Command) bool { return !c.Hidden && c.Name() != "help" }
+
+func pageName(c *cobra.Command) string { return strings.ReplaceAll(c.CommandPath(), " ", "-") }
 
 func option(f *pflag.Flag) string {
 	if f.Hidden {
