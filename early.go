@@ -141,7 +141,7 @@ func (n *newcomer) standsAlone() bool {
 		return false
 	}
 	for _, x := range n.all {
-		if !x.Prepatch.standsAlone() {
+		if !x.Prepatch.standsAlone() || !n.e.known.readsSafely(n.exe, x.Prepatch.programs) {
 			return false
 		}
 	}
@@ -171,7 +171,7 @@ func (n *newcomer) insert(ctx context.Context, i int, r *EarlyReport) {
 	x.Options.blank = i == 0 && n.letGo.Load() == 0
 	var err error
 	r.ProcessReport, err = n.e.insertInto(ctx, x, &process{pid: n.pid, exe: exePath(n.pid), read: n.w.Process}, n.w)
-	if err != nil && n.unlinked { // its libraries may tell more
+	if err != nil && n.unlinked && ReasonOf(err) != CodeSeccomp { // its libraries may tell more
 		n.e.known.linked[n.exe] = true
 		if err = n.link(ctx); err != nil {
 			err = explain(err, fmt.Sprintf("pid %d", n.pid))

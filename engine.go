@@ -100,6 +100,7 @@ func (e *Engine) Prepare(path string, p *Prepatch) {
 	if err != nil {
 		return
 	}
+	e.prepareSandbox(self, path, file, p)
 	for i, g := range p.compiled.Guards {
 		fp := p.fingerprintOf(g.Guard)
 		at, err := locate.InFile(file, path, g.Func)
@@ -131,9 +132,11 @@ type known struct {
 	// code is the executable segments that functions were found in.
 	code map[place]*segment
 	// linked are the executables that could not be guarded before their libraries were there.
-	linked  map[*binfile.File]bool
-	servers []string // debuginfod servers that files asks
-	client  *debuginfod.Client
+	linked map[*binfile.File]bool
+	// sandboxes is what executables show of a sandbox that they may enter.
+	sandboxes map[*binfile.File]sandboxing
+	servers   []string // debuginfod servers that files asks
+	client    *debuginfod.Client
 }
 
 // place is where a segment is in which file.
@@ -183,7 +186,8 @@ const maxKnown = 256
 
 func newKnown() *known {
 	return &known{files: locate.NewFiles(), modules: map[*binfile.File]module{}, notes: map[noted]notes{}, code: map[place]*segment{}, linked: map[*binfile.File]bool{},
-		judged: map[comparison]fingerprint.Fix{}, matched: map[comparison]fingerprint.Finding{}}
+		sandboxes: map[*binfile.File]sandboxing{},
+		judged:    map[comparison]fingerprint.Fix{}, matched: map[comparison]fingerprint.Finding{}}
 }
 
 // ask makes these the debuginfod servers that are asked from now on, until ctx ends.
@@ -215,6 +219,7 @@ func (k *known) close() {
 	clear(k.matched)
 	clear(k.code)
 	clear(k.linked)
+	clear(k.sandboxes)
 }
 
 // trim forgets all when it has become much. Nothing that was found may be in use.

@@ -169,7 +169,7 @@ func (in *inserter) into(ctx context.Context, p *process, w *tracee.Process, out
 	r, done, err := in.place(ctx, in.resolver, p, w)
 	if why := whyCopied(err); why != "" {
 		out.Notes = append(out.Notes, "memory is read by system calls, about 1 µs each: "+why)
-		r, done, err = in.place(ctx, in.resolver.copying(), p, w)
+		r, done, err = in.place(ctx, in.resolver.copying(why), p, w)
 	}
 	if errors.Is(err, tracee.ErrSeccomp) {
 		why := err

@@ -24,6 +24,7 @@
 //	                      background.go: giving way to the program while its change is prepared
 //	a prepatch            prepatch.go: loading; cost.go, capability.go: what it costs and may do
 //	before a change       plan.go: for people; prepare.go: a prepatch against a process, with match.go (fingerprints),
+//	                      sandboxing.go: whether the program may enter a sandbox later;
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)
 //	changes               insert.go, remove.go, mode.go, repair.go; change.go: one change, process after process;
 //	                      early.go: into a process that has not run yet; quiet.go: into one in which no system call can be made

@@ -26,6 +26,9 @@ type resolver struct {
 	p     *Prepatch
 	o     Options
 	known *known
+	// tableRisk says why guards must not rely on signals, beside what the threads say; ""
+	// for nothing.
+	tableRisk string
 }
 
 func newResolver(ctx context.Context, p *Prepatch, o Options) (*resolver, error) {
@@ -40,10 +43,10 @@ func newResolver(ctx context.Context, p *Prepatch, o Options) (*resolver, error)
 	return rs, nil
 }
 
-// copying resolves as rs does, but has guards copy what they read.
-func (rs *resolver) copying() *resolver {
+// copying resolves as rs does, but has guards copy what they read, and says why.
+func (rs *resolver) copying(why string) *resolver {
 	c := *rs
-	c.o.CopyReads = true
+	c.tableRisk = why
 	return &c
 }
 
@@ -79,6 +82,7 @@ type resolved struct {
 	// quiet: nothing can be mapped in the process, and its guards make no system call and
 	// read no clock.
 	quiet bool
+	early bool // the program has not run yet
 	// filtered: a thread is under a seccomp filter, which may kill the program for a
 	// system call of a guard's.
 	filtered bool
@@ -128,12 +132,14 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 	if err != nil {
 		return nil, explain(err, p.String())
 	}
-	r := &resolved{known: rs.known, images: images, read: p.read, quiet: quiet, filtered: threads.Seccomp != 0, mayCopy: threads.Seccomp == 0 && !isGo(images)}
+	r := &resolved{known: rs.known, images: images, read: p.read, quiet: quiet, filtered: threads.Seccomp != 0, mayCopy: threads.Seccomp == 0 && !isGo(images), early: rs.o.early}
 	switch {
 	case rs.o.early:
 		r.tableRisk = notYet
 	case rs.o.CopyReads:
 		r.tableRisk = asked
+	case rs.tableRisk != "":
+		r.tableRisk = rs.tableRisk
 	default:
 		r.tableRisk = threads.Risk
 	}
@@ -290,7 +296,8 @@ func setsErrno(prog *verify.Program) bool {
 // faultMode chooses how the guard's reads survive a bad address. Table costs
 // nothing a read, but needs the fault signals unblocked in every thread. Copy
 // asks the kernel for every piece and has no race; it needs system calls, which a
-// seccomp filter may answer by killing the program.
+// seccomp filter may answer by killing the program, one that is there or one that the
+// program enters later.
 func (r *resolved) faultMode(f locate.Function, prog *verify.Program) (jit.FaultMode, error) {
 	if !readsTarget(prog) {
 		return jit.Copy, nil
@@ -298,7 +305,13 @@ func (r *resolved) faultMode(f locate.Function, prog *verify.Program) (jit.Fault
 	switch {
 	case r.tableRisk == "":
 		return jit.Table, nil
-	case !r.filtered:
+	case r.filtered:
+	case r.tableRisk == asked: // by somebody who knows the program
+		return jit.Copy, nil
+	default:
+		if sign := r.mayEnterSandbox(); sign != "" {
+			return jit.Copy, r.refuseSandbox(f, sign)
+		}
 		return jit.Copy, nil
 	}
 	return jit.Copy, refuse(CodeSeccomp, nil, "use a guard that looks at registers only", "%s in %s: the guard reads memory, a seccomp filter may forbid the calls that takes, and %s", f.Name, f.Image.Name(), r.tableRisk)

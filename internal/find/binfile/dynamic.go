@@ -33,6 +33,22 @@ func (f *File) Needed() []string {
 	return names
 }
 
+// LibraryPaths returns the lists of folders that the file has its libraries looked for in
+// (DT_RPATH, DT_RUNPATH), as they are written.
+func (f *File) LibraryPaths() []string {
+	d, err := f.dynamic()
+	if err != nil {
+		return nil
+	}
+	var lists []string
+	for _, tag := range []elf.DynTag{elf.DT_RPATH, elf.DT_RUNPATH} {
+		if off, ok := d.tag[tag]; ok {
+			lists = append(lists, stringAt(d.strings, off))
+		}
+	}
+	return lists
+}
+
 // RelocatesText tells whether the dynamic linker changes the file's code (DT_TEXTREL).
 func (f *File) RelocatesText() bool {
 	const dfTextrel = 4 // DF_TEXTREL of DT_FLAGS
@@ -136,49 +152,57 @@ func (f *File) dynSymbolCount(d *dynamic) (uint64, error) {
 		}
 		return min(uint64(le.Uint32(b[4:])), limit), nil
 	}
+	implied := uint64(0)
 	if at, ok := d.tag[elf.DT_GNU_HASH]; ok {
-		return f.gnuHashCount(address.Vaddr(at))
+		n, hashed, err := f.gnuHashCount(address.Vaddr(at))
+		if hashed || err != nil {
+			return n, err
+		}
+		implied = n // a program that defines nothing for others has symbols beyond that
 	}
 	for i := range f.sections {
 		if s := &f.sections[i]; s.typ == elf.SHT_DYNSYM {
-			return min(s.size/symbolSize, limit), nil
+			return min(max(s.size/symbolSize, implied), limit), nil
 		}
+	}
+	if implied > 0 {
+		return implied, nil
 	}
 	return 0, fmt.Errorf("DT_HASH and DT_GNU_HASH: %w", ErrNoTable)
 }
 
 // gnuHashCount walks the chain of the highest bucket to its end, as the chains
-// lie in symbol order.
-func (f *File) gnuHashCount(at address.Vaddr) (uint64, error) {
+// lie in symbol order. hashed is false where no symbol has one.
+func (f *File) gnuHashCount(at address.Vaddr) (n uint64, hashed bool, err error) {
 	var h [16]byte
 	if err := f.ReadVaddr(h[:], at); err != nil {
-		return 0, fmt.Errorf("DT_GNU_HASH: %w", err)
+		return 0, false, fmt.Errorf("DT_GNU_HASH: %w", err)
 	}
 	nbuckets, symoffset, bloom := uint64(le.Uint32(h[:])), uint64(le.Uint32(h[4:])), uint64(le.Uint32(h[8:]))
 	table, err := f.segmentBytes("DT_GNU_HASH", at, maxTable)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	buckets := 16 + bloom*8
 	chains := buckets + nbuckets*4
 	if chains > uint64(len(table)) {
-		return 0, malformed("DT_GNU_HASH", uint64(at), "%d buckets and %d bloom words do not fit", nbuckets, bloom)
+		return 0, false, malformed("DT_GNU_HASH", uint64(at), "%d buckets and %d bloom words do not fit", nbuckets, bloom)
 	}
 	last := uint64(0)
 	for b := table[buckets:chains]; len(b) > 0; b = b[4:] {
 		last = max(last, uint64(le.Uint32(b)))
 	}
 	if last < symoffset {
-		return symoffset, nil
+		return symoffset, false, nil
 	}
 	for {
 		at := chains + (last-symoffset)*4
 		if at+4 > uint64(len(table)) {
-			return 0, malformed("DT_GNU_HASH", uint64(at), "a chain has no end")
+			return 0, false, malformed("DT_GNU_HASH", uint64(at), "a chain has no end")
 		}
 		last++
 		if le.Uint32(table[at:])&1 != 0 {
-			return last, nil
+			return last, true, nil
 		}
 	}
 }

@@ -209,10 +209,11 @@ func stateOf(err error) string {
 	return Refused
 }
 
-// retryable tells refusals that pass by themselves. Where errno is shows only once
+// retryable tells refusals that pass by themselves: a thread that blocks signals, for which a
+// program that may enter a sandbox is refused, may do so for a while only. Where errno is shows only once
 // the C library is linked: a program that has just started may not be that far.
 func retryable(p *Process) bool {
-	return slices.Contains([]pie.Code{pie.CodeBusy, pie.CodeFrozen, pie.CodeStale, pie.CodeTraced, pie.CodeHeadroom, pie.CodePartly, pie.CodeInterrupted, pie.CodeNoSyscall, pie.CodeNoErrno}, p.Code)
+	return slices.Contains([]pie.Code{pie.CodeBusy, pie.CodeFrozen, pie.CodeStale, pie.CodeTraced, pie.CodeHeadroom, pie.CodePartly, pie.CodeInterrupted, pie.CodeNoSyscall, pie.CodeNoErrno, pie.CodeSeccomp}, p.Code)
 }
 
 // follow sets a guard that was found in a process to the mode of its rule, unless

@@ -1,0 +1,90 @@
+package agent
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// say sends a line and returns the answer.
+func (s *server) say(line string) string {
+	fmt.Fprintln(s.in, line)
+	answer, err := s.out.ReadString('\n')
+	if err != nil {
+		return "dead"
+	}
+	return strings.TrimSpace(answer)
+}
+
+// A program that shows that it will enter a sandbox is guarded as it runs, by a guard that
+// reads without system calls: whenever it enters it, and whatever the filter answers, it
+// lives, and the attack is rejected.
+func TestSandboxEnteredLater(t *testing.T) {
+	w := layOut(t, "testdata/box.c")
+	w.write("TEST-AGENT.go", readingGuard)
+	w.policy(theRule)
+	w.begin(false)
+	w.waitForGate()
+	for _, tt := range []struct{ after, answer string }{{"1", "kill"}, {"100", "kill"}, {"5000", "kill"}, {"100", "1"}, {"100", "38"}} {
+		t.Run(tt.after+"ms-"+tt.answer, func(t *testing.T) {
+			s := w.run(exec.Command(w.victim, tt.after, tt.answer))
+			if p := w.eventually(s.cmd.Process.Pid, Guarded); p.Held {
+				t.Errorf("it was not let run first: %+v", p)
+			} else {
+				t.Logf("unguarded for %v", p.Window)
+			}
+			wait, err := time.ParseDuration(tt.after + "ms")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(wait + 500*time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+				if good, bad := s.say("hello"), s.say("!"); good != "7" || bad != "-1" {
+					t.Fatalf("answers %s, and %s to an attack", good, bad)
+				}
+			}
+			if reads := readsOf(t, s); reads != "table" {
+				t.Errorf("its guard reads by %q", reads)
+			}
+		})
+	}
+}
+
+// A guard that reads no memory is put into such a program before its first instruction, as
+// into any other.
+func TestSandboxHeldForNumbers(t *testing.T) {
+	w := layOut(t, "testdata/box.c")
+	w.write("TEST-AGENT.go", strings.Replace(readingGuard, "c.Bytes(text, 1).At(0) == '!'", "n == 7", 1))
+	w.policy(theRule)
+	w.begin(false)
+	w.waitForGate()
+	held := false
+	for range 40 { // on a busy machine some are let go of
+		s := w.run(exec.Command(w.victim, "20", "kill"))
+		held = w.eventually(s.cmd.Process.Pid, Guarded).Held
+		time.Sleep(50 * time.Millisecond)
+		if got := s.say("hello"); got != "-1" {
+			t.Fatalf("answers %s", got)
+		}
+		if held {
+			break
+		}
+	}
+	if !held && !raced {
+		t.Error("none was guarded before it ran")
+	}
+}
+
+// waitForGate waits until starts of the victim are held.
+func (w *world) waitForGate() {
+	w.t.Helper()
+	for range 100 {
+		s, err := w.client.Status(w.t.Context())
+		if err == nil && s.Holding.On && s.Holding.Executables > 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	w.t.Fatal("nothing is held")
+}
