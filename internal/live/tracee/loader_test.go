@@ -249,7 +249,7 @@ func loadUnderSpy(tr *Tracer, pid int, pipe string) error {
 
 // Whichever step a tracer dies at, the program runs as if nobody had looked: no
 // breakpoint stays, no signal ends it.
-func TestRunLoaderKilled(t *testing.T) {
+func TestRunLoaderSweep(t *testing.T) {
 	v := spiedLoad{program: buildLoaded(t, "gcc"), pipe: filepath.Join(t.TempDir(), "pipe")}
 	if err := unix.Mkfifo(v.pipe, 0o600); err != nil {
 		t.Fatal(err)
