@@ -129,6 +129,7 @@ type trial struct {
 	ret   uint64 // address of the return address
 	state []byte // before the call, then after it as the interpreter says
 	audit bool   // the guard only counts
+	now   uint64 // what HelperNow says
 
 	c      *Code
 	seed   uint64
@@ -140,7 +141,7 @@ type trial struct {
 func placeTrial(m *machine, p program, r *generator) (*trial, error) {
 	x := &trial{m: m, p: p, u: p.Unit(), l: m.layout(), s: randomSite(r)}
 	x.l.Faults = FaultMode(r.IntN(3))
-	x.l.State, x.l.Pointer, x.l.XSave, x.l.Symbols = farStateAt, true, 16<<10, symbolsOf(x.u)
+	x.l.State, x.l.Pointer, x.l.XSave, x.l.Symbols = farStateAt, true, 16<<10, symbolsOf(x.u, m.returned)
 	x.l.StackEnd = stackAt + stackLen
 	try := pressures[r.IntN(2):]
 	if n := r.IntN(5); n > 0 && n < 4 {
@@ -158,13 +159,23 @@ func placeTrial(m *machine, p program, r *generator) (*trial, error) {
 	return x, nil
 }
 
-// symbolsOf gives the symbols of a unit addresses.
-func symbolsOf(u *bpf.Unit) (at []address.Addr) {
+// symbolsOf gives the symbols of a unit addresses: a function of the name near is where
+// the call comes from.
+func symbolsOf(u *bpf.Unit, returned address.Addr) (at []address.Addr) {
 	for i, s := range u.Symbols {
+		near := s.Name == "near"
 		switch s.Kind {
 		case bpf.SymbolFunc:
+			if near {
+				at = append(at, returned-8)
+				continue
+			}
 			at = append(at, functionAt)
 		case bpf.SymbolFuncEnd:
+			if near {
+				at = append(at, returned)
+				continue
+			}
 			at = append(at, functionAt+0x100)
 		default:
 			at = append(at, dataAt+0x80+address.Addr(0x40*i))
@@ -216,7 +227,7 @@ func (x *trial) interpret(mem *targetMemory) (bpf.Result, error) {
 		f.Args[i] = x.in.GPR[reg]
 	}
 	in := &bpf.Interp{Unit: x.u, Memory: mem, MaxSteps: 1 << 22, Tid: x.m.tid, Charge: x.p.Fuel, State: x.state}
-	in.Audit, in.StackEnd, in.Thread = x.audit, uint64(x.l.StackEnd), uint64(x.m.thread)
+	in.Now, in.Audit, in.StackEnd, in.Thread = x.now, x.audit, uint64(x.l.StackEnd), uint64(x.m.thread)
 	if x.s.ABI == GoInternal {
 		in.Thread = uint64(gAt)
 	}

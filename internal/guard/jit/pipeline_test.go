@@ -329,7 +329,7 @@ func (x *trial) request() []byte {
 	for _, v := range []any{
 		uint32(cmdTrial), uint32(len(x.c.Bytes)), uint64(l.Code),
 		uint64(l.Control), uint64(l.Counters), uint64(l.Events), uint64(l.State), uint64(tableAt), uint64(blockAt + FaultsCount),
-		uint64(stackAt + stackLen - topLen), x.ret, uint64(x.m.returned), uint64(dataAt),
+		uint64(stackAt + stackLen - topLen), x.ret, uint64(x.m.returned), uint64(dataAt), uint64(l.Control + ControlClockNS), x.now,
 		uint32(mode), uint32(CountersSize), uint32(EventsSize), uint32(dataLen), uint32(len(table)), uint32(len(x.state)), uint32(ControlSize), uint32(topLen),
 		x.in, x.state, x.c.Bytes, table,
 	} {

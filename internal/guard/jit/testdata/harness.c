@@ -132,7 +132,7 @@ static void call(uint64_t addr) {
  * for the first call: the control block, the counters, the events, the state, and
  * the stack, whose upper part is filled with a pattern. */
 static struct {
-	uint64_t control, counters, events, state, table, table_count, top, ret, returned, data;
+	uint64_t control, counters, events, state, table, table_count, top, ret, returned, data, clock, now;
 	uint32_t mode, counters_len, events_len, data_len, table_len, state_len, control_len, top_len;
 } tr;
 static struct {
@@ -162,6 +162,7 @@ static void trial(uint64_t addr, uint32_t len) {
 	get(code_alias + (tr.table - (uint64_t)code_at), tr.table_len);
 	memset((void *)tr.control, 0, tr.control_len);
 	*(uint32_t *)tr.control = tr.mode;
+	*(uint64_t *)tr.clock = tr.now;
 	memset((void *)tr.counters, 0, tr.counters_len);
 	memset((void *)tr.events, 0, tr.events_len);
 	*(uint64_t *)(tr.table_count) = tr.table_len / 16;
