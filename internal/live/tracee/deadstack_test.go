@@ -143,6 +143,9 @@ func TestStepSweepOnUsedStack(t *testing.T) {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			v := startVictim(t, c.program, c.State)
+			if c.State == "ended" {
+				v.waitMainEnded()
+			}
 			cells, n := 0, 1
 			for ; c.died(t, v, n); n += c.every {
 				cells++

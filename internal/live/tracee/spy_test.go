@@ -257,6 +257,11 @@ func (c sweepCase) cell(t *testing.T, v *victim, n int) (died bool, took time.Du
 	if err != nil {
 		t.Fatalf("step %d: the spy said nothing: %v", n, err)
 	}
+	if strings.HasPrefix(said, "spy:") && strings.Contains(said, ErrBusy.Error()) {
+		_ = cmd.Wait()
+		v.mustProgress()
+		return true, frozen + 1 // it gave way before the step: a busy machine, too
+	}
 	if strings.HasPrefix(said, "spy:") {
 		t.Fatalf("step %d: %s", n, said)
 	}
