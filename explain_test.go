@@ -174,6 +174,10 @@ func TestParentsFirst(t *testing.T) {
 	if got := parentsFirst([]int{1, 2}, func(pid int) int { return loop[pid] }); len(got) != 2 {
 		t.Errorf("a loop of parents: %v", got)
 	}
+	loop = map[int]int{1: 3, 2: 4, 3: 4, 4: 3}
+	if got := parentsFirst([]int{1, 2}, func(pid int) int { return loop[pid] }); len(got) != 2 {
+		t.Errorf("a loop of parents that are not asked about: %v", got)
+	}
 }
 
 // A selection is asked time and again, and says the same each time.

@@ -73,11 +73,24 @@ func parentsFirst(pids []int, parent func(int) int) []int {
 	if len(pids) < 2 {
 		return pids
 	}
-	depth := map[int]int{}
+	listed, parents, depth := map[int]bool{}, map[int]int{}, map[int]int{}
+	for _, pid := range pids {
+		listed[pid] = true
+	}
+	up := func(pid int) int { // siblings have the same ancestors: each is asked for once
+		at, known := parents[pid]
+		if !known {
+			at = parent(pid)
+			parents[pid] = at
+		}
+		return at
+	}
 	for _, pid := range pids {
 		d := 0
-		for at := parent(pid); at > 0 && d < len(pids); at = parent(at) {
-			if slices.Contains(pids, at) {
+		// Pids that are used again while they are read could seem to go in a circle, in
+		// which nobody new is met.
+		for at, steps := up(pid), 0; at > 0 && steps < len(parents); at, steps = up(at), steps+1 {
+			if listed[at] {
 				d++
 			}
 		}
