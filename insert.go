@@ -271,10 +271,14 @@ func (in *inserter) compare(out *ProcessReport, already *observe.Prepatch) {
 		in.report.TrialEnd = &g.TrialEnd
 	}
 	m := modeName(g.Mode)
-	switch over := !g.TrialEnd.IsZero() && time.Now().After(g.TrialEnd); {
-	case m == ModeEnforce && wanted == m && over:
+	over := g.Tripped == jit.TripTrialEnd || m == ModeEnforce && !g.TrialEnd.IsZero() && time.Now().After(g.TrialEnd)
+	switch {
+	case over && wanted == ModeEnforce:
 		out.Mode = ModeOff
 		out.Notes = append(out.Notes, fmt.Sprintf("it was in already, its trial is over, and it rejects nothing: pie keep %s --pid %d has it reject again", in.p.ID, out.Pid))
+	case m == ModeOff && g.Tripped != jit.TripNone:
+		out.Mode = m
+		out.Notes = append(out.Notes, fmt.Sprintf("it was in already, and %s turned it off: pie events shows the call; pie mode %s %s --pid %d has it reject again", tripWords(g.Tripped), in.p.ID, wanted, out.Pid))
 	case m != wanted:
 		out.Mode = m
 		out.Notes = append(out.Notes, fmt.Sprintf("it was in already and stays in mode %s: pie mode %s %s --pid %d changes that", m, in.p.ID, wanted, out.Pid))

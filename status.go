@@ -25,7 +25,10 @@ type GuardStatus struct {
 	Audited  uint64 `json:"audited"`  // calls that would have been rejected
 	Errors   uint64 `json:"errors"`   // calls on which the guard could not read memory
 	RanLong  uint64 `json:"ran_long"` // calls on which the guard ran too long
-	Logs     uint64 `json:"logs"`     // calls the guard asked to note
+	// Failing: most calls ended in a guard error, or ran too long. The prepatch is in
+	// and guards nothing.
+	Failing bool   `json:"failing,omitempty"`
+	Logs    uint64 `json:"logs"` // calls the guard asked to note
 }
 
 // PrepatchStatus is one prepatch in one process.
@@ -181,10 +184,20 @@ func describePrepatch(in observe.Prepatch) PrepatchStatus {
 		s.Guards = append(s.Guards, GuardStatus{
 			Function: g.Function, Image: g.Image.Name, Site: g.Site.String(), Intact: g.SiteState == observe.SiteIn,
 			Faults: faultWords(g.FaultMode), Calls: g.Counts.Calls, Rejects: g.Counts.Rejects, Audited: g.Counts.Audited,
-			Errors: g.Counts.Faults, RanLong: g.Counts.Fuel, Logs: g.Counts.Logs,
+			Errors: g.Counts.Faults, RanLong: g.Counts.Fuel, Logs: g.Counts.Logs, Failing: failing(g.Counts),
 		})
 	}
 	return s
+}
+
+// leastJudged is the number of calls from which on it is said of a guard that it fails.
+const leastJudged = 10
+
+// failing tells whether most calls of a guard ended in an error, or took too long: what
+// it looks at is not there, as where a struct is laid out otherwise, and its prepatch
+// guards nothing. Attacks alone are hardly most calls of a program that serves.
+func failing(c arena.Counts) bool {
+	return c.Calls >= leastJudged && (c.Faults > c.Calls/2 || c.Fuel > c.Calls/2)
 }
 
 // countersName is what PrepatchStatus.Counters calls the memory that counts are in.
@@ -198,8 +211,8 @@ func countersName(id observe.RingID) string {
 // Why a guard turned itself off at one call, in PrepatchStatus.Stopped. Setting its mode
 // switches it on again.
 const (
-	StoppedByError = "guard error during the trial"
-	StoppedByTime  = "guard ran too long during the trial"
+	StoppedByError = "a guard error during the trial"
+	StoppedByTime  = "a guard that ran too long during the trial"
 )
 
 // tripWords says why a guard turned itself off, as operators call it.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -102,7 +103,7 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 	fmt.Fprintln(a.out)
 	if len(p.Caps) > 0 {
 		fmt.Fprintf(a.out, "  %s\n", style.Warn("asks for: "+term.Escape(strings.Join(p.Caps, ", "))))
-		a.printCapabilities(p.Caps, style)
+		printCapabilities(a.out, p.Caps, style)
 	}
 	if p.State > 0 {
 		fmt.Fprintf(a.out, "  keeps up to %.1f KiB of state in each process\n", float64(p.State)/1024)
@@ -132,9 +133,9 @@ func evidenceWords(e pie.Evidence) string {
 }
 
 // printCapabilities says what a prepatch may do beyond looking, rejecting and noting.
-func (a *app) printCapabilities(caps []string, style term.Style) {
+func printCapabilities(w io.Writer, caps []string, style term.Style) {
 	for _, name := range caps {
-		fmt.Fprintf(a.out, "  %s\n", style.Warn("it "+term.Escape(pie.CapabilityWords(name))))
+		fmt.Fprintf(w, "  %s\n", style.Warn("it "+term.Escape(pie.CapabilityWords(name))))
 	}
 }
 

@@ -298,38 +298,44 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 		count += " · longest pause " + milliseconds(pause)
 	}
 	fmt.Fprintf(a.out, "  %s\n", count)
-	a.printCapabilities(r.Caps, style)
+	printCapabilities(a.out, r.Caps, style)
 	if w.seen != "" && done > 0 {
 		fmt.Fprintf(a.out, "  %s %s\n", seenLabel(r.Mode), term.Escape(w.seen))
 	}
+	var gone, notes alikes
 	for _, p := range r.Processes {
-		a.printProcessNotes(p, w, style)
+		switch {
+		case p.State == pie.StateGone:
+			gone.say(p.Pid, p.Exe, "")
+		default:
+			a.printUndone(p, w, style)
+			for _, n := range p.Notes {
+				notes.say(p.Pid, p.Exe, n)
+			}
+		}
+	}
+	for _, g := range gone {
+		fmt.Fprintf(a.out, "  %s ended meanwhile\n", g.who())
+	}
+	for _, n := range notes {
+		fmt.Fprintf(a.out, "  %s: %s\n", pidWords(n.pids), term.Escape(n.text))
 	}
 	if w.next != nil && done > 0 {
 		fmt.Fprintln(a.out, w.next(r))
 	}
 }
 
-func (a *app) printProcessNotes(p pie.ProcessReport, w reportWords, style term.Style) {
-	if p.State == pie.StateGone {
-		who := fmt.Sprintf("pid %d", p.Pid)
-		if p.Exe != "" {
-			who += " (" + baseName(p.Exe) + ")"
-		}
-		fmt.Fprintf(a.out, "  %s ended meanwhile\n", term.Escape(who))
+// printUndone says what stands in the way in a process that is not as was asked.
+func (a *app) printUndone(p pie.ProcessReport, w reportWords, style term.Style) {
+	if p.Error == "" {
 		return
 	}
-	if p.Error != "" {
-		text, who := p.Error, fmt.Sprintf("pid %d (%s)", p.Pid, baseName(p.Exe))
-		if !strings.HasPrefix(text, who) {
-			text = who + ": " + text
-		}
-		fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad(w.undone+":"), term.Escape(text), p.Reason)
-		for _, line := range append(slices.Clone(p.Details), p.Instead) {
-			fmt.Fprintf(a.out, "    %s\n", term.Escape(line))
-		}
+	text, who := p.Error, fmt.Sprintf("pid %d (%s)", p.Pid, baseName(p.Exe))
+	if !strings.HasPrefix(text, who) {
+		text = who + ": " + text
 	}
-	for _, n := range p.Notes {
-		fmt.Fprintf(a.out, "  pid %d: %s\n", p.Pid, term.Escape(n))
+	fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad(w.undone+":"), term.Escape(text), p.Reason)
+	for _, line := range append(slices.Clone(p.Details), p.Instead) {
+		fmt.Fprintf(a.out, "    %s\n", term.Escape(line))
 	}
 }

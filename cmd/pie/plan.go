@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -73,24 +74,12 @@ func planExit(plans []pie.ProcessPlan) error {
 
 func (a *app) printPlans(x chosen, plans []pie.ProcessPlan, verbose bool) {
 	style := term.StyleFor(a.out, a.getenv)
+	var same alikes
 	for _, pp := range plans {
-		fmt.Fprintf(a.out, "%s  pid %d (%s)\n", style.Bold(term.Escape(x.prepatch.ID)), pp.Pid, term.Escape(baseName(pp.Exe)))
-		switch {
-		case pp.Refused != nil:
-			fmt.Fprintf(a.out, "  %s %s [%s]\n", style.Bad("would be refused:"), term.Escape(pp.Refused.Msg), pp.Refused.Code)
-			for _, line := range append(slices.Clone(pp.Refused.Details), pp.Refused.Instead) {
-				fmt.Fprintf(a.out, "    %s\n", term.Escape(line))
-			}
-		case pp.Already:
-			fmt.Fprintf(a.out, "  %s\n", style.Good("guarded already; insert would change nothing"))
-		}
-		a.printCapabilities(x.prepatch.Caps, style)
-		for _, g := range pp.Guards {
-			a.printGuardPlan(g, style, verbose)
-		}
-		if pp.Copies.All > 0 {
-			fmt.Fprintf(a.out, "  would guard %s\n", copiesWords(pp.Copies))
-		}
+		same.say(pp.Pid, pp.Exe, planText(pp, x.prepatch.Caps, style, verbose))
+	}
+	for _, s := range same {
+		fmt.Fprintf(a.out, "%s  %s\n%s", style.Bold(term.Escape(x.prepatch.ID)), s.who(), s.text)
 	}
 	if x.seen != "" {
 		fmt.Fprintf(a.out, "%s %s\n", seenLabel(pie.ModeAudit), term.Escape(x.seen))
@@ -98,8 +87,31 @@ func (a *app) printPlans(x chosen, plans []pie.ProcessPlan, verbose bool) {
 	fmt.Fprintln(a.out, style.Dim("nothing was changed"))
 }
 
-func (a *app) printGuardPlan(g pie.GuardPlan, style term.Style, verbose bool) {
-	fmt.Fprintf(a.out, "  %s in %s\n", term.Escape(g.Function), term.Escape(g.Image))
+// planText is the plan for one process, without its pid: workers that forked from one
+// another have the same.
+func planText(pp pie.ProcessPlan, caps []string, style term.Style, verbose bool) string {
+	var b strings.Builder
+	switch {
+	case pp.Refused != nil:
+		fmt.Fprintf(&b, "  %s %s [%s]\n", style.Bad("would be refused:"), term.Escape(pp.Refused.Msg), pp.Refused.Code)
+		for _, line := range append(slices.Clone(pp.Refused.Details), pp.Refused.Instead) {
+			fmt.Fprintf(&b, "    %s\n", term.Escape(line))
+		}
+	case pp.Already:
+		fmt.Fprintf(&b, "  %s\n", style.Good("guarded already; insert would change nothing"))
+	}
+	printCapabilities(&b, caps, style)
+	for _, g := range pp.Guards {
+		printGuardPlan(&b, g, style, verbose)
+	}
+	if pp.Copies.All > 0 {
+		fmt.Fprintf(&b, "  would guard %s\n", copiesWords(pp.Copies))
+	}
+	return b.String()
+}
+
+func printGuardPlan(w io.Writer, g pie.GuardPlan, style term.Style, verbose bool) {
+	fmt.Fprintf(w, "  %s in %s\n", term.Escape(g.Function), term.Escape(g.Image))
 	var t term.Table
 	t.Row("found by", g.How)
 	t.Row("entry", g.Entry)
@@ -108,16 +120,16 @@ func (a *app) printGuardPlan(g pie.GuardPlan, style term.Style, verbose bool) {
 	if g.Faults != "" {
 		t.Row("reads", g.Faults)
 	}
-	t.Write(a.out, "    ")
+	t.Write(w, "    ")
 	for _, c := range g.Copies {
-		fmt.Fprintf(a.out, "    %s %s\n", style.Warn("not covered:"), term.Escape(c))
+		fmt.Fprintf(w, "    %s %s\n", style.Warn("not covered:"), term.Escape(c))
 	}
 	for _, n := range g.Notes {
-		fmt.Fprintf(a.out, "    %s %s\n", style.Warn("note:"), term.Escape(n))
+		fmt.Fprintf(w, "    %s %s\n", style.Warn("note:"), term.Escape(n))
 	}
 	if verbose {
 		for line := range strings.Lines(g.Listing) {
-			fmt.Fprintf(a.out, "    %s\n", term.Escape(strings.TrimSuffix(line, "\n")))
+			fmt.Fprintf(w, "    %s\n", term.Escape(strings.TrimSuffix(line, "\n")))
 		}
 	}
 }

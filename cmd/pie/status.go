@@ -27,7 +27,7 @@ half-done. All of it is read from the processes, none is stopped, but for --chec
 		Args: exact(0, "no argument but TARGET flags"),
 	}
 	t.register(c)
-	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place, does not reject, or something was left half-done; asks each process, in a stop of one thread, whether PIE's signal handlers still stand")
+	c.Flags().BoolVar(&check, "check", false, "exit 1 when a guard is not in place, does not reject, fails on most calls, or something was left half-done; asks each process, in a stop of one thread, whether PIE's signal handlers still stand")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		sel, err := a.selectInserted(c, &t)
 		if err != nil {
@@ -65,7 +65,7 @@ func orEmpty[T any](s []T) []T {
 // allWell reports whether every guard is in place and rejects attacks.
 func allWell(all []pie.ProcessStatus, now time.Time) bool {
 	for _, s := range all {
-		if s.Problem != "" || len(s.Left) > 0 {
+		if len(problemsOf(s)) > 0 || len(s.Left) > 0 {
 			return false
 		}
 		for _, p := range s.Prepatches {
@@ -97,8 +97,16 @@ func (a *app) printStatus(ctx context.Context, sel pie.Select, all []pie.Process
 	if err != nil {
 		return err
 	}
+	var unguarded, problems alikes
 	for _, s := range open {
-		fmt.Fprintf(a.out, "%s pid %d (%s) runs the same program and has no guard\n", style.Warn("note:"), s.Pid, term.Escape(baseName(s.Exe)))
+		unguarded.say(s.Pid, s.Exe, "")
+	}
+	for _, u := range unguarded {
+		words := "runs the same program and has no guard"
+		if len(u.pids) > 1 {
+			words = "run the same program and have no guard"
+		}
+		fmt.Fprintf(a.out, "%s %s %s\n", style.Warn("note:"), u.who(), words)
 	}
 	for _, s := range all {
 		for _, left := range s.Left {
@@ -107,11 +115,31 @@ func (a *app) printStatus(ctx context.Context, sel pie.Select, all []pie.Process
 		if len(s.Left) > 0 {
 			fmt.Fprintf(a.out, "  left by a pie that was killed, unless one is at work on it now: pie repair --pid %d\n", s.Pid)
 		}
-		if s.Problem != "" {
-			fmt.Fprintf(a.out, "%s pid %d (%s): %s\n", style.Bad("problem:"), s.Pid, term.Escape(baseName(s.Exe)), term.Escape(s.Problem))
+		for _, problem := range problemsOf(s) {
+			problems.say(s.Pid, s.Exe, problem)
 		}
 	}
+	for _, p := range problems {
+		fmt.Fprintf(a.out, "%s %s: %s\n", style.Bad("problem:"), p.who(), term.Escape(p.text))
+	}
 	return nil
+}
+
+// problemsOf are what keeps the guards of a process from doing what they are for.
+func problemsOf(s pie.ProcessStatus) []string {
+	var out []string
+	if s.Problem != "" {
+		out = append(out, s.Problem)
+	}
+	for _, p := range s.Prepatches {
+		for _, g := range p.Guards {
+			if g.Failing {
+				out = append(out, fmt.Sprintf("%s could not judge %d of %d calls of %s: a guard error ended it, or it ran too long; pie events shows them",
+					p.ID, g.Errors+g.RanLong, g.Calls, g.Function))
+			}
+		}
+	}
+	return out
 }
 
 func prepatchIDs(all []pie.ProcessStatus) []string {
@@ -164,7 +192,7 @@ func (a *app) printPrepatchStatus(id string, all []pie.ProcessStatus, style term
 	if isRecorder(id, all) {
 		fmt.Fprintf(a.out, "  takes calls down for pie record and rejects none; idle if no pie record is running: pie remove %s\n", term.Escape(id))
 	}
-	a.printCapabilities(capsIn(id, all), style)
+	printCapabilities(a.out, capsIn(id, all), style)
 	for _, s := range all {
 		for _, p := range s.Prepatches {
 			if p.ID == id && (p.Inside > 0 || p.Nested > 0) {

@@ -112,6 +112,11 @@ func stateOf(p pie.PrepatchStatus) string {
 			return " (changed by someone else)"
 		}
 	}
+	for _, g := range p.Guards {
+		if g.Failing {
+			return " (fails on most calls)"
+		}
+	}
 	switch {
 	case p.Stopped != "":
 		return " (off: " + p.Stopped + ")"
