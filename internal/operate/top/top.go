@@ -215,90 +215,6 @@ func (m model) head() []string {
 	return []string{line, ""}
 }
 
-// columns before the sparkline, which takes what is left of the width.
-var columns = []struct {
-	name  string
-	right bool
-	of    func(*row) string
-}{
-	{"PREPATCH", false, func(r *row) string { return r.id }},
-	{"EXE", false, func(r *row) string { return r.exe }},
-	{"PROCS", true, func(r *row) string { return fmt.Sprint(len(r.pids)) }},
-	{"MODE", false, func(r *row) string { return r.mode + r.state }},
-	{"CALLS/S", true, func(r *row) string { return number(r.callRate) }},
-	{"REJECTED", true, func(r *row) string { return fmt.Sprint(r.rejects) }},
-	{"ERRORS", true, func(r *row) string { return fmt.Sprint(r.errors) }},
-}
-
-func (m model) table() []string {
-	if len(m.rows) == 0 {
-		return []string{"no prepatch is in any process; pie scan tells what could be guarded"}
-	}
-	lines := []string{" "}
-	most := max(1, m.height-9)
-	first := 0
-	for i, r := range m.rows {
-		if r.key() == m.chosen && i >= most {
-			first = i - most + 1
-		}
-	}
-	shown := m.rows[first:min(first+most, len(m.rows))]
-	for _, r := range shown {
-		mark := " "
-		if r.key() == m.chosen {
-			mark = ">"
-		}
-		lines = append(lines, mark)
-	}
-	for _, c := range columns {
-		cells := []string{c.name}
-		for _, r := range shown {
-			cells = append(cells, term.Escape(c.of(r)))
-		}
-		beside(lines, cells, c.right)
-	}
-	return m.sparklines(lines, shown)
-}
-
-// beside appends a column to lines, all of them then being as long.
-func beside(lines, cells []string, right bool) {
-	width, gap := 0, "  "
-	for _, c := range cells {
-		width = max(width, len([]rune(c)))
-	}
-	if lines[0] == " " {
-		gap = " " // behind the mark of the chosen row
-	}
-	for i, c := range cells {
-		space := strings.Repeat(" ", width-len([]rune(c)))
-		if right {
-			lines[i] += " " + space + c
-		} else {
-			lines[i] += gap + c + space
-		}
-	}
-}
-
-// leastSpark is the narrowest sparkline, in seconds; where there is less room there
-// is none.
-const leastSpark = 8
-
-func (m model) sparklines(lines []string, shown []*row) []string {
-	width := min(history, m.width-len([]rune(lines[0]))-2)
-	if width < leastSpark {
-		return lines
-	}
-	title := fmt.Sprintf("REJECTED/S, LAST %d S", width)
-	if len(title) > width {
-		title = "REJECTED/S"[:min(width, len("REJECTED/S"))]
-	}
-	lines[0] += "  " + title
-	for i, r := range shown {
-		lines[i+1] += "  " + sparkline(r.rates, width)
-	}
-	return lines
-}
-
 // inspect shows the chosen row process by process, guard by guard.
 func (m model) inspect() []string {
 	r := m.row()
@@ -313,19 +229,46 @@ func (m model) inspect() []string {
 			}
 			out = append(out, fmt.Sprintf("  pid %-8d since %s", s.Pid, p.Inserted.Local().Format("2006-01-02 15:04:05")))
 			for _, g := range p.Guards {
-				out = append(out, fmt.Sprintf("    %-32s %s  calls %d  rejected %d  audited %d  errors %d  ran long %d", term.Escape(g.Function), g.Site, g.Calls, g.Rejects, g.Audited, g.Errors, g.RanLong))
+				out = append(out, m.guardLines(g)...)
 			}
 		}
 	}
 	return out
 }
 
+// guardLines are what one guard did: one line, or two where it is too long.
+func (m model) guardLines(g pie.GuardStatus) []string {
+	what := fmt.Sprintf("    %-32s %s", term.Escape(g.Function), g.Site)
+	did := fmt.Sprintf("calls %d  rejected %d  audited %d  errors %d  ran long %d", g.Calls, g.Rejects, g.Audited, g.Errors, g.RanLong)
+	if line := what + "  " + did; len([]rune(line)) <= m.width {
+		return []string{line}
+	}
+	return []string{what, "      " + did}
+}
+
+// seen are the events that belong to what is shown: of one prepatch while that is
+// inspected.
+func (m model) seen() []pie.Event {
+	r := m.row()
+	if !m.detail || r == nil {
+		return m.events
+	}
+	var own []pie.Event
+	for _, e := range m.events {
+		if e.ID == r.id {
+			own = append(own, e)
+		}
+	}
+	return own
+}
+
 func (m model) eventLines(room int) []string {
 	out := []string{"", "last events"}
-	if len(m.events) == 0 {
+	events := m.seen()
+	if len(events) == 0 {
 		return append(out, "  none")
 	}
-	for _, e := range m.events[max(0, len(m.events)-room):] {
+	for _, e := range events[max(0, len(events)-room):] {
 		args := make([]string, len(e.Args))
 		for i, a := range e.Args {
 			args[i] = fmt.Sprintf("%#x", a)
@@ -337,6 +280,9 @@ func (m model) eventLines(room int) []string {
 
 func (m model) foot() []string {
 	line := "↑↓ choose · enter inspect · e enforce · a audit · o off · r remove · q quit"
+	if m.width < len([]rune(line)) {
+		line = "↑↓ enter · e a o r · q quit"
+	}
 	if m.asking {
 		if r := m.row(); r != nil {
 			line = fmt.Sprintf("take %s out of %d processes? y/N", term.Escape(r.id), len(r.pids))

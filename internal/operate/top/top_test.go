@@ -79,6 +79,42 @@ func TestScreen(t *testing.T) {
 	}
 }
 
+// On a narrow screen the numbers stay, and what is long gives way.
+func TestNarrow(t *testing.T) {
+	m, _ := script(t)
+	damaged := status(901, "CVE-2024-31228", "c", 12345678, 7654321)
+	damaged.Prepatches[0].Guards[0].Intact = false
+	m.take(Picture{At: m.last.At.Add(time.Second), Statuses: []pie.ProcessStatus{status(812, "CVE-1", "a", 3000, 4711), damaged}})
+	for _, width := range []int{40, 50, 60, 70, 80, 100} {
+		m.width = width
+		text := m.text()
+		for _, want := range []string{"PREPATCH", "REJECTED", "4711", "7654321", "CVE-2024-31228", "enforce", "q quit"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%d columns: no %q:\n%s", width, want, text)
+			}
+		}
+		m = press(t, m, "enter")
+		if text := m.text(); !strings.Contains(text, "rejected 4711  audited 0  errors 0") && width >= 70 {
+			t.Errorf("%d columns: a guard's counts are cut off:\n%s", width, text)
+		}
+		m = press(t, m, "esc")
+	}
+}
+
+// What is inspected is seen with its own events.
+func TestInspectedEvents(t *testing.T) {
+	m, _ := script(t)
+	m.take(Picture{At: m.last.At.Add(time.Second), Statuses: m.last.Statuses, Events: []pie.Event{{Time: m.last.At, ID: "CVE-2", Function: "second", Kind: "reject"}}})
+	m = press(t, m, "down", "enter")
+	if text := m.text(); !strings.Contains(text, "second(") || strings.Contains(text, "parse(0x1, 0x2)") {
+		t.Errorf("inspecting CVE-2:\n%s", text)
+	}
+	m = press(t, m, "esc")
+	if text := m.text(); !strings.Contains(text, "second(") || !strings.Contains(text, "parse(0x1, 0x2)") {
+		t.Errorf("all of them:\n%s", text)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	m, done := script(t)
 	m = press(t, m, "down", "a")
