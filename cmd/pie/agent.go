@@ -91,6 +91,9 @@ func (a *app) runAgent(c *cobra.Command, f agentFlags) error {
 			return nil
 		}
 		fmt.Fprintf(a.out, "%s: %s, every one and its prepatch good\n", name, plural(ag.Rules(), "rule", "rules"))
+		for _, over := range ag.Over(time.Now()) {
+			fmt.Fprintf(a.out, "%s %s: nothing is kept by it\n", term.StyleFor(a.out, a.getenv).Warn("note:"), term.Escape(over))
+		}
 		return nil
 	}
 	if os.Geteuid() != 0 {

@@ -112,6 +112,29 @@ func New(c Config) (*Agent, error) {
 // Rules counts the rules that were read.
 func (a *Agent) Rules() int { return len(a.rules) }
 
+// Over names the rules that keep nothing: their last day, or their prepatch's, has
+// passed at now. That is no mistake, and what it guarded is taken out.
+func (a *Agent) Over(now time.Time) []string {
+	var over []string
+	for _, r := range a.rules {
+		if why := r.overAt(now); why != "" {
+			over = append(over, fmt.Sprintf("%s:%d: %s: %s", a.c.Policy, r.Line, r.ID, why))
+		}
+	}
+	return over
+}
+
+// overAt says why the rule is no longer kept up at now; empty while it is.
+func (r *rule) overAt(now time.Time) string {
+	switch {
+	case r.Over(now):
+		return "the rule's last day is over"
+	case r.prepatch.expired(now):
+		return "the prepatch has expired"
+	}
+	return ""
+}
+
 // Run keeps the policy until ctx ends. Guarded processes stay guarded.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.changer.close()

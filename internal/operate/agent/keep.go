@@ -105,13 +105,8 @@ func (a *Agent) keyOf(pid int, id string) (key, bool) {
 
 // retire takes a prepatch out whose rule or day is over.
 func (a *Agent) retire(ctx context.Context, r *rule, pids []int, now time.Time) bool {
-	why := ""
-	switch {
-	case r.Over(now):
-		why = "the rule's last day is over"
-	case r.prepatch.expired(now):
-		why = "the prepatch has expired"
-	default:
+	why := r.overAt(now)
+	if why == "" {
 		return false
 	}
 	if r.over == "" {

@@ -264,8 +264,8 @@ func (a *Agent) handler() http.Handler {
 		query, err := url.ParseQuery(r.URL.RawQuery)
 		id := query.Get("id")
 		switch {
-		case err != nil || id == "":
-			return http.StatusBadRequest, failure{"say which prepatch: ?id=ID, or ?id=* for every one"}
+		case err != nil || id == "" || len(query) != 1 || len(query["id"]) != 1:
+			return http.StatusBadRequest, failure{"say which prepatch, one a request: ?id=ID, or ?id=* for every one"}
 		case id == everyID:
 			id = pie.AnyID
 		}
@@ -298,6 +298,10 @@ func (a *Agent) answer(do func(*http.Request) (int, any)) http.HandlerFunc {
 // answerBy runs do in Run's goroutine, by request or by ask, and sends what it returns.
 func (a *Agent) answerBy(run func(context.Context, func()) error, do func(*http.Request) (int, any)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // also -1, of a body in chunks: whoever sends one means something that is not done here
+			send(w, http.StatusBadRequest, failure{fmt.Sprintf("%s %.100s takes no body; nothing was changed", r.Method, r.URL.Path)})
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
 		defer cancel()
 		var code int
