@@ -1,11 +1,5 @@
 package compile
 
-import (
-	"fmt"
-
-	"github.com/patch-integration-engine/pie/internal/guard/bpf"
-)
-
 // spill keeps r elsewhere than in a register: every use gets a new register,
 // set just before it.
 func (l *lowerer) spill(order []*block, r reg, fixed *bitset) {
@@ -68,27 +62,4 @@ func definition(order []*block, r reg) (def insn, only bool) {
 	}
 	again := def.op == opMov && def.a.isConst() || def.op == opFrameLoad || def.op == opSymbol || def.op == opRodata || def.op == opState
 	return def, n == 1 && again
-}
-
-// placeSlots gives the slots that are used their place below r10.
-func (l *lowerer) placeSlots(order []*block) *Error {
-	used := map[*slot]bool{}
-	for _, b := range order {
-		for _, i := range b.insns {
-			if i.slot != nil {
-				used[i.slot] = true
-			}
-		}
-	}
-	top := int64(0)
-	for _, s := range l.slots {
-		if used[s] {
-			top += s.size
-			s.at = -top
-		}
-	}
-	if top > bpf.StackSize {
-		return &Error{Pos: l.m.place(order[0].pos), Msg: fmt.Sprintf("the guard's local variables need %d bytes of stack, which has %d", top, bpf.StackSize), Instead: "use smaller arrays, or read the target's memory where it is"}
-	}
-	return nil
 }

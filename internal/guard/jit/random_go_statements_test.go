@@ -231,6 +231,18 @@ func (p *goProgram) verdict(kind int) string {
 	return fmt.Sprintf("libpie.Reject(%s)", x)
 }
 
+// useCaps uses what the guard has asked for once more: other uses may be where nothing leads
+// to.
+func (p *goProgram) useCaps() {
+	for _, use := range [][2]string{
+		{"write", "c.Put8(a+41, v1)"}, {"call", "v7 ^= c.Invoke(\"fn\").Word"}, {"rewrite", "c.SetArg(1, v6); return libpie.Rewrite()"}, {"exit", "return libpie.Exit(int32(v6))"},
+	} {
+		if p.caps[use[0]] {
+			p.line("\tif v5&15 == %d { %s }", p.r.IntN(16), use[1])
+		}
+	}
+}
+
 // guard writes guard number n, in a file of its own.
 func (p *goProgram) guard(n int) string {
 	p.Reset()
@@ -256,12 +268,7 @@ func (p *goProgram) guard(n int) string {
 	p.line("\tv7 ^= uint64(dp.p.sum()) ^ uint64(dp.more)*3 ^ uint64(m.Len()) ^ uint64(lv)<<50 ^ uint64(v8)*7 ^ uint64(v9)*5 ^ uint64(dp.a[1])")
 	p.line("\tif ok { v7 ^= rec.next }")
 	p.line("\tif v5&31 == 1 { return %s }", p.verdict(7))
-	if p.caps["rewrite"] {
-		p.line("\tif v5&15 == 2 { return libpie.Rewrite() }")
-	}
-	if p.caps["exit"] {
-		p.line("\tif v5&15 == 3 { return libpie.Exit(int32(v6)) }")
-	}
+	p.useCaps()
 	p.line("\treturn libpie.Reject(int64(v0) ^ int64(v1)*3 ^ int64(v2)*5 ^ int64(v3)*7 ^ int64(v4)*9 ^ int64(v5)*11 ^ v6*13 ^ int64(v7)*15 ^ int64(arr[v1&7]) ^ int64(pr.y))")
 	p.line("}")
 	file := "package random\n\nimport \"github.com/patch-integration-engine/pie/libpie\"\n"
