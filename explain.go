@@ -57,7 +57,7 @@ func explainProcess(err error, who string) *Refusal {
 	case errors.As(err, &elf), errors.Is(err, tracee.ErrNotAMD64):
 		return refuse(CodeMachine, nil, "only 64-bit x86-64 programs can be guarded", "%s is not a 64-bit x86-64 program", who)
 	case errors.Is(err, os.ErrPermission):
-		return refuse(CodePermission, nil, "run pie as root, or as the user of a process it may trace: pie doctor --pid N tells", "%s: %s", who, unnamed(err))
+		return refuse(CodePermission, nil, "run pie with CAP_SYS_PTRACE, as root has it outside of containers, or as the user of a process it may trace: pie doctor --pid N tells", "%s: %s", who, unnamed(err))
 	case errors.Is(err, tracee.ErrFrozen):
 		return refuse(CodeFrozen, nil, "thaw its cgroup, then insert", "%s is frozen by its cgroup", who)
 	case errors.Is(err, tracee.ErrBusy):

@@ -143,6 +143,33 @@ func TestCPlusPlusNames(t *testing.T) {
 	if _, err := set.Find(Query{Func: "shop::Crate::add"}); !errors.As(err, &none) || !slices.Contains(none.Near, "shop::Cart::add(double)") {
 		t.Errorf("a method of another class: %v, want those of its name", err)
 	}
+	for wanted, near := range map[string]string{
+		"cleer": "shop::Cart::clear()", "shop::Cart::cleer": "shop::Cart::clear()", "twise": "int shop::twice<int>(int)", "twice": "int shop::twice<int>(int)",
+	} {
+		if _, err := set.Find(Query{Func: wanted}); !errors.As(err, &none) || !slices.Contains(none.Near, near) {
+			t.Errorf("%s: %v, want %s suggested", wanted, err, near)
+		}
+	}
+}
+
+func TestMangledIdentifier(t *testing.T) {
+	for name, want := range map[string]string{
+		"_Z11mysql_parseP3THDPcjP12Parser_state":          "mysql_parse",
+		"_ZN4AnyP3Uri5parseERK17HttpRequestMethodRK4SBuf": "parse",
+		"_ZNK4shop4Cart5totalEv":                          "total",
+		"_ZL5localv":                                      "local",
+		"_ZN5hyper5proto6decode17h0123456789abcdefE":      "decode",
+		"_ZN4shop5twiceIiEET_S1_":                         "twice",
+		"_Znwm":                                           "",
+		"_Z99short":                                       "",
+		"_ZN99999999999999999999x":                        "",
+		"_Z":                                              "",
+		"main":                                            "",
+	} {
+		if got := mangledIdentifier(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
 }
 
 // findOne finds what must be there exactly once.

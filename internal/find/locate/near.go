@@ -3,6 +3,7 @@ package locate
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ianlancetaylor/demangle"
@@ -19,9 +20,8 @@ const (
 
 // near returns the names most like one that was not found: first those that
 // contain it (a method without its type, a clone of a function that is gone), or of
-// C++ and Rust the last identifier of it,
-// then by edit distance up to a third of its length. It looks where the query
-// does.
+// C++ and Rust the last identifier of it, then by edit distance, of C++ and Rust
+// between last identifiers, up to a third of its length. It looks where the query does.
 func (s *Set) near(q Query) []string {
 	search := newNearSearch(parseName(q.Func).base)
 	for _, im := range s.Images {
@@ -68,12 +68,15 @@ type nearName struct {
 }
 
 func newNearSearch(wanted string) *nearSearch {
-	n := &nearSearch{wanted: wanted, limit: max(1, min(len(wanted), nearLongest)/3), left: maxDemangling, seen: map[string]bool{}}
+	n := &nearSearch{wanted: wanted, limit: nearLimit(wanted), left: maxDemangling, seen: map[string]bool{}}
 	if strings.Contains(wanted, "::") {
 		n.id = lastIdentifier(wanted)
 	}
 	return n
 }
+
+// nearLimit is how far a name may be from the wanted one.
+func nearLimit(wanted string) int { return max(1, min(len(wanted), nearLongest)/3) }
 
 func (n *nearSearch) tables(t *tables) {
 	for _, syms := range [][]binfile.Symbol{t.dyn, t.sym} {
@@ -94,20 +97,64 @@ func (n *nearSearch) consider(name string) {
 	if n.looked++; name == "" || n.looked > nearNames {
 		return
 	}
-	if n.id != "" && isMangled(name) && strings.Contains(name, n.id) && len(name) <= n.left {
-		n.left -= len(name)
-		n.add(demangle.Filter(name, demangle.MaxLength(maxDemangled)), 0)
-		return
+	wanted, own, limit := n.wanted, name, n.limit
+	if isMangled(name) {
+		own = mangledIdentifier(name)
+		if n.id != "" {
+			wanted, limit = n.id, nearLimit(n.id)
+		}
 	}
 	score := 0
-	if len(n.wanted) < 4 || !strings.Contains(name, n.wanted) {
-		score = 1 + distance(n.wanted, name, n.limit)
+	if len(wanted) < 4 || !strings.Contains(name, wanted) {
+		score = 1 + distance(wanted, own, limit)
 	}
-	n.add(name, score)
+	if score <= limit+1 {
+		n.add(n.readable(name), score)
+	}
+}
+
+// readable is the name as people write it, and as func= takes it.
+func (n *nearSearch) readable(name string) string {
+	if !isMangled(name) || len(name) > n.left {
+		return name
+	}
+	n.left -= len(name)
+	return demangle.Filter(name, demangle.MaxLength(maxDemangled))
+}
+
+// mangledIdentifier is the function's own identifier in a mangled name of C++ or older
+// Rust, "parse" of _ZN4AnyP3Uri5parseERK4SBuf; empty where it takes more to tell. To
+// demangle every name of a program in order to compare it costs seconds.
+func mangledIdentifier(name string) string {
+	rest, ok := strings.CutPrefix(name, "_Z")
+	if !ok {
+		return ""
+	}
+	rest, nested := strings.CutPrefix(rest, "N")
+	rest = strings.TrimLeft(rest, "LKVrRO") // internal linkage, or qualifiers of a method
+	id := ""
+	for {
+		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
+		size, err := strconv.Atoi(rest[:digits])
+		if err != nil || size > len(rest)-digits {
+			return id
+		}
+		if next := rest[digits : digits+size]; !rustHash(next) {
+			id = next
+		}
+		if rest = rest[digits+size:]; !nested {
+			return id
+		}
+	}
+}
+
+// rustHash: older Rust ends its names with "h" and 16 digits of a hash.
+func rustHash(id string) bool {
+	return len(id) == 17 && id[0] == 'h' && strings.Trim(id[1:], "0123456789abcdef") == ""
 }
 
 func (n *nearSearch) add(name string, score int) {
-	if score > n.limit+1 || n.seen[name] {
+	if n.seen[name] {
 		return
 	}
 	n.seen[name] = true
