@@ -36,6 +36,10 @@ func (l *lowerer) allocate(i *ssa.Alloc) value {
 		a.results = map[int]value{}
 		return v
 	}
+	if array, ok := t.Underlying().(*types.Array); ok && types.Identical(array.Elem().Underlying(), types.Typ[types.String]) {
+		l.fail(eachText, "a %s cannot be kept: a guard has no table of strings", typeName(t))
+		return value{}
+	}
 	if !holdsMem(t) && !l.m.readable(t) {
 		l.fail("", "a guard cannot take the address of a %s", typeName(t))
 		return value{}

@@ -139,8 +139,10 @@ func (m *module) screenNode(n ast.Node) bool {
 			m.refuse(n.Pos(), "use for, break and continue", "a guard cannot use goto")
 		}
 	case *ast.ArrayType:
-		if n.Len == nil {
-			m.refuse(n.Pos(), "use an array with a fixed length, or c.Bytes for memory of the target; the slice parameter of a Go function is a libpie.GoSlice", "a guard cannot use slices")
+		if text, ok := n.Elt.(*ast.Ident); n.Len == nil && ok && text.Name == "string" {
+			m.refuse(n.Pos(), eachText, "a guard cannot use slices, and no table of strings")
+		} else if n.Len == nil {
+			m.refuse(n.Pos(), "write [...]T{…} or [4]T, and give a function the array, or *[4]T for one that it changes; c.Bytes is memory of the target; the slice parameter of a Go function is a libpie.GoSlice", "a guard cannot use slices")
 		}
 	case *ast.BasicLit:
 		if n.Kind == token.IMAG {
@@ -151,6 +153,9 @@ func (m *module) screenNode(n ast.Node) bool {
 	}
 	return true
 }
+
+// eachText says what to write instead of a table of strings.
+const eachText = `ask for each string where it is used: m.Equal("a") || m.Equal("b")`
 
 // refusedBuiltins are predeclared functions, and what to do without them.
 var refusedBuiltins = map[string]string{

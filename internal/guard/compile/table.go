@@ -32,7 +32,7 @@ func (m *module) declareTable(info *types.Info, name *ast.Ident, init ast.Expr) 
 	t := objType(obj)
 	switch size := m.sizes.Sizeof(t); {
 	case !m.readable(t) || holdsPointer(t):
-		m.refuse(name.Pos(), "use integers, bools, and arrays and structs of these; a string that is looked for stands where it is used", "a %s cannot be a table of constants", typeName(t))
+		m.refuse(name.Pos(), "use integers, bools, and arrays and structs of these; "+eachText, "a %s cannot be a table of constants", typeName(t))
 	case init == nil || size == 0:
 		m.refuse(name.Pos(), "write its values; what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "%s has no values: a package-level variable of a prepatch is a table of constants, or state", name.Name)
 	case size > maxText:
