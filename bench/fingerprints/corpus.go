@@ -110,6 +110,8 @@ var compilations = []struct{ set, from, to string }{
 	{"gcc O1+O2+O3 to Os", "gcc12-O1 gcc12-O2 gcc12-O3", "gcc12-Os"},
 	{"gcc O1+O2+O3+Os to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os", "clang14-O2"},
 	{"gcc O1+O2+O3, clang 14 O2 to gcc Os", "gcc12-O1 gcc12-O2 gcc12-O3 clang14-O2", "gcc12-Os"},
+	{"gcc O1+O2+O3, gcc 13 Os to gcc 12 Os", "gcc12-O1 gcc12-O2 gcc12-O3 gcc13-Os", "gcc12-Os"},
+	{"gcc O1+O2+O3+Os, clang 14 O3+Os to clang 14 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os clang14-O3 clang14-Os", "clang14-O2"},
 	{"gcc O1+O2+O3+Os, clang 14 O2 to clang 19 O2", "gcc12-O1 gcc12-O2 gcc12-O3 gcc12-Os clang14-O2", "clang19-O2"},
 }
 

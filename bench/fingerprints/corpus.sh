@@ -198,8 +198,9 @@ held_sources() {
 		for level in O2 O1 O3 Os; do held $level gcc12-$level gcc; done
 		held O2 gcc12-O2-lto gcc -flto
 		held O2 gcc11-O2 "$tools/usr/bin/x86_64-linux-gnu-gcc-11"
-		held O2 clang14-O2 "${clang14[@]}"
+		for level in O2 O3 Os; do held $level clang14-$level "${clang14[@]}"; done
 		held O2 gcc13-O2 chroot "$corpus/trixie" gcc-13
+		held Os gcc13-Os chroot "$corpus/trixie" gcc-13
 		held O2 gcc14-O2 chroot "$corpus/trixie" gcc-14
 		held O2 clang19-O2 chroot "$corpus/trixie" clang-19
 	done <"$list"

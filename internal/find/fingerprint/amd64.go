@@ -1,6 +1,7 @@
 package fingerprint
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"math/bits"
@@ -50,9 +51,12 @@ func (r *bodyReader) control(in *amd64.Inst) {
 	case amd64.FlowCall:
 		r.calls++
 		r.refer(to)
+		r.handOver(true)
 	case amd64.FlowIndirectCall:
 		r.calls++
+		r.handOver(true)
 	case amd64.FlowCond, amd64.FlowJump:
+		r.handOver(in.Flow == amd64.FlowJump && !r.inside(to)) // a call at the end
 		if in.Flow == amd64.FlowCond {
 			r.jumps++
 		}
@@ -183,6 +187,48 @@ func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32
 		}
 	}
 	return out
+}
+
+// takes looks for lea with a distance from rip that leads to the start of a function, and in
+// a program at a fixed place for mov with its address. r8 to r15 have another prefix.
+func (amd64Machine) takes(m *Module, starts *starts, i int) []int32 {
+	f := &m.funcs[i]
+	b := m.image.bytes(f.at, f.size)
+	var out []int32
+	for off := 1; off+6 <= len(b); off++ {
+		next := bytes.IndexByte(b[off:len(b)-5], lea)
+		if next < 0 {
+			break
+		}
+		if off += next; b[off-1]&0xfb != 0x48 || b[off+1]&0xc7 != 0x05 {
+			continue
+		}
+		to := f.at.Add(int64(off) + 6 + int64(int32(binary.LittleEndian.Uint32(b[off+2:]))))
+		if j := starts.function(to); j >= 0 && j != i {
+			out = append(out, int32(j))
+		}
+	}
+	if m.file.Type != elf.ET_EXEC {
+		return out
+	}
+	for off := 0; off+5 <= len(b); off++ {
+		if b[off]&0xf8 != 0xb8 && b[off] != 0x68 && b[off] != 0xc7 {
+			continue
+		}
+		for skip := 1; skip <= 8 && off+skip+4 <= len(b); skip++ {
+			if skip > 1 && b[off] != 0xc7 {
+				break
+			}
+			if j := starts.function(address.Vaddr(binary.LittleEndian.Uint32(b[off+skip:]))); j >= 0 && j != i {
+				out = append(out, int32(j))
+			}
+		}
+	}
+	return out
+}
+
+func (amd64Machine) relative(relocation uint32) bool {
+	return elf.R_X86_64(relocation) == elf.R_X86_64_RELATIVE
 }
 
 // nextCall returns the first of eight bytes that is e8 or e9 or, when slots count, ff with

@@ -257,3 +257,11 @@ func (arm64Machine) named(relocation uint32) (name, slot bool) {
 	}
 	return false, false
 }
+
+func (arm64Machine) relative(relocation uint32) bool {
+	return elf.R_AARCH64(relocation) == elf.R_AARCH64_RELATIVE
+}
+
+// takes: an address is made of two instructions, which may be far apart. Only data is
+// looked at.
+func (arm64Machine) takes(*Module, *starts, int) []int32 { return nil }

@@ -16,6 +16,7 @@ type body struct {
 	outline  uint64    // hash of the operations alone: it survives another layout of structures
 	features []Feature // ascending, each once
 	parts    []int32   // functions that are parts of this one
+	taken    []taken   // functions whose addresses it takes
 
 	isRated bool
 	rated   rated     // when isRated
@@ -45,6 +46,7 @@ type bodyReader struct {
 	jumps, loops int
 	calls        int
 	away         []departure
+	hand         hand
 }
 
 // departure is a jump that leaves the function.
@@ -102,6 +104,7 @@ func (r *bodyReader) read(at address.Vaddr, size uint64) {
 	r.at, r.size = at, size
 	r.gram = [2]uint64{}
 	r.b.whole = r.m.image.machine.read(r) && r.b.whole
+	r.handOver(false)
 }
 
 // partOf returns the function that a jump away shows to be a split-off part of
@@ -127,6 +130,40 @@ func (r *bodyReader) refer(to address.Vaddr) {
 	}
 }
 
+// Bounds of what one call is given, and of the addresses that a function takes.
+const maxHand, maxTaken = 32, 4096
+
+// hand is what was prepared since the last call: addresses of functions, and texts.
+type hand struct {
+	fns   []int32
+	texts []Feature
+}
+
+// handOver ends what was prepared: a call takes it, or a jump goes elsewhere.
+func (r *bodyReader) handOver(call bool) {
+	for k, fn := range r.hand.fns {
+		if slices.Contains(r.hand.fns[:k], fn) || len(r.b.taken) >= maxTaken {
+			continue
+		}
+		one := call && !slices.ContainsFunc(r.hand.fns, func(o int32) bool { return o != fn })
+		if !one || len(r.hand.texts) == 0 {
+			r.b.taken = append(r.b.taken, taken{fn: fn})
+			continue
+		}
+		for _, text := range r.hand.texts {
+			r.b.taken = append(r.b.taken, taken{fn, text})
+		}
+	}
+	r.hand.fns, r.hand.texts = r.hand.fns[:0], r.hand.texts[:0]
+}
+
+// take notes that the address of a function is taken.
+func (r *bodyReader) take(v address.Vaddr) {
+	if i := r.m.at(v); i >= 0 && i != r.self && len(r.hand.fns) < maxHand {
+		r.hand.fns = append(r.hand.fns, int32(i))
+	}
+}
+
 func (r *bodyReader) text(k Kind, s []byte) {
 	f := textFeature(k, s)
 	r.b.features = append(r.b.features, f)
@@ -145,8 +182,15 @@ func (r *bodyReader) address(v address.Vaddr, loaded bool) {
 		r.text(KindImport, []byte(name))
 		return
 	}
-	if s := im.segment(v); s == nil || s.flags&elf.PF_W != 0 || s.flags&elf.PF_X != 0 && r.m.around(v) >= 0 {
+	s := im.segment(v)
+	if s != nil && s.flags&elf.PF_X != 0 && !loaded {
+		r.take(v)
+	}
+	if s == nil || s.flags&elf.PF_W != 0 || s.flags&elf.PF_X != 0 && r.m.around(v) >= 0 {
 		return
+	}
+	if s := im.name(v); s != nil && !loaded && len(r.hand.texts) < maxHand {
+		r.hand.texts = append(r.hand.texts, textFeature(KindString, s))
 	}
 	if s := im.text(v); s != nil {
 		r.text(KindString, s)

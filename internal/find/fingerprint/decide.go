@@ -119,6 +119,7 @@ type verdict struct {
 	why              []string
 	rivals           []match
 	fixed, undecided bool
+	placed           bool // see byPlace
 }
 
 func (v *verdict) better(o *verdict) bool {
@@ -169,6 +170,7 @@ func (s *search) judge(r int) verdict {
 	if v.tier == Confirm && len(v.why) > 1 && !top.exact {
 		v.tier = Hint // each doubt alone a person may weigh
 	}
+	s.byPlace(&v, r)
 	return v
 }
 
@@ -199,6 +201,9 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 		if around := v.top.found > 0 || s.nearSource() && s.slotted(ref, v.top.fn); near && (!around || v.top.missed+v.top.unsure > 0) {
 			// Only what it calls, what calls it, or where it lies tells it from the others.
 			v.lower(Confirm, "other functions are nearly the same, and not all functions around it are like those around the reference")
+		}
+		if l, _ := s.leads(v.top.ref, v.top.fn); ref.Twins > 1 && !(l.firm && l.at == v.top.fn) && s.isAnonymous(ref, v.top.fn) {
+			v.lower(Confirm, "several functions have exactly this code; where they lie tells them apart, but not where their addresses are kept")
 		}
 		s.claimed(v, ref)
 		return true

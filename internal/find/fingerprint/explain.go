@@ -62,6 +62,9 @@ func (s *search) evidence(v *verdict) []string {
 			out = append(out, why)
 		}
 	}
+	if v.placed {
+		out = append(out, "its address is kept where the reference's is, in a table or beside a text, and the source is the same or a patch from it")
+	}
 	for _, k := range []struct {
 		kind Kind
 		word string
@@ -79,7 +82,7 @@ func (s *search) evidence(v *verdict) []string {
 
 // enough says what makes code that is less alike AUTO.
 func (s *search) enough(v *verdict) string {
-	if v.tier < Auto || v.top.similarity >= autoSimilar {
+	if v.tier < Auto || v.placed || v.top.similarity >= autoSimilar {
 		return ""
 	}
 	switch s.autoSimilar(v.top, v.margin) {

@@ -24,6 +24,11 @@ const (
 	KindCallerString
 	KindCallerImport
 	KindArguments // of a target only: the set of argument registers that it reads
+	// Of context: where the function's address is kept (pointer.go).
+	KindRow    // a row of a table that has a name in it
+	KindMember // a place in a class's table, or in an exported variable
+	KindHanded // code that hands it over, with a text
+	KindTaken  // the only code that takes it, by its texts and imports
 	kindEnd
 )
 
@@ -69,6 +74,10 @@ var models = [kindEnd]model{
 	KindCallerString: {.70, .4, 0},
 	KindCallerImport: {.70, .4, 0},
 	KindArguments:    {.90, 0, 0}, // a gate looks at it
+	KindRow:          {.90, 0, 0}, // known.go looks at these
+	KindMember:       {.90, 0, 0},
+	KindHanded:       {.90, 0, 0},
+	KindTaken:        {.90, 0, 0},
 }
 
 // mix is the finalizer of MurmurHash3 (Appleby, public domain): every bit of v
@@ -100,6 +109,6 @@ func magnitude(n int) uint64 {
 }
 
 func (k Kind) String() string {
-	names := [...]string{"none", "text", "reference", "constant", "number", "field", "operations", "shape", "callee's text", "callee's reference", "caller's text", "caller's reference", "arguments"}
+	names := [...]string{"none", "text", "reference", "constant", "number", "field", "operations", "shape", "callee's text", "callee's reference", "caller's text", "caller's reference", "arguments", "row of a table", "member of a table", "handed over", "taken"}
 	return names[k%kindEnd]
 }

@@ -14,14 +14,15 @@ import (
 	"github.com/patch-integration-engine/pie/internal/address"
 )
 
-// The .pf format, version 5; docs/pfp.md describes it. Version 1, without sketches,
-// version 2, without slots, version 3, without kin, and version 4, without builds that are
-// there whole, are read too; 4 is written where there is none. After the magic, the
+// The .pf format, version 6; docs/pfp.md describes it. Version 1, without sketches,
+// version 2, without slots, version 3, without kin, version 4, without builds that are
+// there whole, and version 5, without places that lead to functions, are read too; 5 and 4
+// are written where there is none. After the magic, the
 // version and a CRC-32 of the rest comes deflated data: integers are unsigned LEB128 (as
 // in DWARF), a text is its length and its bytes, a list is its length and its elements.
 const (
 	magic   = "PIEpf"
-	version = 5
+	version = 6
 	header  = len(magic) + 1 + 4
 )
 
@@ -63,13 +64,29 @@ func (fp *Fingerprint) Encode() []byte {
 	if err != nil {
 		panic("deflating into memory: " + err.Error()) // a bytes.Buffer takes everything
 	}
-	v := byte(version - 1)
-	if fp.carriesWhole() {
-		v = version
-	}
-	out := append([]byte(magic), v)
+	out := append([]byte(magic), fp.version())
 	out = binary.LittleEndian.AppendUint32(out, crc32.ChecksumIEEE(body.Bytes()))
 	return append(out, body.Bytes()...)
+}
+
+// version is the oldest that can hold the fingerprint.
+func (fp *Fingerprint) version() byte {
+	switch {
+	case fp.tellsPlaces():
+		return 6
+	case fp.carriesWhole():
+		return 5
+	}
+	return 4
+}
+
+// tellsPlaces tells whether a function is known by where its address is kept.
+func (fp *Fingerprint) tellsPlaces() bool {
+	places := false
+	for i := range fp.References {
+		fp.References[i].samples(func(s *Sample) { places = places || len(s.places()) > 0 })
+	}
+	return places
 }
 
 type writer struct {
@@ -105,7 +122,7 @@ func (w *writer) fingerprint(fp *Fingerprint) {
 	for i := range fp.References {
 		w.reference(&fp.References[i])
 	}
-	if fp.carriesWhole() {
+	if fp.version() >= 5 {
 		w.wholes(fp.References)
 	}
 }
@@ -336,7 +353,7 @@ func (r *reader) features() {
 			return
 		}
 		f := Feature(uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:])))
-		if f <= last || f.Kind() == 0 || f.Kind() >= kindEnd {
+		if f <= last || f.Kind() == 0 || f.Kind() >= kindEnd || f.Kind() >= KindRow && r.version < 6 {
 			r.fail("feature %#x is out of order or of an unknown kind", uint64(f))
 			return
 		}

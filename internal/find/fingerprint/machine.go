@@ -24,6 +24,10 @@ type machine interface {
 	// named tells whether a relocation makes the dynamic linker put the address of its
 	// symbol at a place, and whether that place is a slot for calls.
 	named(relocation uint32) (name, slot bool)
+	// relative tells whether a relocation makes it put an address of the file there.
+	relative(relocation uint32) bool
+	// takes returns functions of the file whose address function i takes.
+	takes(m *Module, s *starts, i int) []int32
 }
 
 func machineOf(m elf.Machine) machine {

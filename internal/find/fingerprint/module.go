@@ -37,12 +37,13 @@ type Module struct {
 	edges       *graph // see graph
 	plt         map[address.Vaddr]string
 	whole       *whole
-	common      *census  // see background
-	said        *Sketch  // see sketch
-	left        int      // instructions that may still be decoded
-	splits      *bool    // see leavesWhole
-	overall     *Whole   // see Whole
-	lastPairing *pairing // see paired
+	common      *census   // see background
+	said        *Sketch   // see sketch
+	left        int       // instructions that may still be decoded
+	splits      *bool     // see leavesWhole
+	overall     *Whole    // see Whole
+	lastPairing *pairing  // see paired
+	kept        *pointers // see keeps
 }
 
 // function is where a function is.

@@ -20,6 +20,8 @@ type pairing struct {
 	firm     []bool             // of a: see isFirm
 	single   []bool             // of a: the counterpart has its code, no other function has, and nothing speaks against it
 	code     map[uint64][]int32 // functions of a by their code
+	ranked   []int32            // of a, and of b: see rank
+	rankedBy []int32
 }
 
 const (
@@ -60,6 +62,7 @@ func pair(a, b *Whole, gone []int32) *pairing {
 		}
 		p.code[a.nodes[i].code] = append(p.code[a.nodes[i].code], int32(i))
 	}
+	p.rank(here, there)
 	return p
 }
 

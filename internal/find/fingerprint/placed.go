@@ -52,26 +52,39 @@ func (m *Module) paired(w, own *Whole, gone []int32) *pairing {
 func (s *search) taken(fn int) bool {
 	other := false
 	for r, p := range s.pairings() {
-		if p == nil || p.from[fn] < 0 {
+		if p == nil {
 			continue
 		}
-		if p.from[fn] == int32(s.fp.References[r].Node) {
+		node := int32(s.fp.References[r].Node)
+		if p.from[fn] == node || s.isRanked(p, node, fn) {
 			return false
 		}
-		other = other || s.sure(p, p.from[fn])
+		i := p.rankedBy[fn]
+		other = other || p.from[fn] >= 0 && s.sure(p, p.from[fn]) || i >= 0 && s.isRanked(p, i, fn)
 	}
 	return other
 }
 
 // placedElsewhere tells whether a function of the reference's build is elsewhere than at fn.
 func (s *search) placedElsewhere(o *Sample, fn int) bool {
-	return slices.ContainsFunc(s.pairings(), func(p *pairing) bool {
+	for r, p := range s.pairings() {
 		if p == nil || o.Exact == 0 {
-			return false
+			continue
 		}
 		all := p.code[low(o.Exact)]
-		return len(all) == 1 && int(p.a.nodes[all[0]].insns) == o.Insns && s.sure(p, all[0]) && p.to[all[0]] != int32(fn)
-	})
+		if len(all) == 1 && int(p.a.nodes[all[0]].insns) == o.Insns && s.sure(p, all[0]) && p.to[all[0]] != int32(fn) {
+			return true
+		}
+		if node := int32(s.fp.References[r].Node); len(all) > 1 && s.twinsElsewhere(p, all, node, fn) {
+			return true
+		}
+	}
+	return false
+}
+
+// twinsElsewhere tells whether all functions with one code, but the target, lie elsewhere than fn.
+func (s *search) twinsElsewhere(p *pairing, twins []int32, node int32, fn int) bool {
+	return !slices.ContainsFunc(twins, func(i int32) bool { return i != node && !s.isElsewhere(p, i, fn) })
 }
 
 // sure tells whether a function of the reference's build has the counterpart that it has
@@ -148,7 +161,8 @@ func (s *search) putPairedFirst(all []match) {
 		if !all[i].exact || all[i].score < all[0].score {
 			return
 		}
-		if l, _ := s.leads(all[i].ref, all[i].fn); l.firm && l.at == all[i].fn {
+		l, ok := s.leads(all[i].ref, all[i].fn)
+		if ok && (l.firm && l.at == all[i].fn || s.isRanked(s.pairings()[all[i].ref], int32(s.fp.References[all[i].ref].Node), all[i].fn)) {
 			all[0], all[i] = all[i], all[0]
 			return
 		}
@@ -163,13 +177,17 @@ func (s *search) twinsLeft(m *match, ref *Reference) int {
 		return ref.Twins
 	}
 	l, ok := s.leads(m.ref, m.fn)
-	if !ok || !l.firm || l.at != m.fn || l.agree.against() > 0 {
+	if !ok {
 		return ref.Twins
 	}
-	p := s.pairings()[m.ref]
+	p, node := s.pairings()[m.ref], int32(s.fp.References[m.ref].Node)
+	ranked := s.isRanked(p, node, m.fn)
+	if !ranked && (!l.firm || l.at != m.fn) || l.agree.against() > 0 {
+		return ref.Twins
+	}
 	n := 0
 	for _, i := range p.code[low(ref.Target.Exact)] {
-		if p.to[i] == int32(m.fn) || !p.firm[i] {
+		if i == node || p.to[i] == int32(m.fn) || !p.firm[i] && !(ranked && s.isElsewhere(p, i, m.fn)) {
 			n++
 		}
 	}

@@ -190,6 +190,9 @@ func (m *Module) sample(i int, context bool) Sample {
 	}
 	if context {
 		s.Context = m.rate(m.context(i))
+		for _, f := range m.pointersTo(i) {
+			s.Context = append(s.Context, Rated{Feature: f, Share: 1 / float64(len(m.funcs)+1)})
+		}
 	}
 	return s
 }
