@@ -330,9 +330,12 @@ func faultWords(m jit.FaultMode) string {
 	return fmt.Sprintf("mode %d", m)
 }
 
+// readsTarget tells whether the guard reads or writes the program's memory. How much of its
+// stack a thread uses is not in it.
 func readsTarget(prog *verify.Program) bool {
-	for i := range prog.Unit().Insns {
-		if prog.Reachable(i) && prog.FaultPoint(i) {
+	for i, in := range prog.Unit().Insns {
+		stack := in.IsHelperCall() && bpf.Helper(in.Imm) == bpf.HelperStackUsed
+		if prog.Reachable(i) && prog.FaultPoint(i) && !stack {
 			return true
 		}
 	}

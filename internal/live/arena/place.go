@@ -13,7 +13,8 @@ import (
 // process learns of it when the plan is inserted.
 type Place struct {
 	Arena    *Arena
-	Index    int          // of the guard: Guards, control block, counters, events
+	Index    int          // of the record: Guards
+	Guard    int          // of the guard: control block, counters, number in events; Index, unless it gets other code (AllotAgain)
 	Code     address.Addr // of the block, aligned to a granule
 	Room     int          // bytes there
 	Control  address.Addr
@@ -130,7 +131,7 @@ func (a *Arena) Allot(n Need) (Place, error) {
 		events = 0
 	}
 	return Place{
-		Arena: a, Index: i, Code: a.Start(i), Room: int(a.Slots[s].Size),
+		Arena: a, Index: i, Guard: i, Code: a.Start(i), Room: int(a.Slots[s].Size),
 		Control: a.Control(i), Counters: counters, Events: events, Reach: a.Range(),
 	}, nil
 }

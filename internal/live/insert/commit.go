@@ -45,6 +45,10 @@ func (in *insertion) edits() (edits []edit, quiet []arena.Range, err error) {
 			quiet = append(quiet, arena.Range{Start: g.Place.Code, End: g.Place.Code.Add(int64(len(g.Code.Bytes)))})
 		}
 	}
+	if in.pp.again {
+		led, err := in.leads()
+		return append(edits, led...), quiet, err
+	}
 	for k, g := range in.pp.guards {
 		if !in.firstAt(k) {
 			continue
@@ -113,12 +117,16 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 		a := in.arenas[f.in]
 		c.quiet = append(c.quiet, a.SlotRange(a.Handler.Slot))
 	}
-	in.setState(arena.In)
-	c.doneSeen = changes(in.arenas)
-	c.done = changes(endQuarantines(in.arenas))
+	if in.pp.again {
+		c.doneSeen, c.done = in.takeOver()
+	} else {
+		in.setState(arena.In)
+		c.doneSeen = changes(in.arenas)
+		c.done = changes(endQuarantines(in.arenas))
+	}
 	for _, a := range in.arenas {
 		c.rely(a.Code(), a.State(), a.Shared())
-		if a.Quarantined() {
+		if a.Quarantined() || in.pp.again {
 			c.watch = append(c.watch, a.Code())
 		}
 	}

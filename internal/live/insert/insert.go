@@ -55,7 +55,7 @@ type SiteReport struct {
 // a caller decides on: ErrAlreadyIn, ErrOtherVersion, ErrPartial, ErrStale,
 // ErrBusySite, *SiteError, *HeadroomError, *MappingsError, *AltStackError, *ReplacedHandlerError, and tracee's.
 func Insert(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pl *plan.Plan, o Options) (Report, error) {
-	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Caps(), pl.Guards()}, o)
+	return insertGuards(ctx, t, p, prepatch{pl.ID(), pl.Hash(), pl.State(), pl.Caps(), pl.Guards(), false}, o)
 }
 
 // prepatch is what a plan says.
@@ -65,6 +65,7 @@ type prepatch struct {
 	state  *arena.Block // nil when it has none
 	caps   bpf.Caps
 	guards []plan.Guard
+	again  bool // they are in, and get other code (Replace)
 }
 
 func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp prepatch, o Options) (Report, error) {
@@ -90,6 +91,9 @@ func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp p
 	}
 	in.report.Threads, in.report.Forked = stop.Threads, stop.Forked
 	in.report.Pause = max(in.report.Pause, stop.Pause)
+	if pp.again {
+		in.tookOver()
+	}
 	if err := errors.Join(err, in.prove()); err != nil {
 		return in.report, err
 	}
@@ -117,6 +121,7 @@ type insertion struct {
 	mapped []arena.Regions // regions that prepare has mapped, by arena; in padding all, once the anchor is written
 	bare   []bool          // the arena is one in padding that has yet to be written, by arena
 	strays []arena.Range   // mapped by a pie that was killed before it named them
+	links  [][]byte        // of the guards' code, where they get other code
 	state  stateMade       // what prepare has made for the prepatch's state
 	faults *faultTable     // nil without table mode
 	pages  map[address.Addr]bool
@@ -157,7 +162,12 @@ func (in *insertion) check() error {
 	if err != nil {
 		return err
 	}
-	if !in.o.Blank {
+	switch {
+	case in.pp.again:
+		if err := in.stands(maps); err != nil {
+			return err
+		}
+	case !in.o.Blank:
 		if err := present(in.p, maps, in.pp.id, in.pp.hash); err != nil {
 			return err
 		}

@@ -32,6 +32,11 @@ func (in *insertion) model() error {
 			}
 		}
 	}
+	if in.pp.again {
+		if err := in.findLinks(); err != nil {
+			return err
+		}
+	}
 	if err := in.planFaults(); err != nil {
 		return err
 	}
@@ -39,6 +44,9 @@ func (in *insertion) model() error {
 }
 
 func (in *insertion) prepatchRecord(a *arena.Arena) (int, error) {
+	if in.pp.again {
+		return a.PrepatchByID(in.pp.id), nil // stands has seen it
+	}
 	n := 0
 	for _, g := range in.pp.guards {
 		if g.Place.Arena == a {
@@ -85,6 +93,10 @@ func abilities(c bpf.Caps) (f arena.Flags) {
 
 func (in *insertion) guardRecord(a *arena.Arena, pp int, g plan.Guard) error {
 	i := g.Place.Index
+	if in.pp.again {
+		in.spareRecord(a, g)
+		return nil
+	}
 	place := 0
 	for _, j := range a.GuardsAt(g.Site) {
 		if j != i {
@@ -110,6 +122,9 @@ func (in *insertion) guardRecord(a *arena.Arena, pp int, g plan.Guard) error {
 
 // controls fills the control blocks: mode, trial, clock.
 func (in *insertion) controls() error {
+	if in.pp.again {
+		return nil
+	}
 	c, err := clock.New()
 	if err != nil {
 		return err
@@ -177,6 +192,9 @@ func (in *insertion) blocks(a *arena.Arena) ([]block, error) {
 // link is guard k's link: to the next new guard of its site, or back.
 func (in *insertion) link(k int) ([]byte, error) {
 	g := in.pp.guards[k]
+	if in.pp.again {
+		return in.links[k], nil
+	}
 	at := g.Place.Code.Add(int64(g.Code.Link))
 	for _, o := range in.pp.guards[k+1:] {
 		if o.Site == g.Site {

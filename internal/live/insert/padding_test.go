@@ -127,7 +127,7 @@ func tryPadded(p *tracee.Process, id string, functions ...address.Addr) (prepatc
 	UsePadding(p, space, []arena.Range{text}, []arena.Range{data})
 	pp := prepatch{id: id, hash: [32]byte{'q', id[len(id)-1]}}
 	for i, f := range functions {
-		g, err := handMadeGuard(p, space, pp.hash, f, i, quietly)
+		g, err := handMadeGuard(p, space, pp.hash, f, i, quietly, (*arena.Arena).Allot)
 		if err != nil {
 			return prepatch{}, err
 		}

@@ -140,7 +140,7 @@ func (in *insertion) steps() ([]step, error) {
 			out = append(out, in.recordStep(k, r))
 		}
 		for _, g := range in.pp.guards {
-			if g.Place.Arena == a {
+			if g.Place.Arena == a && !in.pp.again {
 				s := in.recordStep(k, a.EncodeControl(g.Place.Index))
 				s.record = false
 				out = append(out, s)

@@ -45,6 +45,9 @@ func Remove(ctx context.Context, t *tracee.Tracer, p *tracee.Process, id string,
 	}
 	defer unlock()
 	r := removal{t: t, p: p, file: file}
+	if err := settleSpares(t, p); err != nil && errors.Is(err, tracee.ErrGone) {
+		return Removal{}, err
+	}
 	if err := r.find(id); err != nil {
 		return Removal{}, orGone(p, err)
 	}

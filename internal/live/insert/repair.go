@@ -84,6 +84,8 @@ func (r *repair) round(ctx context.Context, left []observe.Leftover) error {
 		switch l.Kind {
 		case observe.LeftPartly, observe.LeftLeaving:
 			done, err = r.takeOut(ctx, l.ID)
+		case observe.LeftSpare:
+			done, err = "settled", settleSpares(r.t, r.p)
 		case observe.LeftUnrecorded:
 			done, err = r.record(l.ID)
 		case observe.LeftMode:

@@ -93,6 +93,8 @@ func runVerb(verb string, tr *tracee.Tracer, p *tracee.Process, functions ...add
 		}
 		_, err = insertGuards(ctx, tr, p, pp, Options{Mode: jit.ModeEnforce})
 		return err
+	case "replace":
+		return replaceCode(ctx, tr, p, "S-1", functions...)
 	case "insert in padding":
 		pp, err := tryPadded(p, "S-1", functions...)
 		if err != nil {

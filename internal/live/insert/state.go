@@ -19,7 +19,7 @@ type stateMade struct{ mapped bool }
 // process, and goes on as it is.
 func (in *insertion) stateSteps() ([]step, error) {
 	b := in.pp.state
-	if b == nil || b.Mapped && b.Shared {
+	if b == nil || b.Mapped && b.Shared || in.pp.again {
 		return nil, nil
 	}
 	var seed [8]byte

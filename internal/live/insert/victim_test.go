@@ -254,7 +254,7 @@ func tryMade(p *tracee.Process, id string, k kind, functions ...address.Addr) (p
 	}
 	pp := prepatch{id: id, hash: [32]byte{k.hash, id[len(id)-1]}}
 	for i, f := range functions {
-		g, err := handMadeGuard(p, space, pp.hash, f, i, k.code)
+		g, err := handMadeGuard(p, space, pp.hash, f, i, k.code, (*arena.Arena).Allot)
 		if err != nil {
 			return prepatch{}, err
 		}
@@ -263,7 +263,7 @@ func tryMade(p *tracee.Process, id string, k kind, functions ...address.Addr) (p
 	return pp, nil
 }
 
-func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f address.Addr, i int, write func(arena.Place) *jit.Code) (plan.Guard, error) {
+func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f address.Addr, i int, write func(arena.Place) *jit.Code, allot func(*arena.Arena, arena.Need) (arena.Place, error)) (plan.Guard, error) {
 	image, m, err := imageOf(p, f)
 	if err != nil {
 		return plan.Guard{}, err
@@ -274,7 +274,7 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 	}
 	site := f + siteOff
 	original := []byte{0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xec, 0x10}
-	pl, err := a.Allot(arena.Need{Program: hash, Guard: fmt.Sprint("G", i), Site: site, Site0: original})
+	pl, err := allot(a, arena.Need{Program: hash, Guard: fmt.Sprint("G", i), Site: site, Site0: original})
 	if err != nil {
 		return plan.Guard{}, err
 	}

@@ -17,7 +17,8 @@ type LeftKind uint8
 
 // What a pie that was killed may leave, in the order in which it is put right.
 const (
-	LeftPartly     LeftKind = iota // some guards of a prepatch are in
+	LeftSpare      LeftKind = iota // guards of a prepatch were being given other code
+	LeftPartly                     // some guards of a prepatch are in
 	LeftLeaving                    // a removal had begun
 	LeftUnrecorded                 // every guard is in, the records do not say so yet
 	LeftMode                       // the guards of a prepatch differ in mode or trial
@@ -43,6 +44,8 @@ type Leftover struct {
 // String says what it is as operators call it.
 func (l Leftover) String() string {
 	switch l.Kind {
+	case LeftSpare:
+		return fmt.Sprintf("%s was being given other code; every call is looked at", l.ID)
 	case LeftPartly:
 		return fmt.Sprintf("%s is in at some of its places only", l.ID)
 	case LeftLeaving:
@@ -78,7 +81,7 @@ func Leftovers(p Process) ([]Leftover, error) {
 // LeftoversIn is Leftovers for mappings that were read already.
 func LeftoversIn(p Process, maps []proc.Mapping) ([]Leftover, error) {
 	arenas, bad := ArenasIn(p, maps)
-	var left []Leftover
+	left := spares(arenas)
 	for _, pp := range statusOf(p, arenas, ringIDs(p, arenas, maps)) {
 		if kind, ok := leftKind(pp); ok {
 			left = append(left, Leftover{Kind: kind, ID: pp.ID})
@@ -117,6 +120,18 @@ func abandoned(a *arena.Arena) bool {
 		}
 	}
 	return false
+}
+
+// spares are the prepatches with a guard that was being given other code.
+func spares(arenas []*arena.Arena) (left []Leftover) {
+	for _, a := range arenas {
+		for j := range a.Guards {
+			if a.SpareOf(j) >= 0 {
+				left = append(left, Leftover{Kind: LeftSpare, ID: a.Prepatches[a.Guards[j].Prepatch].ID, Arena: a})
+			}
+		}
+	}
+	return left
 }
 
 // leftKind says what is unfinished about a prepatch, if anything is. A site that

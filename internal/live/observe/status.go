@@ -114,7 +114,7 @@ func statusOf(p Process, arenas []*arena.Arena, rings []RingID) []Prepatch {
 				_, _, slots, _ := a.Ring()
 				out = append(out, Prepatch{ID: rec.ID, Hash: rec.Hash, Inserted: rec.Inserted, Flags: rec.Flags, Counters: rings[k], Quiet: slots == 0})
 			}
-			guards := a.GuardsOf(i)
+			guards := slices.DeleteFunc(a.GuardsOf(i), func(j int) bool { return a.SpareOf(j) >= 0 })
 			for _, j := range guards {
 				out[at].Guards = append(out[at].Guards, readGuard(p, a, j, now))
 			}
@@ -160,6 +160,11 @@ func readGuard(p Process, a *arena.Arena, i int, c *clock.Clock) Guard {
 		Record: rec.State, FaultMode: jit.FaultMode(rec.FaultMode),
 	}
 	g.SiteState, g.Found = Site(p, a, i)
+	if j := a.Spare(i); j >= 0 { // it is being given other code
+		if s, _ := Site(p, a, j); s == SiteIn {
+			g.SiteState, g.FaultMode = s, jit.FaultMode(a.Guards[j].FaultMode)
+		}
+	}
 	b := a.Controls[i]
 	g.Mode = jit.Mode(binary.LittleEndian.Uint32(b[jit.ControlMode:]))
 	g.Tripped = jit.Trip(binary.LittleEndian.Uint32(b[jit.ControlTripped:]))

@@ -23,8 +23,12 @@ func Build(in Input) (*Plan, error) {
 		}
 		in.state = p.state.At
 	}
+	in.again = map[guardAt]bool{}
 	for _, g := range in.Guards {
 		built, err := buildGuard(&in, g)
+		if errors.Is(err, errSame) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -92,6 +96,9 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 	if err := checkOverlap(in.Space.Arenas(), site); err != nil {
 		return arena.Place{}, err
 	}
+	if in.Again {
+		return allotAgain(in, g, site)
+	}
 	a, err := in.Space.Near(g.Mapped)
 	if errors.Is(err, arena.ErrNoPadding) {
 		return arena.Place{}, &Refusal{
@@ -103,14 +110,18 @@ func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
 			Code: SiteRange, Err: err, Msg: fmt.Sprintf("%s: no room for PIE's memory within 2 GiB below its image: %v", g.Function.Name, err),
 		}
 	}
-	place, err := a.Allot(arena.Need{
-		Program: in.Hash, Guard: g.Name, Variant: variant(in, g, site), Site: site.Start, Site0: site.Original,
-		Calls: g.Program.Unit().Caps&bpf.CapCall != 0,
-	})
+	place, err := a.Allot(need(in, g, site))
 	if err != nil {
 		return arena.Place{}, noRoom(g, err)
 	}
 	return place, nil
+}
+
+func need(in *Input, g GuardInput, site Site) arena.Need {
+	return arena.Need{
+		Program: in.Hash, Guard: g.Name, Variant: variant(in, g, site), Site: site.Start, Site0: site.Original,
+		Calls: g.Program.Unit().Caps&bpf.CapCall != 0,
+	}
 }
 
 // variant is all that a guard's code depends on but its program and place.
@@ -163,7 +174,7 @@ func overlap(s Site, why string) error {
 func layout(in *Input, g GuardInput, s Site, p arena.Place) jit.Layout {
 	l := jit.Layout{
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events,
-		Guard: uint32(p.Index), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
+		Guard: uint32(p.Guard), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
 		Gettid: g.Gettid, Faults: g.Faults, XSave: g.XSave,
 		Quiet:    p.Events == 0,
 		OwnStart: p.Reach.Start, OwnEnd: p.Reach.End, After: s.writeAfter,

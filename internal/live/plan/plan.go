@@ -21,8 +21,12 @@ type Input struct {
 	Blocks      []arena.Block
 	// Guards of one prepatch go in together or not at all.
 	Guards []GuardInput
+	// Again: the guards are in, and those get other code whose reads survive a bad
+	// address in another way than GuardInput.Faults says. The others are left out.
+	Again bool
 
 	state address.Addr // of the prepatch's state, once Build has found a place
+	again map[guardAt]bool
 }
 
 // GuardInput is one guard for one function.
