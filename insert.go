@@ -286,7 +286,7 @@ func (in *inserter) compare(out *ProcessReport, already *observe.Prepatch) {
 }
 
 func (in *inserter) options() insert.Options {
-	o := insert.Options{Blank: in.o.blank, Mode: jit.ModeEnforce, Trial: in.o.Trial, MaxReject: in.o.MaxReject, Partial: in.o.Partial}
+	o := insert.Options{Blank: in.o.blank, Early: in.o.early, Mode: jit.ModeEnforce, Trial: in.o.Trial, MaxReject: in.o.MaxReject, Partial: in.o.Partial}
 	if in.o.Mode == ModeAudit {
 		o.Mode = jit.ModeAudit
 	}

@@ -27,7 +27,7 @@
 //	                      sandboxing.go: whether the program may enter a sandbox later;
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)
 //	changes               insert.go, remove.go, mode.go, repair.go; change.go: one change, process after process;
-//	                      early.go: into a process that has not run yet; quiet.go: into one in which no system call can be made
+//	                      reads.go: how guards that are in read memory, changed; early.go: into a process that has not run yet; quiet.go: into one in which no system call can be made
 //	looking               status.go, handlers.go, events.go, scan.go, scan_kept.go, doctor.go, text.go, autopsy.go
 //	recorded calls        record.go, record_tap.go: taking them down; replay.go
 //	writing a guard       described.go: a function as debug information has it
@@ -78,6 +78,7 @@ type Options struct {
 
 	known *known // of the Engine at work; may be nil
 	early bool   // the program has not run yet
+	again bool   // the prepatch is in, and its guards are to get other code
 	quiet bool   // no system call can be made in the process
 	blank bool   // and nothing of PIE's is in it: it has just been executed
 	// placed is told where the guards go in a process that gets them; may be nil.

@@ -143,7 +143,7 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 	default:
 		r.tableRisk = threads.Risk
 	}
-	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space}
+	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space, Again: rs.o.again}
 	if err := addState(&in, rs.p, w); err != nil {
 		return nil, explain(err, p.String())
 	}

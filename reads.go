@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
+	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/insert"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
@@ -58,7 +59,10 @@ func (s settling) run(ctx context.Context) error {
 		return nil // partly in, which is another's to put right; or one that reads nothing
 	}
 	rs := s.rs
-	if readsBy(already, jit.Table) {
+	switch byTable := readsBy(already, jit.Table); {
+	case !byTable && already.Flags&arena.FlagEarly == 0:
+		return nil // somebody has chosen it so, or what was asked of the process then
+	case byTable:
 		err := insert.HandlersStand(ctx, s.t, s.w)
 		if why := whyCopied(err); why != "" {
 			rs = rs.copying(why)

@@ -41,6 +41,7 @@ type PrepatchStatus struct {
 	TrialEnd *time.Time `json:"trial_end,omitempty"` // also when it is past
 	Stopped  string     `json:"stopped,omitempty"`   // why the guard turned itself off
 	Partial  bool       `json:"partial,omitempty"`   // copies of the function are not covered
+	Early    bool       `json:"early,omitempty"`     // inserted before its program's first instruction
 	Caps     []string   `json:"capabilities,omitempty"`
 	Inside   uint64     `json:"threads_in_calls,omitempty"` // in functions that its guards called
 	Nested   uint64     `json:"nested_calls,omitempty"`     // calls that passed because their thread was in one
@@ -169,7 +170,7 @@ func describePrepatch(in observe.Prepatch) PrepatchStatus {
 	s := PrepatchStatus{
 		Caps: capsOf(in.Flags), Inside: in.Inside, Nested: in.Nested, NoEvents: in.Quiet,
 		ID: in.ID, Hash: hex.EncodeToString(in.Hash[:]), State: in.State.String(), Inserted: in.Inserted,
-		Partial: in.Flags&arena.FlagPartial != 0, Counters: countersName(in.Counters),
+		Partial: in.Flags&arena.FlagPartial != 0, Early: in.Flags&arena.FlagEarly != 0, Counters: countersName(in.Counters),
 	}
 	for i, g := range in.Guards {
 		if i == 0 {

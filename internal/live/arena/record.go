@@ -92,6 +92,7 @@ const (
 	FlagWrites                     // write the program's memory
 	FlagCalls                      // call the program's functions
 	FlagExits                      // end the process
+	FlagEarly                      // inserted before the first instruction of its program
 )
 
 // Image identifies the file that a site is in.

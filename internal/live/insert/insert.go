@@ -22,6 +22,7 @@ type Options struct {
 	Trial     time.Duration // the guards stop rejecting after it; 0: no trial
 	MaxReject float64       // share of calls, 0–1, above which a trial ends; 0: none
 	Partial   bool          // recorded: copies of the function stay uncovered
+	Early     bool          // recorded: the program has not run yet
 	// TableIfSafe refuses table mode, by *AltStackError, in a process with a handler
 	// that runs on an alternate stack, and by *ReplacedHandlerError where PIE's own, of an
 	// earlier insertion, is not the one that the process has.

@@ -76,6 +76,9 @@ func (in *insertion) flags() arena.Flags {
 	if in.o.Partial {
 		f |= arena.FlagPartial
 	}
+	if in.o.Early {
+		f |= arena.FlagEarly
+	}
 	return f | abilities(in.pp.caps)
 }
 

@@ -174,6 +174,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.catchUp(ctx)
 			a.lookAgain(ctx)
 			a.awaitLibraries(ctx)
+			a.settleYoung(ctx)
 		case <-files.C:
 			if a.stamp != a.stampNow() {
 				a.reload(ctx)

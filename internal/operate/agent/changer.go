@@ -59,7 +59,7 @@ const (
 	verbInsert = "insert"
 	verbRemove = "remove"
 	verbMode   = "mode"
-	verbAsk    = "ask" // whether PIE's signal handlers stand, which stops a thread as a change does
+	verbReads  = "reads" // guards read memory as an insertion made now would choose
 )
 
 // outcome is what came of an order.
@@ -94,14 +94,10 @@ func (c *changer) setMode(ctx context.Context, id string, m pie.Mode, pid int) (
 	return c.change(ctx, order{Verb: verbMode, ID: id, Pids: []int{pid}, Mode: m}, nil)
 }
 
-// atRisk says why a guard's read of unreadable memory would end a process; "" when it
-// would not, or that cannot be told.
-func (c *changer) atRisk(ctx context.Context, id string, pid int) string {
-	report, err := c.change(ctx, order{Verb: verbAsk, ID: id, Pids: []int{pid}}, nil)
-	if err != nil || len(report.Processes) == 0 {
-		return ""
-	}
-	return report.Processes[0].Error
+// settleReads has the guards of a prepatch read memory as an insertion made now would
+// choose.
+func (c *changer) settleReads(ctx context.Context, p *prepatch, pids []int, o pie.Options) (*pie.Report, error) {
+	return c.change(ctx, order{Verb: verbReads, Contents: p.contents(), ID: p.ID, Pids: pids, Partial: o.Partial, Build: o.Build}, p)
 }
 
 // change has an order carried out. One whose process ends on the way is given to

@@ -86,26 +86,14 @@ func (c *changes) make(o order) (report *pie.Report, err error) {
 		return c.engine.Remove(ctx, o.ID, sel)
 	case verbMode:
 		return c.engine.SetMode(ctx, o.ID, o.Mode, sel)
-	case verbAsk:
-		return c.atRisk(ctx, o.ID, sel)
+	case verbReads:
+		p, err := c.prepatch(o)
+		if err != nil {
+			return nil, err
+		}
+		return c.engine.SettleReads(ctx, p, sel, pie.Options{Partial: o.Partial, Build: o.Build})
 	}
 	return nil, fmt.Errorf("%q is no change", o.Verb)
-}
-
-// atRisk reports the processes whose guards rely on signal handlers that do not stand.
-func (c *changes) atRisk(ctx context.Context, id string, sel pie.Select) (*pie.Report, error) {
-	all, err := pie.Status(ctx, sel)
-	if err != nil {
-		return nil, err
-	}
-	c.engine.CheckHandlers(ctx, all)
-	report := &pie.Report{ID: id}
-	for _, s := range all {
-		if s.ReadsAtRisk {
-			report.Processes = append(report.Processes, pie.ProcessReport{Pid: s.Pid, Exe: s.Exe, State: pie.StateGuarded, Error: s.Problem})
-		}
-	}
-	return report, nil
 }
 
 // prepatch returns the prepatch of an order, which is compiled and verified once.

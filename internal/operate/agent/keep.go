@@ -40,7 +40,9 @@ type Process struct {
 	Window time.Duration `json:"window_ns,omitempty"` // from its exec to its guard; 0: not known, or held
 	Since  time.Time     `json:"since"`
 
-	asked time.Time // when it was last asked whether PIE's signal handlers stand
+	asked   time.Time // when its guards' reads were last settled (reads.go)
+	settled int       // how often they were since it was guarded
+	young   bool      // they are to be settled soon
 }
 
 // selector returns the processes a rule is about.
@@ -158,7 +160,7 @@ func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 			p.Window = windowOf(k.pid, execed, a.started)
 			a.Stats.window(p.Window)
 		default:
-			p.State = a.follow(ctx, r, k)
+			p.State = a.follow(ctx, r, k, p)
 		}
 	}
 	if p.Code == pie.CodeNoProcess || p.Code == pie.CodeKernelThread || p.State == Refused && exeOf(k.pid) == "" {
@@ -176,6 +178,7 @@ func (a *Agent) note(k key, p *Process) {
 	if known != nil && known.State == Guarded {
 		p.Held, p.Hold, p.Window = known.Held, known.Hold, known.Window
 	}
+	p.young = p.young || p.State == Guarded && (p.Held || p.Window > 0)
 	a.kept[k] = p
 	attrs := []any{"prepatch", p.ID, "pid", p.Pid, "exe", p.Exe}
 	switch {
@@ -208,21 +211,16 @@ func stateOf(err error) string {
 // program that may enter a sandbox is refused, may do so for a while only. Where errno is shows only once
 // the C library is linked: a program that has just started may not be that far.
 func retryable(p *Process) bool {
-	return slices.Contains([]pie.Code{pie.CodeBusy, pie.CodeFrozen, pie.CodeStale, pie.CodeTraced, pie.CodeHeadroom, pie.CodePartly, pie.CodeInterrupted, pie.CodeNoSyscall, pie.CodeNoErrno, pie.CodeSeccomp}, p.Code)
+	return slices.Contains([]pie.Code{pie.CodeBusy, pie.CodeFrozen, pie.CodeStale, pie.CodeTraced, pie.CodeHeadroom, pie.CodePartly, pie.CodeInterrupted, pie.CodeNoSyscall, pie.CodeNoErrno, pie.CodeNoText, pie.CodeSeccomp}, p.Code)
 }
 
 // follow sets a guard that was found in a process to the mode of its rule, unless
 // somebody has switched it off, or it is on trial.
-func (a *Agent) follow(ctx context.Context, r *rule, k key) string {
+func (a *Agent) follow(ctx context.Context, r *rule, k key, p *Process) string {
 	pid := k.pid
 	all, err := pie.Status(ctx, pie.Pids(pid))
 	if err != nil || len(all) == 0 {
 		return Guarded
-	}
-	problem := ""
-	if known := a.kept[k]; known != nil && time.Since(known.asked) >= handlersEvery {
-		known.asked = time.Now()
-		problem = a.changer.atRisk(ctx, r.ID, pid)
 	}
 	for _, in := range all[0].Prepatches {
 		switch {
@@ -231,33 +229,20 @@ func (a *Agent) follow(ctx context.Context, r *rule, k key) string {
 			return Off
 		case in.TrialEnd != nil && time.Now().After(*in.TrialEnd):
 			return Off
-		case in.TrialEnd == nil && in.Mode == r.Mode && problem != "":
-			a.renew(ctx, r, pid, problem)
 		case in.TrialEnd == nil && in.Mode != r.Mode:
 			if _, err := a.changer.setMode(ctx, r.ID, r.Mode, pid); err != nil {
 				a.log.Error("setting the mode", "prepatch", r.ID, "pid", pid, "error", err)
 			} else {
 				a.log.Info("mode set as the policy says", "prepatch", r.ID, "pid", pid, "mode", string(r.Mode))
 			}
+		default:
+			p.young = in.Early && readsSlowly(in)
+			if known := a.kept[k]; known != nil && time.Since(known.asked) >= readsEvery {
+				a.settleReads(ctx, r, known, pid)
+			}
 		}
 	}
 	return Guarded
-}
-
-// handlersEvery is how often a process is asked whether PIE's signal handlers stand, which
-// stops one thread for a moment.
-const handlersEvery = time.Minute
-
-// renew takes a prepatch out and puts it in again: its guards rely on signals no more.
-func (a *Agent) renew(ctx context.Context, r *rule, pid int, problem string) {
-	a.log.Warn("inserting again, with reads by system calls", "prepatch", r.ID, "pid", pid, "problem", problem)
-	_, err := a.changer.remove(ctx, r.ID, []int{pid})
-	if err == nil {
-		_, err = a.changer.insert(ctx, r.prepatch, pid, pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
-	}
-	if err != nil {
-		a.log.Error("inserting again", "prepatch", r.ID, "pid", pid, "error", err)
-	}
 }
 
 // windowOf is how long a process ran before it was guarded: since its execution, or
