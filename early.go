@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -115,6 +116,9 @@ func (n *newcomer) await(ctx context.Context) (err error) {
 	if n.unlinked = n.standsAlone(); n.unlinked {
 		return nil
 	}
+	if err := n.inVain(); err != nil {
+		return err
+	}
 	return n.link(ctx)
 }
 
@@ -162,6 +166,24 @@ func (p *Prepatch) standsAlone() bool {
 		}
 	}
 	return true
+}
+
+// inVain says why none of the prepatches can go in before the program has run, where that
+// is known before its libraries are there: it is held for no longer then.
+func (n *newcomer) inVain() error {
+	if n.exe == nil {
+		return nil
+	}
+	sign := n.e.known.sandboxing(n.exe).sign
+	if sign == "" {
+		return nil
+	}
+	for _, x := range n.all {
+		if !slices.ContainsFunc(x.Prepatch.programs, readsTarget) {
+			return nil
+		}
+	}
+	return refuse(CodeSeccomp, nil, insteadEarly, "pid %d: a guard would read memory by system calls, as %s; and the program %s: %s", n.pid, notYet, sign, laterSandbox)
 }
 
 // insert inserts prepatch i.

@@ -162,14 +162,19 @@ func (e *Engine) prepareSandbox(self *proc.Process, path string, file *binfile.F
 	}
 }
 
+// insteadEarly is what becomes of a program that is not guarded before it runs.
+const insteadEarly = "it is guarded as it runs, by guards that read without system calls where its threads allow that"
+
+// laterSandbox is why guards do not read by system calls.
+const laterSandbox = "a sandbox that it enters later may kill it for them"
+
 // refuseSandbox refuses a guard that would read by system calls in a program that may enter
 // a sandbox.
 func (r *resolved) refuseSandbox(f locate.Function, sign string) error {
 	instead := "use a guard that looks at registers only; or, where you know that the program enters no sandbox, or one that allows process_vm_readv(2), insert with --copy-reads"
 	if r.early {
-		instead = "it is guarded as it runs, by guards that read without system calls where its threads allow that"
+		instead = insteadEarly
 	}
-	return refuse(CodeSeccomp, nil, instead,
-		"%s in %s: the guard would read memory by system calls, as %s; and the program %s: a sandbox that it enters later may kill it for them",
-		f.Name, f.Image.Name(), r.tableRisk, sign)
+	return refuse(CodeSeccomp, nil, instead, "%s in %s: the guard would read memory by system calls, as %s; and the program %s: %s",
+		f.Name, f.Image.Name(), r.tableRisk, sign, laterSandbox)
 }

@@ -208,8 +208,9 @@ func stateOf(err error) string {
 }
 
 // retryable tells refusals that pass by themselves: a thread that blocks signals, for which a
-// program that may enter a sandbox is refused, may do so for a while only. Where errno is shows only once
-// the C library is linked: a program that has just started may not be that far.
+// program that may enter a sandbox is refused, may do so for a while only. Where errno is
+// shows only once the C library is linked: a program that has just started may not be that
+// far, and one in the midst of its exec has no code yet.
 func retryable(p *Process) bool {
 	return slices.Contains([]pie.Code{pie.CodeBusy, pie.CodeFrozen, pie.CodeStale, pie.CodeTraced, pie.CodeHeadroom, pie.CodePartly, pie.CodeInterrupted, pie.CodeNoSyscall, pie.CodeNoErrno, pie.CodeNoText, pie.CodeSeccomp}, p.Code)
 }
