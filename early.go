@@ -174,14 +174,14 @@ func (n *newcomer) inVain() error {
 	if n.exe == nil {
 		return nil
 	}
-	sign := n.e.known.sandboxing(n.exe).sign
-	if sign == "" {
-		return nil
-	}
 	for _, x := range n.all {
 		if !slices.ContainsFunc(x.Prepatch.programs, readsTarget) {
 			return nil
 		}
+	}
+	sign := n.e.known.sandboxing(n.exe).sign
+	if sign == "" {
+		return nil
 	}
 	return refuse(CodeSeccomp, nil, insteadEarly, "pid %d: a guard would read memory by system calls, as %s; and the program %s: %s", n.pid, notYet, sign, laterSandbox)
 }

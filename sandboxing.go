@@ -2,6 +2,7 @@ package pie
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
@@ -56,12 +57,11 @@ func (r *resolved) mayEnterSandbox() string {
 // readsSafely tells whether a program whose libraries are not there yet can get the guard:
 // it reads no memory, or what the program will be linked with is known.
 func (k *known) readsSafely(exe *binfile.File, programs []*verify.Program) bool {
-	for _, p := range programs {
-		if s := k.sandboxing(exe); readsTarget(p) && s.sign == "" && !s.whole {
-			return false
-		}
+	if !slices.ContainsFunc(programs, readsTarget) {
+		return true
 	}
-	return true
+	s := k.sandboxing(exe)
+	return s.sign != "" || s.whole
 }
 
 // learnSandbox looks through the libraries that an executable at path needs, and theirs,

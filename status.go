@@ -21,10 +21,13 @@ type GuardStatus struct {
 	Intact   bool   `json:"intact"`     // the site holds what was written there
 	Faults   string `json:"fault_mode"` // table, probe or copy
 	Calls    uint64 `json:"calls"`
-	Rejects  uint64 `json:"rejects"`  // calls turned into a failure
-	Audited  uint64 `json:"audited"`  // calls that would have been rejected
-	Errors   uint64 `json:"errors"`   // calls on which the guard could not read memory
-	RanLong  uint64 `json:"ran_long"` // calls on which the guard ran too long
+	Rejects  uint64 `json:"rejects"` // calls turned into a failure
+	Audited  uint64 `json:"audited"` // calls that would have been rejected
+	Errors   uint64 `json:"errors"`  // calls on which the guard could not read memory
+	// Refused are those of Errors in which the kernel refused the read itself, whatever the
+	// address: a sandbox of the program's does not let the guard look.
+	Refused uint64 `json:"reads_refused,omitempty"`
+	RanLong uint64 `json:"ran_long"` // calls on which the guard ran too long
 	// Failing: most calls ended in a guard error, or ran too long. The prepatch is in
 	// and guards nothing.
 	Failing bool   `json:"failing,omitempty"`
@@ -185,7 +188,7 @@ func describePrepatch(in observe.Prepatch) PrepatchStatus {
 		s.Guards = append(s.Guards, GuardStatus{
 			Function: g.Function, Image: g.Image.Name, Site: g.Site.String(), Intact: g.SiteState == observe.SiteIn,
 			Faults: faultWords(g.FaultMode), Calls: g.Counts.Calls, Rejects: g.Counts.Rejects, Audited: g.Counts.Audited,
-			Errors: g.Counts.Faults, RanLong: g.Counts.Fuel, Logs: g.Counts.Logs, Failing: failing(g.Counts),
+			Errors: g.Counts.Faults, Refused: g.Counts.Refused, RanLong: g.Counts.Fuel, Logs: g.Counts.Logs, Failing: failing(g.Counts),
 		})
 	}
 	return s

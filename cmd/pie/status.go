@@ -327,6 +327,9 @@ func remarks(p pie.PrepatchStatus, g pie.GuardStatus) string {
 	if p.Stopped != "" {
 		r = append(r, "turned off: "+p.Stopped)
 	}
+	if g.Refused > 0 {
+		r = append(r, fmt.Sprintf("the program's sandbox refused %s of the guard's: it does not see what it should", plural(int(min(g.Refused, 1<<31)), "read", "reads")))
+	}
 	if p.Partial {
 		r = append(r, "copies not covered")
 	}

@@ -16,6 +16,7 @@ const (
 	sysProcessVMWritev = 311
 
 	errnoEINVAL = 22
+	errnoEFAULT = 14
 )
 
 // Stack that the routines use, their return address included.
@@ -75,12 +76,27 @@ func (e *emitter) writeCopy(at amd64.Label, call int64) {
 	e.Load(8, amd64.RSI, amd64.At(amd64.RSP, n))
 	e.Load(8, amd64.RDX, amd64.At(amd64.RSP, dst))
 	e.copySelf(call)
-	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, n))
-	e.Un(amd64.Neg, 8, amd64.RAX) // CF = fewer bytes, or an error
+	e.endCopy(amd64.At(amd64.RSP, n))
+}
+
+// endCopy ends a routine that copied: the carry flag says that fewer bytes came than wanted,
+// or an error. An error that is not about the address is counted.
+func (e *emitter) endCopy(wanted amd64.Mem) {
+	failed, told := e.Label(), e.Label()
+	e.OpImm(amd64.Cmp, 8, amd64.RAX, 0)
+	e.Jcc(amd64.CondL, failed)
+	e.Bind(told)
+	e.OpLoad(amd64.Sub, 8, amd64.RAX, wanted)
+	e.Un(amd64.Neg, 8, amd64.RAX)
 	for i := range fetchSaves {
 		e.Pop(fetchSaves[len(fetchSaves)-1-i])
 	}
 	e.Ret()
+	e.Bind(failed)
+	e.OpImm(amd64.Cmp, 8, amd64.RAX, -errnoEFAULT)
+	e.Jcc(amd64.CondE, told)
+	e.LockInc(e.counter(CounterRefused))
+	e.Jmp(told)
 }
 
 // writeFetchInto writes the routine behind fetchWindow: from addr to the end of
@@ -99,12 +115,7 @@ func (e *emitter) writeFetchInto() {
 	e.OpLoad(amd64.Add, 8, amd64.RDX, amd64.At(amd64.RSP, buf))
 	e.Store(8, amd64.At(amd64.RSP, buf), amd64.RSI)
 	e.copySelf(sysProcessVMReadv)
-	e.OpLoad(amd64.Sub, 8, amd64.RAX, amd64.At(amd64.RSP, buf))
-	e.Un(amd64.Neg, 8, amd64.RAX)
-	for i := range fetchSaves {
-		e.Pop(fetchSaves[len(fetchSaves)-1-i])
-	}
-	e.Ret()
+	e.endCopy(amd64.At(amd64.RSP, buf))
 }
 
 // copySelf copies rsi bytes from rdi to rdx with process_vm_readv(2), or back with

@@ -74,6 +74,10 @@ const (
 	CounterFuel    = CounterFaults + 8          // calls that ran out of fuel
 	CounterLogs    = CounterFuel + 8            // Log verdicts
 	CounterLost    = CounterLogs + 8            // events not written because their slot was busy
+	// CounterRefused counts the reads and writes that the kernel refused for another reason
+	// than their address, as a sandbox may: each ends its call as a fault, and is counted
+	// there, too.
+	CounterRefused = CounterLost + 8
 
 	// CountersSize is the size of one guard's counters, a multiple of 64 as their
 	// address is.

@@ -146,7 +146,7 @@ func decodeGuard(b []byte) Guard {
 	g.FaultMode = r.u8()
 	r.u8()
 	g.Link = int(r.u16())
-	r.u16()
+	g.Base.Refused = uint64(r.u16())
 	g.Original = bytes.Clone(r.take(MaxPatch)[:n])
 	g.Patch = bytes.Clone(r.take(MaxPatch)[:n])
 	g.Image.BuildID = bytes.Clone(r.take(noteMax)[:note])

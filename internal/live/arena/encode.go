@@ -126,7 +126,7 @@ func (a *Arena) EncodeGuard(i int) Record {
 	w.u8(g.FaultMode)
 	w.u8(0)
 	w.u16(uint16(g.Link))
-	w.u16(0)
+	w.u16(uint16(min(g.Base.Refused, MaxRefused)))
 	w.fixed(g.Original, MaxPatch)
 	w.fixed(g.Patch, MaxPatch)
 	w.fixed(g.Image.BuildID, noteMax)

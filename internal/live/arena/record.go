@@ -106,7 +106,12 @@ type Image struct {
 // Counts are the sums of one guard's shards, or a guard's own share of them.
 type Counts struct {
 	Calls, Rejects, Audited, Faults, Fuel, Logs uint64
+	Refused                                     uint64 // in a guard's base no more than MaxRefused
 }
+
+// MaxRefused is the most that a guard's record holds of Counts.Refused. From there on it is
+// not told how many are the guard's own.
+const MaxRefused = 1<<16 - 1
 
 // Guard is one guard on one site. Its index in Arena.Guards is also that of
 // its control block, of its counters, and the number in its events.
@@ -135,6 +140,13 @@ type Handler struct {
 	Block []byte // jit's fault block, as it was when the arena was read
 }
 
+func refused(now, base uint64) uint64 {
+	if base >= MaxRefused {
+		return 0
+	}
+	return now - min(now, base)
+}
+
 // Sub returns c less what was there before. Counters are claims, so that none
 // of them goes below 0.
 func (c Counts) Sub(base Counts) Counts {
@@ -142,5 +154,6 @@ func (c Counts) Sub(base Counts) Counts {
 	return Counts{
 		Calls: less(c.Calls, base.Calls), Rejects: less(c.Rejects, base.Rejects), Audited: less(c.Audited, base.Audited),
 		Faults: less(c.Faults, base.Faults), Fuel: less(c.Fuel, base.Fuel), Logs: less(c.Logs, base.Logs),
+		Refused: refused(c.Refused, base.Refused),
 	}
 }

@@ -214,6 +214,7 @@ func Counts(p Process, a *arena.Arena, i int) (arena.Counts, error) {
 		add(&c.Faults, jit.CounterFaults)
 		add(&c.Fuel, jit.CounterFuel)
 		add(&c.Logs, jit.CounterLogs)
+		add(&c.Refused, jit.CounterRefused)
 	}
 	return c, nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/patch-integration-engine/pie"
 )
 
 // say sends a line and returns the answer.
@@ -46,6 +48,42 @@ func TestSandboxEnteredLater(t *testing.T) {
 			}
 			if reads := readsOf(t, s); reads != "table" {
 				t.Errorf("its guard reads by %q", reads)
+			}
+		})
+	}
+}
+
+// Where a sandbox answers a guard's own read by an errno, that is counted as such: it is no
+// address that cannot be read.
+func TestSandboxRefusesReads(t *testing.T) {
+	w := layOut(t, "testdata/box.c")
+	for _, tt := range []struct {
+		errno   string
+		refused bool
+	}{{"1", true}, {"38", true}, {"14", false}} { // EPERM, ENOSYS, EFAULT
+		t.Run(tt.errno, func(t *testing.T) {
+			p, err := pie.Load(map[string][]byte{"guard.go": []byte(readingGuard)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := w.run(exec.Command(w.victim, "2000", tt.errno))
+			pids := pie.Pids(s.cmd.Process.Pid)
+			if _, err := pie.Insert(t.Context(), p, pids, pie.Options{Mode: pie.ModeEnforce, CopyReads: true}); err != nil {
+				t.Fatal(err)
+			}
+			if good, bad := s.say("hello"), s.say("!"); good != "7" || bad != "-1" {
+				t.Fatalf("answers %s, and %s to an attack", good, bad)
+			}
+			time.Sleep(3 * time.Second)
+			for range 5 {
+				s.say("hello")
+			}
+			all, err := pie.Status(t.Context(), pids)
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%+v, %v", all, err)
+			}
+			if g := all[0].Prepatches[0].Guards[0]; g.Errors != 5 || (g.Refused == 5) != tt.refused || (g.Refused == 0) == tt.refused {
+				t.Errorf("%+v", g)
 			}
 		})
 	}

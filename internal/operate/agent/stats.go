@@ -163,7 +163,7 @@ func (a *Agent) logCounts(ctx context.Context) {
 		now := g.Rejects + g.Audited + g.Errors + g.RanLong
 		if before, known := a.rejected[g.key]; known && now > before {
 			a.log.Warn("calls turned away", "prepatch", g.id, "function", g.Function, "exe", g.exe, "pid", g.pid, "since_last", now-before,
-				"rejected", g.Rejects, "audited", g.Audited, "errors", g.Errors, "ran_long", g.RanLong)
+				"rejected", g.Rejects, "audited", g.Audited, "errors", g.Errors, "reads_refused", g.Refused, "ran_long", g.RanLong)
 		}
 		if len(a.rejected) > 4096 {
 			clear(a.rejected)
