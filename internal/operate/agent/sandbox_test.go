@@ -89,6 +89,44 @@ func TestSandboxRefusesReads(t *testing.T) {
 	}
 }
 
+// Of a program that shows nothing of its sandbox a held start is guarded by reads through the
+// kernel, and a few seconds later no more: a sandbox that it enters then does no harm. Where
+// its threads allow nothing else, and it is in one, the guard is taken out, and that is told.
+func TestSandboxHidden(t *testing.T) {
+	for _, tt := range []struct {
+		name, after, answer string
+		flags               []string
+		state               string
+	}{
+		{"late", "8000", "kill", []string{"-DHIDDEN"}, Guarded},
+		{"blocked", "300", "1", []string{"-DHIDDEN", "-DBLOCKED"}, Refused},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := layOut(t, "testdata/box.c")
+			w.victim = w.compile("victim", "box.c", tt.flags...)
+			w.write("TEST-AGENT.go", readingGuard)
+			w.policy(theRule)
+			w.begin(false)
+			w.waitForGate()
+			s := w.heldServer(tt.after, tt.answer)
+			if reads := readsOf(t, s); reads != "copy" {
+				t.Skipf("the machine is too busy: it reads by %s already", reads)
+			}
+			time.Sleep(9500 * time.Millisecond)
+			if good := s.say("hello"); good != "7" {
+				t.Fatalf("answers %s", good)
+			}
+			p := w.eventually(s.cmd.Process.Pid, tt.state)
+			switch bad := s.say("!"); {
+			case tt.state == Guarded && (bad != "-1" || readsOf(t, s) != "table"):
+				t.Errorf("answers %s to an attack; its guard reads by %s", bad, readsOf(t, s))
+			case tt.state == Refused && (bad != "7" || p.Code != pie.CodeSeccomp):
+				t.Errorf("answers %s to an attack: %+v", bad, p)
+			}
+		})
+	}
+}
+
 // A guard that reads no memory is put into such a program before its first instruction, as
 // into any other.
 func TestSandboxHeldForNumbers(t *testing.T) {

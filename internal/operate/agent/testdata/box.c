@@ -1,11 +1,13 @@
 // A server that answers lines, and enters a seccomp sandbox so many milliseconds after its
 // start as its first argument says. The filter answers process_vm_readv(2) as the second
-// says: "kill", or an errno. Signals for faults come to no harm there.
+// says: "kill", or an errno. Built with HIDDEN its file does not show that, and with BLOCKED
+// it blocks SIGSEGV.
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +29,13 @@ static long now(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+#ifdef HIDDEN
+static volatile unsigned one = 1;
+#define NUMBER(n) ((n) - 1 + one)
+#else
+#define NUMBER(n) (n)
+#endif
+
 static void enter(const char *answer)
 {
 	unsigned ret = SECCOMP_RET_KILL_PROCESS;
@@ -34,7 +43,7 @@ static void enter(const char *answer)
 		ret = SECCOMP_RET_ERRNO | atoi(answer);
 	struct sock_filter code[] = {
 		{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, arch)},
-		{BPF_JMP | BPF_JEQ | BPF_K, 1, 0, AUDIT_ARCH_X86_64},
+		{BPF_JMP | BPF_JEQ | BPF_K, 1, 0, NUMBER(AUDIT_ARCH_X86_64)},
 		{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_KILL_PROCESS},
 		{BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr)},
 		{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_process_vm_readv},
@@ -42,7 +51,7 @@ static void enter(const char *answer)
 		{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
 	};
 	struct sock_fprog program = {sizeof code / sizeof code[0], code};
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(NUMBER(PR_SET_SECCOMP), SECCOMP_MODE_FILTER, &program))
 		_Exit(4);
 }
 
@@ -52,6 +61,12 @@ int main(int argc, char **argv)
 	int in = 0;
 	char line[64];
 	setvbuf(stdin, 0, _IONBF, 0);
+#ifdef BLOCKED
+	sigset_t fault;
+	sigemptyset(&fault);
+	sigaddset(&fault, SIGSEGV);
+	sigprocmask(SIG_BLOCK, &fault, 0);
+#endif
 	for (;;) {
 		struct pollfd p = {0, POLLIN, 0};
 		long left = at - now();
