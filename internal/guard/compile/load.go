@@ -168,6 +168,9 @@ func (m *module) typeError(err error) {
 	if strings.Contains(e.Msg, "undefined: math.") {
 		instead = "of math a guard has the limits of integers: MaxInt32 and its like"
 	}
+	if strings.HasPrefix(e.Msg, "float") && strings.Contains(e.Msg, "does not satisfy libpie.Value") {
+		instead = "libpie.RejectFloat rejects with a double, libpie.RejectFloat32 with a float"
+	}
 	m.refuse(e.Pos, instead, "%s", strings.TrimPrefix(e.Msg, "\t"))
 }
 

@@ -139,6 +139,7 @@ func TestRefusals(t *testing.T) {
 		{"exit", "func G(c *libpie.Call) libpie.Verdict {\n\treturn libpie.Exit(1) }", "2:20", "ends the process without having asked for it; add //pie:cap exit"},
 		{"put", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Put8(a, 1); return libpie.Pass() }", "2:8", "writes to the program's memory without having asked for it; add //pie:cap write"},
 		{"zero", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Zero(a, 8); return libpie.Pass() }", "2:8", "add //pie:cap write"},
+		{"a float as an integer", "func G(c *libpie.Call) libpie.Verdict { return libpie.Reject(1.5) }", "1:48", "libpie.RejectFloat rejects with a double"},
 		{"put of any size", "func G(c *libpie.Call, a libpie.Addr) libpie.Verdict {\n\tc.Put(a, 1); return libpie.Pass() }", "2:4", "c.Put8, Put16, Put32 and Put64"},
 		{"set argument", "func G(c *libpie.Call) libpie.Verdict {\n\tc.SetArg(1, 2); return libpie.Pass() }", "2:10", "add //pie:cap rewrite"},
 		{"test facility", "func G(c *libpie.Call) libpie.Verdict {\n\tif libpie.Pass().Outcome().Code == 1 { return libpie.Pass() }; return libpie.Pass() }", "2:", "for tests, not for guards"},
