@@ -190,7 +190,7 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 			}
 		}
 	}
-	known := s.twinsLeft(v.top, ref)
+	known, byOrder := s.twinsLeft(v.top, ref)
 	switch {
 	case twins == 1 && known == 1:
 		v.tier = Auto
@@ -202,8 +202,9 @@ func (s *search) unique(v *verdict, all []match, ref *Reference) bool {
 			// Only what it calls, what calls it, or where it lies tells it from the others.
 			v.lower(Confirm, "other functions are nearly the same, and not all functions around it are like those around the reference")
 		}
-		if l, _ := s.leads(v.top.ref, v.top.fn); ref.Twins > 1 && !(l.firm && l.at == v.top.fn) && s.isAnonymous(ref, v.top.fn) {
-			v.lower(Confirm, "several functions have exactly this code; where they lie tells them apart, but not where their addresses are kept")
+		if byOrder {
+			// A patch may have moved one of them: nothing in the code would show it.
+			v.lower(Confirm, "several functions have exactly this code; only their order tells them apart")
 		}
 		s.claimed(v, ref)
 		return true

@@ -171,27 +171,34 @@ func (s *search) putPairedFirst(all []match) {
 
 // twinsLeft is how many functions of the reference's build have the target's code and are
 // not known to be elsewhere than the match. It is all of them unless the match itself is
-// the target's counterpart, beyond doubt.
-func (s *search) twinsLeft(m *match, ref *Reference) int {
+// the target's counterpart, beyond doubt. byOrder is set where nothing but the order of
+// functions tells some of them apart.
+func (s *search) twinsLeft(m *match, ref *Reference) (n int, byOrder bool) {
 	if ref.Twins < 2 {
-		return ref.Twins
+		return ref.Twins, false
 	}
 	l, ok := s.leads(m.ref, m.fn)
 	if !ok {
-		return ref.Twins
+		return ref.Twins, false
 	}
 	p, node := s.pairings()[m.ref], int32(s.fp.References[m.ref].Node)
-	ranked := s.isRanked(p, node, m.fn)
-	if !ranked && (!l.firm || l.at != m.fn) || l.agree.against() > 0 {
-		return ref.Twins
+	firm, ranked := l.firm && l.at == m.fn, s.isRanked(p, node, m.fn)
+	if !ranked && !firm || l.agree.against() > 0 {
+		return ref.Twins, false
 	}
-	n := 0
+	byOrder = !firm
 	for _, i := range p.code[low(ref.Target.Exact)] {
-		if i == node || p.to[i] == int32(m.fn) || !p.firm[i] && !(ranked && s.isElsewhere(p, i, m.fn)) {
+		switch {
+		case i == node, p.to[i] == int32(m.fn):
+			n++
+		case p.firm[i]:
+		case ranked && s.isElsewhere(p, i, m.fn):
+			byOrder = true
+		default:
 			n++
 		}
 	}
-	return n
+	return n, byOrder
 }
 
 // wholeEvidence says what the calls of the whole program show.

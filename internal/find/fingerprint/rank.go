@@ -55,13 +55,3 @@ func (s *search) isRanked(p *pairing, i int32, fn int) bool {
 func (s *search) isElsewhere(p *pairing, i int32, fn int) bool {
 	return p.ranked[i] >= 0 && p.ranked[i] != int32(fn) && s.nearSource()
 }
-
-// isAnonymous tells whether the address of a function is kept in data, and no place says whose
-// it is: templates of C++ are kept so, and their copies change places.
-func (s *search) isAnonymous(ref *Reference, fn int) bool {
-	if len(s.m.keeps().of[int32(fn)]) == 0 {
-		return false
-	}
-	to, _ := s.pointedTo(&ref.Target)
-	return to != fn
-}
