@@ -50,7 +50,7 @@ func TestRefusals(t *testing.T) {
 		{"any", "func G(c *libpie.Call) libpie.Verdict {\n\tvar x any = 1; _ = x\n\treturn libpie.Pass() }", "2:6", "cannot hold an interface value"},
 		{"error", "func f() error { return nil }\nfunc G(c *libpie.Call) libpie.Verdict {\n\terr := f(); if err != nil { return libpie.RejectVoid() }\n\treturn libpie.Pass() }", "3:2", "cannot hold an interface value; use the concrete type; an error that the function is given is a libpie.GoError"},
 		{"type switch", "func G(c *libpie.Call, x any) libpie.Verdict {\n\tswitch x.(type) {}\n\treturn libpie.Pass() }", "2:2", "cannot use interfaces"},
-		{"slice type", "func G(c *libpie.Call) libpie.Verdict {\n\tvar s []byte; _ = s\n\treturn libpie.Pass() }", "2:8", "cannot use slices; use an array with a fixed length, or c.Bytes"},
+		{"slice type", "func G(c *libpie.Call) libpie.Verdict {\n\tvar s []byte; _ = s\n\treturn libpie.Pass() }", "2:8", "cannot use slices; write [...]T{…} or [4]T, and give a function the array"},
 		{"slice of array", "func G(c *libpie.Call) libpie.Verdict {\n\tvar a [4]int; x := a[1:2]; return libpie.Reject(x[0]) }", "2:22", "cannot use slices; Mem has Slice; arrays are used by index"},
 		{"append", "func G(c *libpie.Call, s libpie.GoSlice) libpie.Verdict {\n\t_ = append([]int{}, 1)\n\treturn libpie.Pass() }", "2:6", "cannot use append"},
 		{"make", "func G(c *libpie.Call) libpie.Verdict {\n\t_ = make([]int, 3)\n\treturn libpie.Pass() }", "2:6", "cannot use make; use an array with a fixed length"},
