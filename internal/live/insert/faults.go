@@ -41,21 +41,26 @@ type Threads struct {
 const SeccompStrict = 1
 
 // Survey looks at all threads. A libc blocks all signals for a moment while it starts
-// a thread or forks, so that only a thread that goes on blocking them counts.
+// a thread or forks, so that only a thread that is seen to block them each time counts:
+// in a program that starts thread after thread one or the other always does.
 func Survey(p *tracee.Process) (Threads, error) {
-	for try := 1; ; try++ {
-		all, err := survey(p)
-		if err != nil || all.Risk == "" || try == 5 {
+	all, blocking, err := survey(p, nil)
+	for range 4 {
+		if err != nil || len(blocking) == 0 {
 			return all, err
 		}
 		time.Sleep(2 * time.Millisecond)
+		all, blocking, err = survey(p, blocking)
 	}
+	return all, err
 }
 
-func survey(p *tracee.Process) (all Threads, err error) {
+// survey looks at all threads once. blocking are those that block a fault's signal; of
+// them, when some are given, those that are among these.
+func survey(p *tracee.Process, among []int) (all Threads, blocking []int, err error) {
 	tids, err := p.Tasks()
 	if err != nil {
-		return all, err
+		return all, nil, err
 	}
 	const faults = 1<<(uint(unix.SIGSEGV)-1) | 1<<(uint(unix.SIGBUS)-1)
 	for _, tid := range tids {
@@ -66,15 +71,17 @@ func survey(p *tracee.Process) (all Threads, err error) {
 		if all.Seccomp != SeccompStrict && st.Seccomp != 0 {
 			all.Seccomp = st.Seccomp
 		}
-		switch {
-		case all.Risk != "":
-		case st.SigBlk&faults != 0:
-			all.Risk = fmt.Sprintf("thread %d (%q) blocks SIGSEGV or SIGBUS", tid, st.Name)
-		case st.ShadowStack:
+		if st.ShadowStack && all.Risk == "" {
 			all.Risk = "it runs with a shadow stack"
 		}
+		if st.SigBlk&faults == 0 || among != nil && !slices.Contains(among, tid) {
+			continue
+		}
+		if blocking = append(blocking, tid); all.Risk == "" {
+			all.Risk = fmt.Sprintf("thread %d (%q) blocks SIGSEGV or SIGBUS", tid, st.Name)
+		}
 	}
-	return all, nil
+	return all, blocking, nil
 }
 
 // faultTable is the change of table mode that an insertion makes.
