@@ -19,6 +19,7 @@ func stoppers() []stopper {
 	return []stopper{
 		{"nothing (the machine's own noise)", func(*bench, *target) error { time.Sleep(50 * time.Millisecond); return nil }},
 		{"bare C seize–interrupt–detach", func(b *bench, t *target) error { return exec.Command(b.path("stopper"), t.pid()).Run() }},
+		{"a Go program that does nothing", func(b *bench, _ *target) error { return exec.Command(b.path("nothing")).Run() }},
 		{"pie insert", func(b *bench, t *target) error {
 			return b.pie("insert", "bench/testdata/guards/compare.go", "--pid", t.pid(), "--yes")
 		}},
