@@ -165,6 +165,19 @@ build_nginx-debian() {
 	)
 }
 
+# Debian's programs that enter a sandbox of their own, and others that do not, to be
+# looked at as files.
+build_sandboxing() {
+	use_private_apt
+	mkdir -p "$work/sandboxing"
+	(
+		cd "$work/sandboxing"
+		rm -f ./*.deb
+		quietly apt-get download openssh-server vsftpd chrony nginx redis-server redis-tools bind9 memcached postgresql-15
+		for deb in *.deb; do quietly dpkg -x "$deb" "$1"; done
+	)
+}
+
 # libexpat 2.5.0 with and without the fix of CVE-2024-8176, as several builds of one
 # source, each in a folder of its own: those that fingerprints are made from, with
 # symbols, and stripped ones to be loaded by Debian's python3; and Debian's own.
@@ -341,7 +354,7 @@ built() {
 	[ -e "$servers/$1/.complete" ] && { [ ! -d "$ours/$1" ] || [ "$(<"$servers/$1/.complete")" = "$(stamp "$1")" ]; }
 }
 
-[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian expat arm64 nats debuginfod postgres evhttp pdfpage sshd codec dtls sources
+[ $# -gt 0 ] || set -- iperf3 redis redis-stripped nginx nginx-debian sandboxing expat arm64 nats debuginfod postgres evhttp pdfpage sshd codec dtls sources
 for server; do
 	declare -F "build_$server" >/dev/null || { echo "$0: no server $server" >&2; exit 2; }
 	! built "$server" || continue

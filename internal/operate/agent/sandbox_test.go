@@ -109,8 +109,11 @@ func TestSandboxHidden(t *testing.T) {
 			w.begin(false)
 			w.waitForGate()
 			s := w.heldServer(tt.after, tt.answer)
-			if reads := readsOf(t, s); reads != "copy" {
-				t.Skipf("the machine is too busy: it reads by %s already", reads)
+			for try := 1; readsOf(t, s) != "copy"; try++ { // a busy machine was slower than the agent is in changing that
+				if try == 5 {
+					t.Fatal("no held start was seen to read by copies")
+				}
+				s = w.heldServer(tt.after, tt.answer)
 			}
 			time.Sleep(9500 * time.Millisecond)
 			if good := s.say("hello"); good != "7" {
@@ -158,7 +161,7 @@ func (w *world) heldServer(args ...string) *server {
 			}
 		}
 	}
-	w.t.Skip("the machine is too busy to hold a start")
+	w.t.Fatal("of 40 starts none was held to its end")
 	return nil
 }
 
