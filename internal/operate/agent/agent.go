@@ -75,9 +75,11 @@ type Agent struct {
 	longestHold  time.Duration
 	toldFollowed bool        // why holds take longer here was told
 	pending      []execution // execs of such files that the gate has not told of yet
-	looked       bool        // all processes were gone through once
-	missed       bool        // execs or reports were lost: all processes are to be looked at
-	watch        *execWatch  // nil: /proc is polled
+	toDo         []execution // those to attend to, the oldest first
+	starts       Starts
+	looked       bool       // all processes were gone through once
+	missed       bool       // execs or reports were lost: all processes are to be looked at
+	watch        *execWatch // nil: /proc is polled
 	watchErr     error
 	dirs         *dirWatch
 	rejected     map[string]uint64 // by family and guard: what the log has told of
@@ -153,6 +155,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		defer t.Stop()
 	}
 	for {
+		a.hear(ctx)
 		select {
 		case <-ctx.Done():
 			a.log.Info("agent ends; guarded processes stay guarded")
@@ -162,9 +165,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		case f := <-a.questions:
 			f()
 		case e := <-a.watch.execs():
-			a.execSeen(ctx, e)
+			a.execSeen(e)
 		case r, ok := <-a.reports():
-			a.gateSays(ctx, r, ok)
+			a.gateSays(r, ok)
+		case <-a.work():
+			a.attend(ctx)
 		case <-a.dirs.changes():
 			a.rehold()
 		case <-passes.C:
@@ -172,7 +177,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.pass(ctx)
 		case <-polls.C:
 			a.catchUp(ctx)
-			a.lookAgain(ctx)
+			a.lookAgain()
 			a.awaitLibraries(ctx)
 			a.settleYoung(ctx)
 		case <-files.C:
@@ -187,7 +192,7 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // catchUp looks at all processes when more happened than could be told.
 func (a *Agent) catchUp(ctx context.Context) {
-	if a.gate != nil && a.gate.Lost() || a.watch.lost() {
+	if a.watch.lost() {
 		a.missed = true
 	}
 	if a.missed {
@@ -270,12 +275,24 @@ func (a *Agent) answerUntil(done <-chan struct{}) {
 	}
 }
 
-// answerQuestions answers those that wait.
-func (a *Agent) answerQuestions() {
-	for a.looked {
+// maxHeard bounds what is heard at once.
+const maxHeard = 4096
+
+// hear answers the questions that wait and takes down what was told, which takes no
+// time: between any two changes of a process.
+func (a *Agent) hear(ctx context.Context) {
+	questions := a.questions
+	if !a.looked {
+		questions = nil
+	}
+	for n := 0; n < maxHeard && ctx.Err() == nil; n++ {
 		select {
-		case f := <-a.questions:
+		case f := <-questions:
 			f()
+		case e := <-a.watch.execs():
+			a.execSeen(e)
+		case r, ok := <-a.reports():
+			a.gateSays(r, ok)
 		default:
 			return
 		}

@@ -15,8 +15,9 @@ import (
 
 // execution is a process that has started another program.
 type execution struct {
-	pid int
-	at  time.Time
+	pid  int
+	at   time.Time
+	late bool // the gate held it and let it go unguarded
 }
 
 // execWatch tells of every exec on the machine, as the kernel's process connector

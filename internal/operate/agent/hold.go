@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -239,7 +238,7 @@ func exeOf(pid int) string {
 }
 
 // gateSays takes a report of the gate; ok is false when it has ended.
-func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
+func (a *Agent) gateSays(r gate.Report, ok bool) {
 	if !ok {
 		a.gate = nil
 		a.log.Error("the gate ended; it is started again")
@@ -250,28 +249,42 @@ func (a *Agent) gateSays(ctx context.Context, r gate.Report, ok bool) {
 	switch r.Kind {
 	case gate.Guarded:
 		a.Stats.held(r.Held)
-		if r.Window > 0 {
-			a.Stats.late()
-			a.Stats.window(r.Window)
-		}
+		a.Stats.window(r.Window)
 		a.Stats.pause(r.Pause)
+		if r.Window > 0 {
+			a.starts.Late++
+			a.starts.LateGuarded++
+		} else {
+			a.starts.Guarded++
+		}
 		a.guardedByGate(r)
 	case gate.Late:
 		a.Stats.held(r.Held)
-		a.Stats.late()
+		a.starts.Late++
 		a.log.Warn("a process was let go of before it was guarded", "pid", r.Pid, "held_ms", r.Held.Milliseconds())
-		a.gaveUp(ctx, groupOf(r.Pid))
+		a.gaveUp(groupOf(r.Pid))
 	case gate.Refused:
+		a.starts.Late++
 		a.log.Warn("a held process was not guarded", "prepatch", r.ID, "pid", r.Pid, "code", r.Code, "error", r.Error)
-		a.gaveUp(ctx, groupOf(r.Pid))
+		a.gaveUp(groupOf(r.Pid))
 	case gate.Ready:
 		a.gate.Marked = r.Marked
 		a.tellHeld(r.Marked)
 	case gate.Lost:
-		a.missed = true
+		a.lostReports(r)
 	case gate.Broken:
 		a.log.Error("gate", "error", r.Error)
 	}
+}
+
+// lostReports takes note that the gate could not tell of some starts: that it was so is
+// told, and a pass finds who still runs.
+func (a *Agent) lostReports(r gate.Report) {
+	a.missed = true
+	a.starts.Guarded += r.Guarded
+	a.starts.Late += r.Late
+	a.starts.LateEnded += r.Late // or is found by the pass
+	a.log.Warn("starts of which nothing else is told", "guarded_before_they_ran", r.Guarded, "let_go_of", r.Late)
 }
 
 // guardedByGate notes a process that the gate guarded. One that has ended since is

@@ -78,7 +78,7 @@ func (a *Agent) pass(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			a.answerQuestions()
+			a.hear(ctx)
 			if k, ok := a.keyOf(pid, r.ID); ok {
 				seen[k] = true
 				if a.suspended[r.ID] {
@@ -88,8 +88,8 @@ func (a *Agent) pass(ctx context.Context) {
 			}
 		}
 	}
-	for k := range a.kept {
-		if !seen[k] {
+	for k, p := range a.kept {
+		if !seen[k] && p.Since.Before(now) { // not of those that the gate told of meanwhile
 			delete(a.kept, k)
 		}
 	}
@@ -279,87 +279,5 @@ func (a *Agent) awaitLibraries(ctx context.Context) {
 				a.keep(ctx, r, k, time.Time{})
 			}
 		}
-	}
-}
-
-// How long an exec of a held file is left to the gate, which tells what becomes of
-// it, and how many are remembered meanwhile.
-const (
-	gateTime   = 500 * time.Millisecond
-	maxPending = 4096
-)
-
-// execSeen takes an exec that the kernel told of. One that the gate holds is the
-// gate's: two at work on one process would be in each other's way.
-func (a *Agent) execSeen(ctx context.Context, e execution) {
-	_, gaveUp := a.gaveUpOn[e.pid]
-	delete(a.gaveUpOn, e.pid)
-	if id, ok := fileOf(e.pid); !ok || !a.holding(id) || gaveUp || len(a.pending) >= maxPending {
-		a.execed(ctx, e)
-		return
-	}
-	a.pending = append(a.pending, e)
-}
-
-// gaveUp looks at a process that the gate has let go of unguarded.
-func (a *Agent) gaveUp(ctx context.Context, pid int) {
-	e := execution{pid: pid, at: time.Now()}
-	seen := false
-	for _, p := range a.pending {
-		if p.pid == pid {
-			e, seen = p, true
-		}
-	}
-	if id, ok := fileOf(pid); !seen && a.watch != nil && (!ok || !a.holding(id)) && len(a.gaveUpOn) < maxPending {
-		a.gaveUpOn[pid] = e.at // still on its way through its exec: the kernel will tell of it
-		return
-	}
-	a.execed(ctx, e)
-}
-
-// lookAgain looks at what the gate has not told of.
-func (a *Agent) lookAgain(ctx context.Context) {
-	var young []execution
-	for _, e := range a.pending {
-		if time.Since(e.at) < gateTime {
-			young = append(young, e)
-			continue
-		}
-		a.execed(ctx, e)
-	}
-	a.pending = young
-	for pid, at := range a.gaveUpOn {
-		if time.Since(at) > gateTime {
-			delete(a.gaveUpOn, pid)
-			a.execed(ctx, execution{pid: pid, at: at})
-		}
-	}
-}
-
-// execed looks at a process that has started another program.
-func (a *Agent) execed(ctx context.Context, e execution) {
-	if a.watch.irrelevant(e.pid) {
-		return
-	}
-	relevant := false
-	for _, r := range a.active() {
-		sel, err := r.selector()
-		if err != nil {
-			continue
-		}
-		ok, err := sel.Has(e.pid)
-		if err != nil || !ok {
-			continue
-		}
-		relevant = true
-		// What is known may be of this exec, told by the gate meanwhile, or of a program
-		// that the process ran before.
-		if k, ok := a.keyOf(e.pid, r.ID); ok && (a.kept[k] == nil || a.kept[k].Since.Before(e.at)) {
-			delete(a.kept, k)
-			a.keep(ctx, r, k, e.at)
-		}
-	}
-	if !relevant {
-		a.watch.setIrrelevant(e.pid)
 	}
 }

@@ -101,7 +101,7 @@ func TestExecutesAgain(t *testing.T) {
 		at   time.Time
 		same bool
 	}{{before.Since.Add(-time.Millisecond), true}, {time.Now(), false}} {
-		if err := w.agent.request(t.Context(), func() { w.agent.execed(t.Context(), execution{pid, tt.at}) }); err != nil {
+		if err := w.agent.request(t.Context(), func() { w.agent.execed(t.Context(), execution{pid: pid, at: tt.at}) }); err != nil {
 			t.Fatal(err)
 		}
 		if now := known(); (now.Since == before.Since) != tt.same {

@@ -51,7 +51,7 @@ func (a *Agent) settleYoung(ctx context.Context) {
 		if p.settled++; p.settled == len(soon) {
 			p.young, p.settled = false, 0
 		}
-		a.answerQuestions()
+		a.hear(ctx)
 	}
 }
 

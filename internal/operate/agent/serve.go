@@ -44,6 +44,7 @@ type Holding struct {
 	// Longest is the longest time that a process was held since the agent began,
 	// guarded in that time or not.
 	Longest time.Duration `json:"longest_ns,omitempty"`
+	Starts  Starts        `json:"starts"` // since the agent began
 }
 
 // Rule is one rule of the policy in force.
@@ -84,7 +85,7 @@ func (a *Agent) status() Status {
 	default:
 		s.Holding.Why = "no rule names an executable that is there"
 	}
-	s.Holding.Longest = a.longestHold
+	s.Holding.Longest, s.Holding.Starts = a.longestHold, a.starts
 	if a.watch == nil {
 		s.Execs = fmt.Sprintf("/proc, every %v", pollInterval)
 	}
@@ -244,7 +245,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 
 func (a *Agent) metrics() http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collector{a}, a.Stats.pauses, a.Stats.windows, a.Stats.holds, a.Stats.lates)
+	r.MustRegister(collector{a}, a.Stats.pauses, a.Stats.windows, a.Stats.holds)
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{})
 }
 

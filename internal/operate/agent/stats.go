@@ -14,7 +14,6 @@ import (
 // Stats are the agent's own measurements, for Prometheus.
 type Stats struct {
 	pauses, windows, holds prometheus.Histogram
-	lates                  prometheus.Counter
 }
 
 func newStats() *Stats {
@@ -25,13 +24,11 @@ func newStats() *Stats {
 		pauses:  histogram("pie_pause_seconds", "How long a thread stood still for an insertion, at most.", .0001, .0003, .001, .003, .01, .03, .1, .5),
 		windows: histogram("pie_unguarded_seconds", "How long a process ran after its exec before it was guarded; held ones did not.", .001, .003, .01, .03, .1, .3, 1, 10, 60),
 		holds:   histogram("pie_hold_seconds", "How long a process was held at its exec, until it was guarded or let go of before.", .001, .003, .01, .02, .03, .04, .05, .1),
-		lates:   prometheus.NewCounter(prometheus.CounterOpts{Name: "pie_late_total", Help: "Processes let go of before they were guarded, since the limit was over."}),
 	}
 }
 
 func (s *Stats) pause(d time.Duration) { s.pauses.Observe(d.Seconds()) }
 func (s *Stats) held(d time.Duration)  { s.holds.Observe(d.Seconds()) }
-func (s *Stats) late()                 { s.lates.Inc() }
 
 func (s *Stats) window(d time.Duration) {
 	if d > 0 {
@@ -51,6 +48,10 @@ var (
 	ranLong     = prometheus.NewDesc("pie_guard_ran_long_total", "Calls on which the guard ran too long.", guardLabels, nil)
 	processes   = prometheus.NewDesc("pie_process_state", "1 for the state a prepatch has in a process.", []string{"prepatch", "exe", "pid", "state", "mode"}, nil)
 	policyGood  = prometheus.NewDesc("pie_policy_ok", "0 when the policy file has mistakes and an older one is in force.", nil, nil)
+	inTime      = prometheus.NewDesc("pie_guarded_before_it_ran_total", "Starts that were held until they were guarded.", nil, nil)
+	late        = prometheus.NewDesc("pie_late_total", "Starts that were let go of before they were guarded, since the limit was over.", nil, nil)
+	lateGuarded = prometheus.NewDesc("pie_late_guarded_total", "Of those, how many were guarded as they ran.", nil, nil)
+	lateEnded   = prometheus.NewDesc("pie_late_ended_total", "Of those, how many ended before or could not be guarded.", nil, nil)
 	holding     = prometheus.NewDesc("pie_holding", "1 when new processes are held until they are guarded.", nil, nil)
 )
 
@@ -74,6 +75,12 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(policyGood, s.PolicyError == "")
 	gauge(holding, s.Holding.On)
+	starts := s.Holding.Starts
+	count := func(d *prometheus.Desc, n int) { out <- metric(d, prometheus.CounterValue, float64(n), nil) }
+	count(inTime, starts.Guarded)
+	count(late, starts.Late)
+	count(lateGuarded, starts.LateGuarded)
+	count(lateEnded, starts.LateEnded)
 	for _, p := range s.Processes {
 		if p.State != Guarded && p.State != Off {
 			gauge(processes, true, p.ID, p.Exe, strconv.Itoa(p.Pid), p.State, "")

@@ -20,6 +20,7 @@ import (
 type started struct {
 	took        time.Duration // from before its execve to its main
 	first, last bool          // whether its first call was turned away, and its last
+	life        time.Duration // 0: until the storm was over
 }
 
 // layOutStorm makes a world whose victim is started by a copy of itself, which no
@@ -33,12 +34,13 @@ func layOutStorm(t testing.TB) *world {
 	return w
 }
 
-// storm starts count processes, rate a second, which live until linger returns. It
-// returns how long the starting took.
-func (w *world) storm(rate, count int, linger func()) ([]started, time.Duration) {
+// storm starts count processes, rate a second, which live for lives in turn, in
+// milliseconds; those of life 0, and all without lives, until linger returns. It returns how
+// long the starting took.
+func (w *world) storm(rate, count int, linger func(), lives ...string) ([]started, time.Duration) {
 	w.t.Helper()
 	var out bytes.Buffer
-	cmd := exec.Command(filepath.Join(w.dir, "storm"), strconv.Itoa(rate), strconv.Itoa(count), w.victim)
+	cmd := exec.Command(filepath.Join(w.dir, "storm"), append([]string{strconv.Itoa(rate), strconv.Itoa(count), w.victim}, lives...)...)
 	cmd.Stdout = &out
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -67,12 +69,12 @@ func (w *world) storm(rate, count int, linger func()) ([]started, time.Duration)
 	}
 	var all []started
 	for lines := bufio.NewScanner(&out); lines.Scan(); {
-		var us int64
+		var us, life int64
 		var first, last int
-		if _, err := fmt.Sscan(lines.Text(), &us, &first, &last); err != nil {
+		if _, err := fmt.Sscan(lines.Text(), &us, &first, &last, &life); err != nil {
 			w.t.Fatalf("storm says %q: %v", lines.Text(), err)
 		}
-		all = append(all, started{time.Duration(us) * time.Microsecond, first == 1, last == 1})
+		all = append(all, started{time.Duration(us) * time.Microsecond, first == 1, last == 1, time.Duration(life) * time.Millisecond})
 	}
 	if len(all) != count {
 		w.t.Errorf("%d of %d processes came to their end", len(all), count)
@@ -159,6 +161,57 @@ func TestStorm(t *testing.T) {
 	if most := quantile(all, 1); most > 10*time.Second {
 		t.Errorf("an exec took %v", most)
 	}
+}
+
+// Of every start it is told what became of it: it was guarded before it ran, or let go of,
+// and then guarded as it ran, or it ended before. Nothing is left out, however short the
+// lives and however many the starts.
+func TestStormIsAccountedFor(t *testing.T) {
+	count := 300
+	if os.Getenv("PIE_TEST_LONG") != "" {
+		count = 2000
+	}
+	w := layOutStorm(t)
+	w.policy(theRule)
+	w.begin(false)
+	time.Sleep(time.Second) // the gate's workers compile
+	var told Starts
+	all, took := w.storm(1000, count, func() {
+		for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if told = w.account(); told.Guarded+told.Late >= count && told.Late == told.LateGuarded+told.LateEnded {
+				return
+			}
+		}
+	}, "5", "5000", "5", "5000", "5", "0")
+	w.t.Logf("%d starts in %v: %+v", count, took, told)
+	held := w.longestHold()
+	if told.Guarded+told.Late != count || told.Late != told.LateGuarded+told.LateEnded {
+		t.Errorf("%d started, and it is told: %+v", count, told)
+	}
+	if held == 0 || held > busyLimit {
+		t.Errorf("a process was held for %v", held)
+	}
+	for _, s := range all {
+		if s.life == 0 && !s.last {
+			t.Errorf("one that lived to the end has no guard")
+		}
+		if s.first && !s.last {
+			t.Errorf("one that lived %v lost its guard", s.life)
+		}
+	}
+	if n := count - int(share(all, func(s started) bool { return s.first })*float64(count)/100+.5); n > told.Late { // one may have got its guard between its exec and its main
+		t.Errorf("%d ran unguarded at first, and %d are told of", n, told.Late)
+	}
+}
+
+// account is what the agent tells of starts.
+func (w *world) account() Starts {
+	w.t.Helper()
+	s, err := w.client.Status(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s.Holding.Starts
 }
 
 // stormRates are how many starts a second BenchmarkStorm tries, and stormTime for how long.

@@ -44,8 +44,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -113,6 +111,9 @@ type Report struct {
 	Window time.Duration `json:"window_ns,omitempty"` // how long it ran before it was guarded, when the limit was over
 	Marked int           `json:"marked,omitempty"`
 	Notes  []string      `json:"notes,omitempty"`
+	// Of those that are lost: starts guarded before they ran, and starts let go of.
+	Guarded int `json:"guarded,omitempty"`
+	Late    int `json:"late,omitempty"`
 }
 
 // ErrUnavailable says that processes cannot be held on this machine.
@@ -121,7 +122,6 @@ var ErrUnavailable = errors.New("new processes cannot be held")
 // Gate is a running gate and its worker.
 type Gate struct {
 	reports chan Report
-	dropped atomic.Bool // a report was
 	control *os.File
 	process *exec.Cmd
 	Marked  int // executables
@@ -209,7 +209,7 @@ func (g *Gate) awaitReady(first chan Report) error {
 const maxReport = 64 << 10
 
 // listen passes on what the gate says until it ends. A reader that does not keep
-// up loses reports, never holds up the gate.
+// up has the pipe fill, and the gate count what it cannot tell; it is never held up.
 func (g *Gate) listen(out io.Reader, first chan<- Report) {
 	defer close(g.reports)
 	lines := bufio.NewScanner(out)
@@ -224,11 +224,7 @@ func (g *Gate) listen(out io.Reader, first chan<- Report) {
 			first = nil
 			continue
 		}
-		select {
-		case g.reports <- r:
-		default:
-			g.dropped.Store(true)
-		}
+		g.reports <- r
 	}
 	if first != nil {
 		first <- Report{Kind: Broken, Error: "it ended at once"}
@@ -236,12 +232,9 @@ func (g *Gate) listen(out io.Reader, first chan<- Report) {
 	_ = g.process.Wait()
 }
 
-// Reports tells what becomes of held processes. It is closed when the gate ends.
+// Reports tells what becomes of held processes. It is closed when the gate ends, and is
+// to be read until then.
 func (g *Gate) Reports() <-chan Report { return g.reports }
-
-// Lost tells whether reports were dropped since it was asked last, as the reader
-// did not keep up.
-func (g *Gate) Lost() bool { return g.dropped.Swap(false) }
 
 // Pid returns the gate's process.
 func (g *Gate) Pid() int { return g.process.Process.Pid }
@@ -265,52 +258,3 @@ func (g *Gate) Update(files []File) error {
 
 // Close ends gate and worker: nothing is held any more.
 func (g *Gate) Close() { g.control.Close() }
-
-// outbox writes reports without ever waiting for the reader.
-type outbox struct {
-	mu      sync.Mutex
-	fd      int
-	dropped bool
-}
-
-// lostInterval is how often a reader that does not keep up is told so.
-const lostInterval = 100 * time.Millisecond
-
-func newOutbox(fd int) *outbox {
-	_ = unix.SetNonblock(fd, true)
-	return &outbox{fd: fd}
-}
-
-// send drops the report when the pipe is full: lines of up to PIPE_BUF bytes are
-// written whole or not at all (pipe(7)).
-func (o *outbox) send(r Report) {
-	const pipeBuf = 4096
-	b, err := json.Marshal(r)
-	if err == nil && len(b) >= pipeBuf {
-		r.Notes, r.Error = nil, r.Error[:min(len(r.Error), 512)]
-		b, err = json.Marshal(r)
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if err == nil && len(b) < pipeBuf {
-		_, err = unix.Write(o.fd, append(b, '\n'))
-	}
-	o.dropped = o.dropped || err != nil
-}
-
-// lost tells whether a report was dropped and the reader has not been told yet.
-func (o *outbox) lost() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.dropped
-}
-
-// tellLost tells the reader that reports were dropped.
-func (o *outbox) tellLost() {
-	if o.lost() {
-		o.mu.Lock()
-		o.dropped = false
-		o.mu.Unlock()
-		o.send(Report{Kind: Lost})
-	}
-}

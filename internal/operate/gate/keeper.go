@@ -212,7 +212,7 @@ func (k *keeper) run() {
 	for {
 		left := k.nextDeadline()
 		k.duty.until(k.firstLimit())
-		if k.out.lost() {
+		if k.out.mustTell() {
 			left = min(left, lostInterval)
 		}
 		timer.Reset(left)
