@@ -135,6 +135,7 @@ type known struct {
 	linked map[*binfile.File]bool
 	// sandboxes is what executables show of a sandbox that they may enter.
 	sandboxes map[*binfile.File]sandboxing
+	host      tracee.Host
 	servers   []string // debuginfod servers that files asks
 	client    *debuginfod.Client
 }

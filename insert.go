@@ -156,7 +156,7 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		in.compare(&out, already)
 		return out, nil
 	}
-	w, err := p.attachable()
+	w, err := p.attachableOn(&in.resolver.known.host)
 	if err != nil {
 		return out, err
 	}

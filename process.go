@@ -72,8 +72,11 @@ func baseName(path string) string {
 
 // attachable pins the process for changing it, and checks that it is the same
 // process that is read.
-func (p *process) attachable() (*tracee.Process, error) {
-	w, err := tracee.Open(p.pid)
+func (p *process) attachable() (*tracee.Process, error) { return p.attachableOn(&tracee.Host{}) }
+
+// attachableOn is attachable, for who changes many processes.
+func (p *process) attachableOn(on *tracee.Host) (*tracee.Process, error) {
+	w, err := on.Open(p.pid)
 	if errors.Is(err, tracee.ErrNotAMD64) {
 		err = errors.Join(err, p.checkMachine())
 	}

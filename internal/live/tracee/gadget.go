@@ -5,28 +5,59 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
 // gadgets are addresses of instructions the target already has, of which a
-// remote system call is made: nothing is written to its code.
+// remote system call is made: nothing is written to its code. One of popRaxRet and
+// sigreturn is enough: the C library has both, its dynamic linker the second alone,
+// which is all there is before a program's libraries are mapped.
 type gadgets struct {
 	syscallRet address.Addr // syscall; ret
 	popRaxRet  address.Addr // pop rax; ret
+	sigreturn  address.Addr // mov rax, 15; syscall: where signal handlers return to
 }
 
 var (
 	codeSyscallRet = []byte{0x0f, 0x05, 0xc3}
 	codePopRaxRet  = []byte{0x58, 0xc3}
+	codeSigreturn  = []byte{0x48, 0xc7, 0xc0, unix.SYS_RT_SIGRETURN, 0, 0, 0, 0x0f, 0x05}
 )
+
+// ret is the address of a 'ret'.
+func (g gadgets) ret() address.Addr { return g.syscallRet.Add(syscallInsnSize) }
+
+// healing is where the frame's rt_sigreturn(2) returns to, as the kernel sees it.
+func (g gadgets) healing() address.Addr {
+	if g.popRaxRet == 0 {
+		return g.sigreturn.Add(int64(len(codeSigreturn)))
+	}
+	return g.syscallRet.Add(syscallInsnSize)
+}
+
+// gadget is one of them, with its bytes.
+type gadget struct {
+	at   address.Addr
+	code []byte
+}
+
+// used are those that a call is made of.
+func (g gadgets) used() [2]gadget {
+	if g.popRaxRet == 0 {
+		return [2]gadget{{g.syscallRet, codeSyscallRet}, {g.sigreturn, codeSigreturn}}
+	}
+	return [2]gadget{{g.syscallRet, codeSyscallRet}, {g.popRaxRet, codePopRaxRet}}
+}
 
 // knownGadgets returns what an earlier search has found, if it still lies in
 // executable memory; enter looks at the bytes themselves.
 func (p *Process) knownGadgets(maps []proc.Mapping) (gadgets, error) {
 	p.search.Lock()
 	defer p.search.Unlock()
-	if isCode(maps, p.gadgets.syscallRet) && isCode(maps, p.gadgets.popRaxRet) {
+	if p.gadgets.lieIn(maps) {
 		return p.gadgets, nil
 	}
 	if p.gadgets = p.host.gadgets.in(maps); p.gadgets.complete() {
@@ -57,7 +88,15 @@ func (p *Process) forgetGadgets() {
 	p.host.gadgets.forget()
 }
 
-func (g gadgets) complete() bool { return g.syscallRet != 0 && g.popRaxRet != 0 }
+func (g gadgets) complete() bool {
+	return g.syscallRet != 0 && (g.popRaxRet != 0 || g.sigreturn != 0)
+}
+
+// lieIn tells whether they are complete, and in code of a process.
+func (g gadgets) lieIn(maps []proc.Mapping) bool {
+	used := g.used()
+	return g.complete() && isCode(maps, used[0].at) && isCode(maps, used[1].at)
+}
 
 func isCode(maps []proc.Mapping, at address.Addr) bool {
 	for _, m := range maps {
@@ -97,13 +136,13 @@ func (p *Process) findGadgets(maps []proc.Mapping) (gadgets, error) {
 			return g, nil
 		}
 	}
-	return g, fmt.Errorf("pid %d: its code has no 'syscall; ret' or no 'pop rax; ret': %w", p.Pid(), ErrNoRemoteSyscall)
+	return g, fmt.Errorf("pid %d: its code has no 'syscall; ret', or neither 'pop rax; ret' nor rt_sigreturn(2): %w", p.Pid(), ErrNoRemoteSyscall)
 }
 
 // scan looks through one mapping; chunks overlap by what a gadget may span.
 func (p *Process) scan(m proc.Mapping, buf []byte, g *gadgets) {
-	const overlap = 2
-	for at := m.Start; at+overlap < m.End; at = at.Add(int64(len(buf) - overlap)) {
+	overlap := len(codeSigreturn) - 1
+	for at := m.Start; at.Add(int64(overlap)) < m.End; at = at.Add(int64(len(buf) - overlap)) {
 		n := min(uint64(len(buf)), uint64(m.End-at))
 		got, err := p.ReadAt(buf[:n], at)
 		if err != nil && got == 0 {
@@ -111,6 +150,7 @@ func (p *Process) scan(m proc.Mapping, buf []byte, g *gadgets) {
 		}
 		note(&g.syscallRet, buf[:got], codeSyscallRet, at)
 		note(&g.popRaxRet, buf[:got], codePopRaxRet, at)
+		note(&g.sigreturn, buf[:got], codeSigreturn, at)
 		if g.complete() {
 			return
 		}

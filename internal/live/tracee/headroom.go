@@ -2,6 +2,7 @@ package tracee
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -181,11 +182,11 @@ func (g cgroup) memoryLeft() uint64 {
 	left := NoLimit
 	for path := filepath.Clean("/" + g.path); ; path = filepath.Dir(path) {
 		dir := filepath.Join(g.mount, path)
-		limit, ok1 := number(filepath.Join(dir, limitFile))
-		used, ok2 := number(filepath.Join(dir, usedFile))
 		const v1NoLimit = math.MaxInt64 &^ 0xfff // PAGE_COUNTER_MAX pages
-		if ok1 && ok2 && limit < v1NoLimit {
-			left = min(left, below(limit, used))
+		if limit, ok := number(filepath.Join(dir, limitFile)); ok && limit < v1NoLimit {
+			if used, ok := number(filepath.Join(dir, usedFile)); ok {
+				left = min(left, below(limit, used))
+			}
 		}
 		if path == "/" {
 			return left
@@ -195,12 +196,29 @@ func (g cgroup) memoryLeft() uint64 {
 
 // number reads a file that holds one decimal number; not ok for "max".
 func number(path string) (uint64, bool) {
-	text, err := os.ReadFile(path)
+	var b [32]byte
+	text, err := readText(path, b[:])
 	if err != nil {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 	return n, err == nil
+}
+
+// readText reads the beginning of a file of the kernel's into b. It does not wait for
+// it as os.ReadFile does, by way of epoll(7), where the kernel can tell of its changes.
+func readText(path string, b []byte) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for {
+		n, err := unix.Read(fd, b)
+		if !errors.Is(err, unix.EINTR) {
+			return b[:max(n, 0)], err
+		}
+	}
 }
 
 // Frozen tells whether a cgroup of the process is frozen, so that no thread of it will stop: "frozen 1" in v2's
@@ -212,10 +230,14 @@ func (p *Process) Frozen() bool {
 	}
 	for _, g := range groups {
 		name, want := "freezer.state", "FR"
-		if g.unified {
+		switch {
+		case g.unified:
 			name, want = "cgroup.events", "frozen 1"
+		case !hasWord(g.controllers, "freezer"):
+			continue
 		}
-		text, err := os.ReadFile(filepath.Join(g.mount, filepath.Clean("/"+g.path), name))
+		var b [256]byte
+		text, err := readText(filepath.Join(g.mount, filepath.Clean("/"+g.path), name), b[:])
 		if err == nil && strings.Contains(string(text), want) {
 			return true
 		}

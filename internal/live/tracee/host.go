@@ -8,13 +8,16 @@ import (
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
-// host is what need not be found out again for each process: which cgroup hierarchies
+// Host is what need not be found out again for each process: which cgroup hierarchies
 // there are, and where in program files the gadgets lie. A Tracer has one for the
-// processes that it opens; others have their own.
-type host struct {
+// processes that it opens. It is safe for concurrent use.
+type Host struct {
 	cgroups mountList
 	gadgets gadgetList
 }
+
+// Open is the function Open, for who opens many processes.
+func (h *Host) Open(pid int) (*Process, error) { return openOn(pid, h) }
 
 // mountList is pie's own cgroup hierarchies: to read a long list of mounts takes time.
 type mountList struct {
@@ -47,7 +50,7 @@ type gadgetList struct {
 
 // gadgetOffsets are offsets into one file, 0 for what was not found in it: the ELF
 // header lies there.
-type gadgetOffsets struct{ syscallRet, popRaxRet address.Off }
+type gadgetOffsets struct{ syscallRet, popRaxRet, sigreturn address.Off }
 
 // maxGadgetFiles bounds a list.
 const maxGadgetFiles = 256
@@ -60,6 +63,7 @@ func (l *gadgetList) in(maps []proc.Mapping) (g gadgets) {
 		if o, ok := l.files[m.File]; ok && isPrivateCode(m) {
 			locate(&g.syscallRet, o.syscallRet, m)
 			locate(&g.popRaxRet, o.popRaxRet, m)
+			locate(&g.sigreturn, o.sigreturn, m)
 		}
 	}
 	return g
@@ -81,15 +85,19 @@ func (l *gadgetList) note(maps []proc.Mapping, g gadgets) {
 	}
 	for _, m := range maps {
 		o := l.files[m.File]
-		if m.Contains(g.syscallRet) {
-			o.syscallRet = m.Offset + address.Off(g.syscallRet-m.Start)
-		}
-		if m.Contains(g.popRaxRet) {
-			o.popRaxRet = m.Offset + address.Off(g.popRaxRet-m.Start)
-		}
+		noteOffset(&o.syscallRet, g.syscallRet, m)
+		noteOffset(&o.popRaxRet, g.popRaxRet, m)
+		noteOffset(&o.sigreturn, g.sigreturn, m)
 		if o != (gadgetOffsets{}) {
 			l.files[m.File] = o
 		}
+	}
+}
+
+// noteOffset sets o to where at is in the mapping's file, if it is in the mapping.
+func noteOffset(o *address.Off, at address.Addr, m proc.Mapping) {
+	if m.Contains(at) {
+		*o = m.Offset + address.Off(at-m.Start)
 	}
 }
 

@@ -26,7 +26,7 @@ type Process struct {
 	exe   Inode
 	name  string
 
-	host *host
+	host *Host
 
 	holding sync.Mutex
 	holders int
@@ -38,12 +38,12 @@ type Process struct {
 // Open pins process pid of our pid namespace and refuses what cannot be
 // traced at all: ErrGone, ErrSelf, ErrKernelThread, ErrZombie, ErrNotAMD64,
 // *PermissionError. Being traced already is found out by Attach.
-func Open(pid int) (*Process, error) { return openOn(pid, &host{}) }
+func Open(pid int) (*Process, error) { return openOn(pid, &Host{}) }
 
-// Open is the function Open, for who opens many processes.
+// Open is the function Open, for processes that this tracer is to stop.
 func (t *Tracer) Open(pid int) (*Process, error) { return openOn(pid, &t.host) }
 
-func openOn(pid int, on *host) (*Process, error) {
+func openOn(pid int, on *Host) (*Process, error) {
 	if pid == os.Getpid() {
 		return nil, fmt.Errorf("pid %d: %w", pid, ErrSelf)
 	}

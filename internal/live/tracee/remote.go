@@ -159,11 +159,8 @@ func (a *Attached) checkGadgets() error {
 	if a.remote.refusal != nil {
 		return nil // none will be used
 	}
-	for _, g := range [...]struct {
-		at   address.Addr
-		code []byte
-	}{{a.remote.gadgets.syscallRet, codeSyscallRet}, {a.remote.gadgets.popRaxRet, codePopRaxRet}} {
-		var b [3]byte
+	for _, g := range a.remote.gadgets.used() {
+		var b [16]byte
 		there := b[:len(g.code)]
 		if err := a.memory.read(there, g.at); err != nil || !bytes.Equal(there, g.code) {
 			a.p.forgetGadgets()

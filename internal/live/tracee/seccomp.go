@@ -68,7 +68,7 @@ func (a *Attached) allowed(nr uint64, args []uint64) error {
 		return fmt.Errorf("pid %d: thread %d is in strict seccomp mode: %w", a.p.Pid(), a.tid, ErrSeccomp)
 	}
 	ip := uint64(r.gadgets.syscallRet) + syscallInsnSize
-	heal, err := a.seccompAction(newSeccompData(unix.SYS_RT_SIGRETURN, ip, nil))
+	heal, err := a.seccompAction(newSeccompData(unix.SYS_RT_SIGRETURN, uint64(r.gadgets.healing()), nil))
 	if err != nil {
 		return err
 	}

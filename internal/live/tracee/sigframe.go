@@ -16,6 +16,9 @@ import (
 //	+0     address of 'pop rax; ret'          ← rsp during the call
 //	+8     15, the number of rt_sigreturn
 //	+16    address of 'syscall; ret'          = pretcode of struct rt_sigframe
+//
+// or, where there is no 'pop rax; ret', of 'ret', of 'ret' and of 'mov rax, 15; syscall',
+//
 //	+24    struct ucontext                    ← rsp in rt_sigreturn
 //	+328   struct siginfo, unused; behind it what a later pie is to know
 //	+512   the XSAVE area, 64-byte aligned, and its second magic number
@@ -66,13 +69,14 @@ func buildFrame(b []byte, addr address.Addr, owner int, g gadgets, regs *unix.Pt
 	}
 	clear(b)
 	le := binary.LittleEndian
-	le.PutUint64(b[0:], uint64(g.popRaxRet))
-	le.PutUint64(b[8:], unix.SYS_RT_SIGRETURN)
+	way := g.wayOut()
+	le.PutUint64(b[0:], way[0])
+	le.PutUint64(b[8:], way[1])
 	le.PutUint64(b[frameMark:], frameMagic)
 	le.PutUint32(b[frameOwner:], uint32(owner))
 	le.PutUint32(b[frameLength:], uint32(frameSize(len(xstate))))
 	sf := b[frameSigframe:]
-	le.PutUint64(sf[0:], uint64(g.syscallRet))
+	le.PutUint64(sf[0:], way[2])
 	le.PutUint64(sf[sfFlags:], ucXState|ucSS|ucStrictSS)
 	le.PutUint32(sf[sfStack+8:], invalidSSFlags)
 	putContext(sf[sfContext:], regs)
@@ -83,6 +87,14 @@ func buildFrame(b []byte, addr address.Addr, owner int, g gadgets, regs *unix.Pt
 	putXState(b[frameXState:], xstate)
 	seal(b[:frameSize(len(xstate))])
 	return nil
+}
+
+// wayOut is what stands on the stack from the call to rt_sigreturn(2).
+func (g gadgets) wayOut() [3]uint64 {
+	if g.popRaxRet == 0 {
+		return [3]uint64{uint64(g.ret()), uint64(g.ret()), uint64(g.sigreturn)}
+	}
+	return [3]uint64{uint64(g.popRaxRet), unix.SYS_RT_SIGRETURN, uint64(g.syscallRet)}
 }
 
 // seal puts its checksum on a frame.

@@ -39,7 +39,7 @@ type Tracer struct {
 	hand     hand
 	state    scratch
 	kept     func() // ends a session that outlasts operations; nil when there is none
-	host     host
+	host     Host
 }
 
 // job runs on the tracer's thread; done is closed after it.

@@ -72,8 +72,7 @@ func TestEndures(t *testing.T) {
 	}
 	w := layOut(t, "testdata/victim.c")
 	w.policy(theRule)
-	agent := exec.Command(os.Args[0], "-test.run", "^TestBeAgent$")
-	agent.Env = append(os.Environ(), "PIE_BE_AGENT="+w.dir)
+	agent := w.agentProcess()
 	in, err := agent.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -112,6 +111,13 @@ func TestEndures(t *testing.T) {
 	}
 }
 
+// agentProcess is an agent in a process of its own, to be started.
+func (w *world) agentProcess() *exec.Cmd {
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestBeAgent$")
+	cmd.Env = append(os.Environ(), "PIE_BE_AGENT="+w.dir)
+	return cmd
+}
+
 // within tells whether an agent at rest takes no more than it did before. Threads of
 // the runtime stay once they have been needed, and a collection of memory may be due. A
 // process of the agent's that has just been replaced, such as a worker of the gate, has
@@ -148,11 +154,13 @@ func atRest(t *testing.T, pid int, before footprint) footprint {
 	}
 }
 
-// TestBeAgent is the agent of TestEndures: it runs until its standard input ends.
+// TestBeAgent is the agent of TestEndures and TestConnectionsLeaveNothing: it runs until
+// its standard input ends. For each byte it writes what it holds after a collection of
+// garbage: bytes, and goroutines.
 func TestBeAgent(t *testing.T) {
 	dir := os.Getenv("PIE_BE_AGENT")
 	if dir == "" {
-		return // the test is TestEndures
+		return // it is none by itself
 	}
 	log, err := os.Create(filepath.Join(dir, "log")) // in memory it would grow with every start
 	if err != nil {
@@ -161,5 +169,11 @@ func TestBeAgent(t *testing.T) {
 	defer log.Close()
 	w := &world{t: t, dir: dir, victim: filepath.Join(dir, "victim"), log: log}
 	w.begin(false)
-	_, _ = os.Stdin.Read(make([]byte, 1))
+	for n, _ := os.Stdin.Read(make([]byte, 1)); n > 0; n, _ = os.Stdin.Read(make([]byte, 1)) {
+		runtime.GC() // twice: what was in a sync.Pool goes with the second one
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Fprintln(os.Stderr, "HOLDS", m.HeapAlloc, runtime.NumGoroutine())
+	}
 }
