@@ -2,6 +2,9 @@ package insert
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"os"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
@@ -20,7 +23,9 @@ func (in *insertion) checkSites(maps []proc.Mapping) error {
 			return &e
 		}
 		found := make([]byte, len(g.Original))
-		if _, err := in.p.ReadAt(found, g.Site); err != nil {
+		if _, err := in.p.ReadAt(found, g.Site); errors.Is(err, os.ErrPermission) {
+			return fmt.Errorf("pid %d: reading %s at %v: %w", in.p.Pid(), g.Function, g.Site, err)
+		} else if err != nil {
 			e.Code = SiteNotMapped
 			return &e
 		}

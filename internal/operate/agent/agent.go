@@ -146,6 +146,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.watchDirs()
 	defer a.dirs.close()
 	a.log.Info("agent started", "version", a.c.Version, "policy", a.c.Policy, "rules", len(a.rules))
+	names, lost, _ := missingRights()
+	for i := range names {
+		a.log.Warn("a capability is missing", "capability", names[i], "consequence", lost[i])
+	}
 	a.rehold()
 	a.pass(ctx)
 	a.looked = true

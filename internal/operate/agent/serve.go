@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -31,7 +32,9 @@ type Status struct {
 	Policy      string    `json:"policy"`
 	PolicyError string    `json:"policy_error,omitempty"`
 	Holding     Holding   `json:"holding"`
-	Execs       string    `json:"execs"` // where execs are known from
+	Execs       string    `json:"execs"`             // where execs are known from
+	Missing     []string  `json:"missing,omitempty"` // capabilities
+	Blind       bool      `json:"blind,omitempty"`   // without which programs of other users are not guarded
 	Rules       []Rule    `json:"rules"`
 	Processes   []Process `json:"processes"`
 }
@@ -61,6 +64,9 @@ func (s *Status) Healthy() (problems []string) {
 	if s.PolicyError != "" {
 		problems = append(problems, "policy: "+s.PolicyError)
 	}
+	if s.Blind {
+		problems = append(problems, "programs of other users are not guarded, for want of "+strings.Join(s.Missing, ", "))
+	}
 	for _, p := range s.Processes {
 		if p.State == Refused {
 			problems = append(problems, fmt.Sprintf("%s in pid %d: %s", p.ID, p.Pid, p.Error))
@@ -72,6 +78,7 @@ func (s *Status) Healthy() (problems []string) {
 // status is for Run's goroutine.
 func (a *Agent) status() Status {
 	s := Status{Version: a.c.Version, Pid: os.Getpid(), Started: a.started, Policy: a.c.Policy, Execs: "process connector", Rules: []Rule{}, Processes: a.processes()}
+	s.Missing, _, s.Blind = missingRights()
 	if a.policyErr != nil {
 		s.PolicyError = a.policyErr.Error()
 	}
