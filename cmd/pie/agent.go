@@ -162,11 +162,23 @@ func (a *app) agent() *agent.Client {
 	return agent.Dial(socket)
 }
 
+// How long an agent is waited for, which may be stopped: whoever switches a guard off
+// does not wait for an answer that does not come.
+const (
+	takeOverTime = time.Second
+	lookTime     = 3 * time.Second
+)
+
 // takeOver has a running agent leave a prepatch alone, before it is changed by
 // hand. It returns what is to be told of that.
 func (a *app) takeOver(ctx context.Context, id string) string {
+	ctx, cancel := context.WithTimeout(ctx, takeOverTime)
+	defer cancel()
 	err := a.agent().Suspend(ctx, id)
-	if err != nil {
+	switch {
+	case errors.Is(err, agent.ErrSilent):
+		return fmt.Sprintf("an agent runs here and does not answer: it may yet do with %s as its policy says; change the policy, too", displayID(id))
+	case err != nil:
 		return ""
 	}
 	return fmt.Sprintf("the agent leaves %s alone until its policy is read again: change the policy, too", displayID(id))
@@ -174,7 +186,12 @@ func (a *app) takeOver(ctx context.Context, id string) string {
 
 // printAgent tells of a running agent, below pie status.
 func (a *app) printAgent(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
 	s, err := a.agent().Status(ctx)
+	if errors.Is(err, agent.ErrSilent) {
+		fmt.Fprintln(a.out, "agent: one runs here and does not answer")
+	}
 	if err != nil {
 		return
 	}

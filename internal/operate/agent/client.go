@@ -24,6 +24,9 @@ type Client struct{ http http.Client }
 // ErrNoAgent says that no agent answers at the socket, or not this user.
 var ErrNoAgent = errors.New("no agent is running here")
 
+// ErrSilent says that an agent is there and does not answer: it is stopped, or so busy.
+var ErrSilent = errors.New("the agent does not answer")
+
 // Dial returns a client. No agent need be there.
 func Dial(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -32,7 +35,7 @@ func Dial(socket string) *Client {
 	return &Client{http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: 2 * requestTime}}
 }
 
-// Status asks the agent for its state. ErrNoAgent.
+// Status asks the agent for its state. ErrNoAgent, ErrSilent.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	s := &Status{}
 	return s, c.call(ctx, http.MethodGet, "/v1/status", s)
@@ -60,6 +63,10 @@ func (c *Client) call(ctx context.Context, method, path string, into any) error 
 		return err
 	}
 	resp, err := c.http.Do(req)
+	var slow net.Error
+	if errors.As(err, &slow) && slow.Timeout() {
+		return fmt.Errorf("%w (%w)", ErrSilent, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w (%w)", ErrNoAgent, err)
 	}
