@@ -94,7 +94,7 @@ func newBench(repeat int) (*bench, error) {
 	}
 	b := &bench{dir: dir, repeat: max(repeat, 1)}
 	for _, build := range [][]string{
-		{"go", "build", "-o", b.path("pie"), "./cmd/pie"},
+		{"go", "build", "-ldflags", "-E pie_entry", "-o", b.path("pie"), "./cmd/pie"}, // as the Makefile does
 		{"go", "build", "-o", b.path("nothing"), "./bench/testdata/nothing"},
 		{"gcc", "-O2", "-g", "-fno-ipa-icf", "-o", b.path("target"), "bench/testdata/target.c", "-lpthread"},
 		{"gcc", "-O2", "-o", b.path("stopper"), "bench/testdata/stopper.c"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,6 +177,7 @@ unless pie keep ends the trial, even when pie and your login are gone by then.`,
 			pie.KeepOff(f.target.spec.Pids...)
 		} else { // a canary runs the operator's health command
 			startup.Over()
+			runtime.SetDefaultGOMAXPROCS() // it was one, as the process's CPUs were
 		}
 		x, err := f.resolve(a, c, args)
 		if err != nil {

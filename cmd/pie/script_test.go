@@ -42,7 +42,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	for _, build := range [][]string{
-		{"go", "build", "-ldflags", "-X main.version=one", "-o", filepath.Join(dir, "pie"), "."},
+		{"go", "build", "-ldflags", "-E pie_entry -X main.version=one", "-o", filepath.Join(dir, "pie"), "."},
 		{"go", "build", "-ldflags", "-X main.version=other", "-o", filepath.Join(dir, "pie-other"), "."},
 		{"gcc", "-O2", "-o", filepath.Join(dir, "victim"), "testdata/victim/victim.c", "testdata/victim/other.c"},
 		{"gcc", "-O2", "-g", "-o", filepath.Join(dir, "victim-debug"), "testdata/victim/victim.c", "testdata/victim/other.c", "testdata/victim/described.c"},

@@ -7,10 +7,16 @@
 // wait: felt like a stop of some tenths of a millisecond, several times what pie's own
 // stop of it takes. Nobody knows yet which program is to be left alone.
 //
-// The package is for its import alone. It relies on the order of initialization (Go 1.21:
-// by import path, each package once its imports are): it imports so little that hardly
-// another comes before it. Threads inherit their CPUs from the one that starts them
-// (sched_setaffinity(2)).
+// So the package comes before them. A program that is linked with -E pie_entry begins
+// here (entry_amd64.s), ahead of the runtime, whose first thread then has one CPU, and all
+// others by it: threads inherit their CPUs from the one that starts them
+// (sched_setaffinity(2)). The runtime takes that for a machine with one CPU, GOMAXPROCS
+// is 1, and whoever calls Over says what it is to be afterwards.
+//
+// Linked in the ordinary way, as by go run, a program is kept to one CPU by init. That
+// relies on the order of initialization (Go 1.21: by import path, each package once its
+// imports are): it imports so little that hardly another comes before it. The runtime's
+// own threads do, and may be felt.
 //
 // It is for the commands named here and no other process: what a program starts of
 // itself as a helper begins, and often stays, in the set-up of some package, where nobody calls Over.
@@ -35,11 +41,11 @@ type cpus [16]uint64
 const sysGetcpu = 309
 
 // before is what the process may run on, as it was started; empty when it was not
-// changed. It is written once, before main runs.
+// changed. It is written once, by pie_entry or by init.
 var before cpus
 
 func init() {
-	if !Beside(firstArgument()) {
+	if before != (cpus{}) || !Beside(firstArgument()) {
 		return
 	}
 	var cpu uint32

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -88,16 +90,71 @@ func asCommand(t *testing.T, program string, args ...string) (before, after stri
 
 // TestKeepsWhatItWasGiven: who starts it on some CPUs finds it on those.
 func TestKeepsWhatItWasGiven(t *testing.T) {
+	first := firstCPU(t)
+	before, after := asCommand(t, "taskset", "-c", fmt.Sprint(first), os.Args[0], "plan")
+	if want := fmt.Sprint(first); before != want || after != want {
+		t.Errorf("its threads may run on %s, then on %s, not on %s", before, after, want)
+	}
+}
+
+// TestBeforeTheRuntime: a command that is linked to begin here is on one CPU before the Go
+// runtime counts them, and has all of its own behind Over. No other command is.
+func TestBeforeTheRuntime(t *testing.T) {
+	program := linked(t)
+	all := runtime.NumCPU()
+	for _, test := range []struct {
+		args  []string
+		began int
+	}{
+		{[]string{"insert"}, 1},
+		{[]string{"remove", "x"}, 1},
+		{[]string{"plan", "insert"}, 1},
+		{nil, all},
+		{[]string{""}, all},
+		{[]string{"plans"}, all},
+		{[]string{"pla"}, all},
+		{[]string{"inserts"}, all},
+		{[]string{"removed"}, all},
+		{[]string{"status", "insert"}, all},
+		{[]string{"--json", "insert"}, all},
+		{[]string{strings.Repeat("plan", 1<<13)}, all},
+	} {
+		out, err := exec.Command(program, test.args...).CombinedOutput()
+		if want := fmt.Sprintf("%d\n%d\n", test.began, all); err != nil || string(out) != want {
+			t.Errorf("%.40q: it counts %q CPUs, then processors (%v); want %q", test.args, out, err, want)
+		}
+	}
+}
+
+// TestBeforeTheRuntimeKeepsWhatItWasGiven is TestKeepsWhatItWasGiven ahead of the runtime.
+func TestBeforeTheRuntimeKeepsWhatItWasGiven(t *testing.T) {
+	program := linked(t)
+	out, err := exec.Command("taskset", "-c", fmt.Sprint(firstCPU(t)), program, "plan").CombinedOutput()
+	if err != nil || string(out) != "1\n1\n" {
+		t.Errorf("on one CPU: %v %q", err, out)
+	}
+}
+
+// linked builds a program that begins ahead of the runtime.
+func linked(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "begins")
+	if out, err := exec.Command("go", "build", "-ldflags", "-E pie_entry", "-o", program, "./testdata/begins").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+// firstCPU is the first that this program may run on.
+func firstCPU(t *testing.T) int {
+	t.Helper()
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		t.Fatal(err)
 	}
-	first := 0
-	for !all.IsSet(first) {
-		first++
-	}
-	before, after := asCommand(t, "taskset", "-c", fmt.Sprint(first), os.Args[0], "plan")
-	if want := fmt.Sprint(first); before != want || after != want {
-		t.Errorf("its threads may run on %s, then on %s, not on %s", before, after, want)
+	for first := 0; ; first++ {
+		if all.IsSet(first) {
+			return first
+		}
 	}
 }

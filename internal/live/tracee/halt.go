@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
+	"math/bits"
 	"time"
 	"unsafe"
 
@@ -129,7 +129,7 @@ func (w *World) halt(ctx context.Context) error {
 	w.crowd.markRunning()
 	begin := time.Now()
 	for _, running := range [...]bool{false, true} {
-		if running && w.crowd.running() <= runtime.NumCPU() {
+		if running && w.crowd.running() <= cpusOf(w.p.Pid()) {
 			w.hasten() // not before, nor among more: who is to stop needs a CPU to get there
 		}
 		for i := range w.crowd.tasks {
@@ -171,6 +171,21 @@ func (w *World) giveWay() {
 		}
 		w.h.sleep(turn)
 	}
+}
+
+// cpusOf counts the CPUs that a process's main thread may run on, 1 where that cannot be
+// told. What pie itself may run on says nothing of them: it keeps off some.
+func cpusOf(pid int) int {
+	var set [128]uint64 // of 8192 CPUs, the most that a kernel is built for on x86-64
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, uintptr(pid), unsafe.Sizeof(set), uintptr(unsafe.Pointer(&set)))
+	count := 0
+	for _, word := range set {
+		count += bits.OnesCount64(word)
+	}
+	if errno != 0 || count == 0 {
+		return 1
+	}
+	return count
 }
 
 // show shows first the threads that stand still so far.
