@@ -205,7 +205,7 @@ func (a *app) showCommand() *cobra.Command {
 }
 
 func (a *app) showSource(id string) error {
-	e, ok := a.catalogue().Lookup(id)
+	e, ok := a.lookup(id)
 	if !ok {
 		return a.unknownPrepatch(id)
 	}

@@ -55,6 +55,14 @@ func (a *app) catalogue() catalogue.Catalogue {
 	return *a.read
 }
 
+// lookup returns one entry of the catalogue, and reads no more of it than that takes.
+func (a *app) lookup(id string) (catalogue.Entry, bool) {
+	if a.read != nil {
+		return a.read.Lookup(id)
+	}
+	return catalogue.Find(a.prepatches, id)
+}
+
 // tellBroken says which prepatches could not be looked at; exit code 4 goes with it.
 func (a *app) tellBroken(broken []catalogue.Broken) error {
 	for _, b := range broken {
@@ -71,7 +79,7 @@ func (a *app) tellBroken(broken []catalogue.Broken) error {
 }
 
 func (a *app) catalogueFiles(id string) (map[string][]byte, error) {
-	e, ok := a.catalogue().Lookup(id)
+	e, ok := a.lookup(id)
 	if !ok {
 		return nil, a.unknownPrepatch(id)
 	}
@@ -88,7 +96,7 @@ func (a *app) seenOf(arg string) string {
 		}
 		return catalogue.Seen(readme[filepath.Join(arg, "README.md")])
 	}
-	e, _ := a.catalogue().Lookup(arg)
+	e, _ := a.lookup(arg)
 	return e.Seen
 }
 

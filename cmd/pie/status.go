@@ -266,7 +266,7 @@ func capsIn(id string, all []pie.ProcessStatus) []string {
 // seenIn is what a client sees that prepatch id rejects: as the catalogue says
 // of it, if what is in these processes is what the catalogue has.
 func (a *app) seenIn(id string, all []pie.ProcessStatus) string {
-	e, ok := a.catalogue().Lookup(id)
+	e, ok := a.lookup(id)
 	if !ok {
 		return ""
 	}

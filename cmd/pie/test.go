@@ -64,7 +64,7 @@ func (a *app) testFiles(arg string) (guard, tests map[string][]byte, err error) 
 		return nil, nil, err
 	}
 	if _, err := os.Stat(arg); errors.Is(err, fs.ErrNotExist) {
-		e, _ := a.catalogue().Lookup(arg) // prepatchFiles has found it
+		e, _ := a.lookup(arg) // prepatchFiles has found it
 		return guard, maps.Clone(e.Tests), nil
 	}
 	pattern := filepath.Join(arg, "*_test.go")

@@ -72,8 +72,20 @@ func (b Broken) Unwrap() error { return b.Err }
 // All returns every entry that pie brings along; a test holds that each can be read.
 func All() []Entry { return load(prepatches.Files).Entries }
 
-// Lookup returns the entry of that name that pie brings along; case does not matter.
-func Lookup(id string) (Entry, bool) { return load(prepatches.Files).Lookup(id) }
+// Lookup returns the entry of that name that pie brings along; case does not matter. It
+// reads no other: an entry's folder has its id as its name, in small letters.
+func Lookup(id string) (Entry, bool) {
+	folders, err := fs.Glob(prepatches.Files, "*/"+strings.ToLower(id))
+	if err != nil { // a pattern that is none, and so no id
+		return Entry{}, false
+	}
+	for _, dir := range folders {
+		if e, err := readEntry(prepatches.Files, dir); err == nil && strings.EqualFold(e.ID, id) {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
 
 // Lookup returns the entry with the given id; case does not matter.
 func (c Catalogue) Lookup(id string) (Entry, bool) {

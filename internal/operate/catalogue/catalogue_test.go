@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -33,6 +34,9 @@ func TestEveryFolderIsAPrepatch(t *testing.T) {
 			t.Errorf("two prepatches have the id %s", e.ID)
 		}
 		seen[e.ID] = true
+		if found, ok := Lookup(e.ID); !ok || !reflect.DeepEqual(found, e) {
+			t.Errorf("%s is not found by its name; its folder is to be called that, in small letters", e.ID)
+		}
 	}
 	if len(entries) == 0 {
 		t.Fatal("the catalogue is empty")
@@ -44,8 +48,10 @@ func TestLookup(t *testing.T) {
 	if !ok || e.ID != "CVE-2024-53580" || e.Product != "iperf3" {
 		t.Errorf("Lookup(cve-2024-53580) = %+v, %v", e, ok)
 	}
-	if _, ok := Lookup("CVE-1999-0001"); ok {
-		t.Error("found a prepatch that does not exist")
+	for _, id := range []string{"CVE-1999-0001", "", "*", "cve-*", "[", "../redis/cve-2024-31228"} {
+		if e, ok := Lookup(id); ok {
+			t.Errorf("Lookup(%q) found %s", id, e.ID)
+		}
 	}
 }
 

@@ -17,16 +17,33 @@ import (
 // a folder for its product.
 const ownProduct = "own"
 
+// Find returns the entry of that id that With has.
+func Find(dir, id string) (Entry, bool) {
+	if !isThere(dir) {
+		return Lookup(id)
+	}
+	if e, ok := readDirectory(dir).Lookup(id); ok {
+		return e, true
+	}
+	return Lookup(id)
+}
+
+// isThere tells whether a folder of the operator's own is to be read.
+func isThere(dir string) bool {
+	if dir == "" {
+		return false
+	}
+	_, err := os.Stat(dir)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // With returns the entries that pie brings along and those of dir, which come
 // before others of the same id. In dir a prepatch is a file ID.go, a folder ID
 // with Go files, or PRODUCT/CVE/guard.go as in pie's own catalogue. A dir that is not
 // there, or is empty, has none.
 func With(dir string) Catalogue {
 	c := load(prepatches.Files)
-	if dir == "" {
-		return c
-	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	if !isThere(dir) {
 		return c
 	}
 	own := readDirectory(dir)
