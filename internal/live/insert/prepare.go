@@ -159,9 +159,14 @@ func (in *insertion) steps() ([]step, error) {
 // ownSteps have the kernel copy the pages of the sites, which takes it a fifth of what a
 // commit would keep a thread for that computes. The byte is written as it is, and is one
 // inside an instruction: nobody fetches anything else, and no breakpoint is put there.
+// And they have it make the pages of new counters, which the first call would wait for.
 func (in *insertion) ownSteps() []step {
 	var out []step
 	for k, g := range in.pp.guards {
+		if !in.pp.again {
+			counters, _, _ := g.Place.Arena.Counters(g.Place.Index)
+			out = append(out, step{own: block{at: counters, bytes: []byte{0}}})
+		}
 		if !in.firstAt(k) || len(in.others(g)) > 0 {
 			continue
 		}
