@@ -83,9 +83,6 @@ func insertGuards(ctx context.Context, t *tracee.Tracer, p *tracee.Process, pp p
 	if err := in.model(); err != nil {
 		return Report{}, orGone(p, err)
 	}
-	if end, err := t.Keep(ctx); err == nil { // over all stops: to begin a session takes as long as one of them
-		defer end()
-	}
 	if err := in.prepare(ctx); err != nil {
 		return Report{}, err
 	}
