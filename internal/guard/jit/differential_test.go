@@ -337,6 +337,8 @@ func TestDifferences(t *testing.T) {
 		// word of the verdict has no value; in the loop before it the phis that came after
 		// its own got no value either.
 		1795703382460789564,
+		// Fuel was in a register that is free at the site, and counting the call took that.
+		7000007337,
 	} {
 		d := newDifferential(t, seed)
 		d.round(seed)
@@ -368,6 +370,53 @@ func TestFarStackAddress(t *testing.T) {
 	d := newDifferential(t, 1)
 	d.calling(p, &generator{Rand: rand.New(rand.NewPCG(1, 1))}, 1, 8)
 	d.finish(t)
+}
+
+// TestFuelAndCount: counting the call leaves the fuel alone, whatever registers are free.
+func TestFuelAndCount(t *testing.T) {
+	u := unit(t, `
+		mov %r0, 0
+		ldxdw %r8, [%r1+24]
+		stdw [%r10-8], 255
+		jsle32 %r0, %r8, behind
+	again:
+		xor %r0, 127
+	behind:
+		ldxdw %r2, [%r10-8]
+		sub %r2, 1
+		stxdw [%r10-8], %r2
+		jne %r2, 0, again
+		mov %r0, 0
+		exit
+		mov %r0, 7
+		stxdw [%r1+128], %r0
+		mov %r0, 0x101
+		exit`, 0, 0)
+	u.OnFault, u.OnFuel, u.Fuel = 9, 11, 200
+	p, err := verify.Verify(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDifferential(t, 1)
+	g := &generator{Rand: rand.New(rand.NewPCG(1, 1)), target: targets}
+	for n := 0; n < 600 && d.agree(); n++ {
+		x, err := placeTrial(d.m, p, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for x.s.Free = 0; x.s.Free.Len() < n%8; {
+			x.s.Free = x.s.Free.With(amd64.Reg(g.IntN(16))).Without(amd64.RSP).Without(amd64.R14)
+		}
+		if x.c, err = compile(p, x.s, x.l, pressures[:]); err != nil {
+			t.Fatal(err)
+		}
+		x.enter(g)
+		d.call(x)
+	}
+	d.finish(t)
+	if d.fuels < 200 {
+		t.Errorf("%d calls without fuel", d.fuels)
+	}
 }
 
 // TestErrnoFromSlot: the address of errno is not lost when its value lives in the frame,

@@ -164,14 +164,7 @@ func (e *emitter) count() {
 		e.LockInc(e.counter(CounterCalls))
 		return
 	}
-	at := e.regs.free.Regs()
-	if e.framed {
-		for _, r := range e.regs.saved {
-			if !e.regs.burns || r != e.regs.fuel.reg {
-				at = append(at, r)
-			}
-		}
-	}
+	at := e.countRegs()
 	switch len(at) {
 	case 0:
 		if !e.framed {
@@ -189,6 +182,16 @@ func (e *emitter) count() {
 		e.Lea(base, amd64.Abs(e.l.Counters.Add(CounterCalls)))
 		e.LockInc(amd64.Indexed(base, slot, 8, 0))
 	}
+}
+
+// countRegs are registers that hold nothing where calls are counted: not the fuel, which
+// the prologue has set.
+func (e *emitter) countRegs() []amd64.Reg {
+	at := e.regs.free.Regs()
+	if e.framed {
+		at = append(at, e.regs.saved...)
+	}
+	return slices.DeleteFunc(at, func(r amd64.Reg) bool { return e.framed && e.regs.burns && r == e.regs.fuel.reg })
 }
 
 // countIn counts with one register.
