@@ -59,7 +59,8 @@ func (m Mem) Count(b byte) int {
 	return count
 }
 
-// Find returns the index of the first s in m, −1 if there is none. s is a constant.
+// Find returns the index of the first s in m, −1 if there is none. s is a constant, or
+// chosen among constants.
 func (m Mem) Find(s string) int {
 	if s == "" {
 		return 0
@@ -78,16 +79,16 @@ func (m Mem) Find(s string) int {
 	return -1
 }
 
-// Contains reports whether s is in m. s is a constant.
+// Contains reports whether s is in m. s is as for Find.
 func (m Mem) Contains(s string) bool { return m.Find(s) >= 0 }
 
-// Equal reports whether m is s. s is a constant.
+// Equal reports whether m is s, as for Find.
 func (m Mem) Equal(s string) bool { return m.n == len(s) && m.same(0, s) }
 
-// HasPrefix reports whether m begins with s. s is a constant.
+// HasPrefix reports whether m begins with s, as for Find.
 func (m Mem) HasPrefix(s string) bool { return m.n >= len(s) && m.same(0, s) }
 
-// HasSuffix reports whether m ends with s. s is a constant.
+// HasSuffix reports whether m ends with s, as for Find.
 func (m Mem) HasSuffix(s string) bool { return m.n >= len(s) && m.same(m.n-len(s), s) }
 
 // EqualMem reports whether m and o have the same length and bytes.

@@ -258,8 +258,11 @@ func (l *lowerer) convert(in *instance, x ssa.Value, to types.Type) value {
 	_, fromScalar := scalar(x.Type())
 	if !ok || !fromScalar {
 		v := l.eval(in, x)
-		if b, isBasic := to.Underlying().(*types.Basic); isBasic && b.Info()&types.IsString != 0 && v.text != nil {
+		if isText(to) && isText(x.Type()) {
 			return v
+		}
+		if s, ok := l.constText(v); ok && isText(x.Type()) && isByteSlice(to) {
+			return l.bytesOf(s)
 		}
 		if b, isBasic := to.Underlying().(*types.Basic); isBasic && b.Info()&types.IsFloat != 0 {
 			l.fail("compute with integers: 3*n/2 is n*1.5", "a guard has no floating-point arithmetic")

@@ -75,10 +75,16 @@ func returnedAtOnce(i *ssa.Call) bool {
 func (l *lowerer) builtin(in *instance, name string, i *ssa.Call) value {
 	switch name {
 	case "len", "cap":
-		if v := l.eval(in, i.Call.Args[0]); v.text != nil {
-			return one(operand{c: int64(len(*v.text))})
+		v, t := l.eval(in, i.Call.Args[0]), i.Call.Args[0].Type().Underlying()
+		if s, ok := l.constText(v); ok && isText(t) {
+			return one(operand{c: int64(len(s))})
 		}
-		t := i.Call.Args[0].Type().Underlying()
+		if isText(t) && len(v.parts) == 2 {
+			return one(v.parts[1])
+		}
+		if _, ok := t.(*types.Slice); ok && v.place != nil {
+			return one(operand{c: v.count})
+		}
 		if p, ok := t.(*types.Pointer); ok {
 			t = p.Elem().Underlying()
 		}

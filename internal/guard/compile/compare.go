@@ -92,7 +92,7 @@ func holdsFor(cond uint8, a, b int64) bool {
 // asked for only if they can be reached.
 func (l *lowerer) compare(in *instance, i *ssa.BinOp, yes, no func() *block) {
 	x, y := l.plain(l.eval(in, i.X)), l.plain(l.eval(in, i.Y))
-	if l.err != nil || !l.comparable(i.X.Type(), x, y) {
+	if l.err != nil || !l.comparable(i.Op, i.X.Type(), x, y) {
 		return
 	}
 	t, isScalar := scalar(i.X.Type())
@@ -134,14 +134,14 @@ func (l *lowerer) branchTo(cond uint8, a, b operand, yes, no func() *block) {
 }
 
 // comparable refuses comparisons that cannot be made.
-func (l *lowerer) comparable(t types.Type, x, y value) bool {
+func (l *lowerer) comparable(op token.Token, t types.Type, x, y value) bool {
 	switch {
 	case isLib(t, "Verdict"):
 		l.fail("decide with a bool and make the verdict where it is returned", "verdicts cannot be compared")
 	case isLib(t, "Mem"):
 		l.fail("use EqualMem, or compare Addr and Len", "pieces of memory cannot be compared with ==")
-	case x.text != nil || y.text != nil:
-		l.fail("memory of the target is compared with Mem's methods", "strings cannot be compared")
+	case isText(t) && op != token.EQL && op != token.NEQ:
+		l.fail("only == and != can", "strings cannot be ordered")
 	case isFloat(t):
 		l.fail("read the bits as an integer of the same size, and compare those", "a guard has no floating-point arithmetic")
 	case x.place != nil || y.place != nil:

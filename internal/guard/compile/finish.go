@@ -22,6 +22,7 @@ func (l *lowerer) finish(g source.Guard) (*bpf.Unit, *Error) {
 	if l.err != nil {
 		return nil, l.err
 	}
+	l.settleTexts()
 	threadJumps(l.blocks)
 	order := layout(entry)
 	if l.fault != nil && holds(order, l.fault) {

@@ -5,18 +5,18 @@ import (
 	"go/types"
 )
 
-// A generic function is compiled once for each combination of types it is used with,
-// by the SSA builder. So that a small file cannot make many of a large function, type
-// arguments are single words, which cannot be made of others, and the product of
-// combinations and code is bounded.
+// A generic function, or method of a generic type, is compiled once for each combination
+// of types it is used with, by the SSA builder. So that a small file cannot make many of
+// a large function, type arguments are single words, which cannot be made of others, and
+// the product of combinations and code is bounded.
 
-// maxTypeParams is how many type parameters a function may have.
+// maxTypeParams is how many type parameters a function or type may have.
 const maxTypeParams = 2
 
-// screenGeneric refuses what no bound would hold for.
-func (m *module) screenGeneric(d *ast.FuncDecl) {
-	if d.Type.TypeParams.NumFields() > maxTypeParams {
-		m.refuse(d.Type.TypeParams.Pos(), "write the function for the types you need", "a function has more than %d type parameters", maxTypeParams)
+// screenTypeParams refuses what no bound would hold for.
+func (m *module) screenTypeParams(params *ast.FieldList, of string) {
+	if params.NumFields() > maxTypeParams {
+		m.refuse(params.Pos(), "write the "+of+" for the types you need", "a %s has more than %d type parameters", of, maxTypeParams)
 	}
 }
 
@@ -30,12 +30,12 @@ func isConstraint(i *ast.InterfaceType) bool {
 	return len(i.Methods.List) > 0
 }
 
-// checkInstances checks the types that the prepatch's generic functions are used with.
+// checkInstances checks the types that the prepatch's generic functions and types are
+// used with.
 func (m *module) checkInstances(info *types.Info) {
 	combinations := map[[maxTypeParams]types.Type]bool{}
 	for id, instance := range info.Instances {
-		fn, ok := info.Uses[id].(*types.Func)
-		if !ok || fn.Pkg() != m.pkg {
+		if used := info.Uses[id]; used == nil || used.Pkg() != m.pkg {
 			continue
 		}
 		var args [maxTypeParams]types.Type
@@ -50,20 +50,33 @@ func (m *module) checkInstances(info *types.Info) {
 		combinations[args] = true
 	}
 	if len(combinations)*m.genericNodes() > maxNodes {
-		m.refuse(m.files[0].Package, "a guard is a short check", "the prepatch is too large: its generic functions with each of %d combinations of types", len(combinations))
+		m.refuse(m.files[0].Package, "a guard is a short check", "the prepatch is too large: its generic functions and methods with each of %d combinations of types", len(combinations))
 	}
 }
 
-// genericNodes is how large the generic functions are together.
+// genericNodes is how large the generic functions and methods are together.
 func (m *module) genericNodes() (n int) {
 	for _, f := range m.files {
 		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Type.TypeParams != nil {
+			if fn, ok := d.(*ast.FuncDecl); ok && (fn.Type.TypeParams != nil || fn.Recv != nil && ofGeneric(fn.Recv)) {
 				ast.Inspect(fn, func(ast.Node) bool { n++; return true })
 			}
 		}
 	}
 	return n
+}
+
+// ofGeneric reports whether a receiver is of a generic type.
+func ofGeneric(recv *ast.FieldList) bool {
+	generic := false
+	ast.Inspect(recv, func(n ast.Node) bool {
+		switch n.(type) {
+		case *ast.IndexExpr, *ast.IndexListExpr:
+			generic = true
+		}
+		return true
+	})
+	return generic
 }
 
 // parameterized reports whether type parameters are in t, whose layout is not known then.

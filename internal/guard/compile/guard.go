@@ -134,17 +134,3 @@ func (l *lowerer) mirrorList() []Mirror {
 	slices.SortFunc(all, func(a, b Mirror) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
-
-// varargs lowers the slice of results that a RejectGo call is given.
-func (l *lowerer) varargs(in *instance, i *ssa.Slice) value {
-	x := l.eval(in, i.X)
-	if x.place == nil || x.place.alloc.results == nil {
-		l.fail("Mem has Slice; arrays are used by index", "a guard cannot use slices")
-		return value{}
-	}
-	var v value
-	for k := range len(x.place.alloc.results) {
-		v.tuple = append(v.tuple, x.place.alloc.results[k])
-	}
-	return v
-}

@@ -38,8 +38,8 @@ func (s *site) mem(k int) (a, n operand) {
 
 // textArg is argument k, a constant string.
 func (s *site) textArg(k int) string {
-	if t := s.args[k].text; t != nil {
-		return *t
+	if t, ok := s.constText(s.args[k]); ok {
+		return t
 	}
 	s.fail("write a string literal or a constant; compare memory with memory by EqualMem", "the string for %s is not a constant", s.name)
 	return ""
@@ -108,11 +108,11 @@ func init() {
 		"Mem.Slice":     memSlice,
 		"Mem.Index":     memIndex,
 		"Mem.Count":     memCount,
-		"Mem.Find":      func(s *site) value { return one(s.find(s.textArg(1))) },
+		"Mem.Find":      func(s *site) value { return one(s.find()) },
 		"Mem.Contains":  contains,
-		"Mem.Equal":     func(s *site) value { return one(s.matches(s.textArg(1), bpf.JmpEQ, false)) },
-		"Mem.HasPrefix": func(s *site) value { return one(s.matches(s.textArg(1), bpf.JmpGE, false)) },
-		"Mem.HasSuffix": func(s *site) value { return one(s.matches(s.textArg(1), bpf.JmpGE, true)) },
+		"Mem.Equal":     func(s *site) value { return one(s.matches(bpf.JmpEQ, false)) },
+		"Mem.HasPrefix": func(s *site) value { return one(s.matches(bpf.JmpGE, false)) },
+		"Mem.HasSuffix": func(s *site) value { return one(s.matches(bpf.JmpGE, true)) },
 		"Mem.EqualMem":  equalMem,
 	}
 }

@@ -45,9 +45,13 @@ func memCount(s *site) value {
 	return one(s.bound(s.helper(bpf.HelperCount, a, n, s.word(1)), min(s.atMost(n), bpf.MaxLength)))
 }
 
-// find returns the index of t in argument 0, or −1.
-func (s *site) find(t string) operand {
+// find returns the index of argument 1 in argument 0, or −1.
+func (s *site) find() operand {
 	a, n := s.mem(0)
+	if v, ok := s.chosenArg(1); ok {
+		return s.findChosen(a, n, v)
+	}
+	t := s.textArg(1)
 	switch {
 	case s.err != nil || t == "":
 		return constant0
@@ -59,7 +63,7 @@ func (s *site) find(t string) operand {
 }
 
 func contains(s *site) value {
-	at := s.find(s.textArg(1))
+	at := s.find()
 	r := s.newReg()
 	yes, no, done := s.newBlock(), s.newBlock(), s.newBlock()
 	s.branch(bpf.JmpSGE, at, constant0, yes, no)
@@ -73,9 +77,13 @@ func equalMem(s *site) value {
 }
 
 // matches reports whether the length of argument 0 stands in relation cond to
-// t's, and t is its beginning, or its end.
-func (s *site) matches(t string, cond uint8, atEnd bool) operand {
+// that of argument 1, and that is its beginning, or its end.
+func (s *site) matches(cond uint8, atEnd bool) operand {
 	a, n := s.mem(0)
+	if v, ok := s.chosenArg(1); ok {
+		return s.matchesChosen(a, n, v, cond, atEnd)
+	}
+	t := s.textArg(1)
 	size := operand{c: int64(len(t))}
 	r := s.newReg()
 	long, yes, no, done := s.newBlock(), s.newBlock(), s.newBlock(), s.newBlock()

@@ -33,6 +33,9 @@ type module struct {
 	errs  []*Error
 	used  bpf.Caps // capabilities that the guards compiled so far use
 
+	slices    map[*ast.ArrayType]bool  // types of slices that stand where one may
+	literals  map[*ssa.Alloc]*alloc    // arrays of functions that are tables; nil for those that are not
+	longTexts bool                     // a constant string is longer than maxInlineText
 	objects   map[types.Object]*object // state variables
 	tables    map[types.Object]*alloc  // of constants
 	stateSize uint32                   // bytes, with what comes before the first
@@ -44,7 +47,7 @@ type module struct {
 // bounded: size, then nesting, then syntax outside the subset, then types, then
 // the size of types.
 func load(files map[string][]byte) (*module, []*Error) {
-	m := &module{fset: token.NewFileSet(), sizes: newSizes()}
+	m := &module{fset: token.NewFileSet(), sizes: newSizes(), slices: map[*ast.ArrayType]bool{}, literals: map[*ssa.Alloc]*alloc{}}
 	for _, stage := range []func(map[string][]byte){m.parse, m.screen, m.check, m.build} {
 		if stage(files); len(m.errs) > 0 {
 			return nil, m.errs

@@ -16,6 +16,9 @@ type alloc struct {
 	known   []operand     // per scalar: its value, if it is set only once
 	slot    *slot         // on the stack
 	table   string        // of a table: its bytes, which nothing changes
+	texts   []tableText   // the strings in a table
+	count   int64         // of a table that is a slice: how many elements it has
+	literal bool          // a table that is an array of a function: stores to it are in table already
 	results map[int]value // the []libpie.Result of a RejectGo call
 }
 
@@ -36,13 +39,12 @@ func (l *lowerer) allocate(i *ssa.Alloc) value {
 		a.results = map[int]value{}
 		return v
 	}
-	if array, ok := t.Underlying().(*types.Array); ok && types.Identical(array.Elem().Underlying(), types.Typ[types.String]) {
-		l.fail(eachText, "a %s cannot be kept: a guard has no table of strings", typeName(t))
-		return value{}
-	}
-	if !holdsMem(t) && !l.m.readable(t) {
+	if !holdsMem(t) && !l.m.holdable(t) {
 		l.fail("", "a guard cannot take the address of a %s", typeName(t))
 		return value{}
+	}
+	if l.constantArray(i, t, a) {
+		return v
 	}
 	if use := usesOf(i); use.indexed || use.passed && holdsArray(t) || l.m.width(t) > maxParts {
 		l.allocateStack(a, t)
@@ -112,7 +114,7 @@ func followUses(v ssa.Value, seen map[ssa.Value]bool) use {
 	for _, r := range *v.Referrers() {
 		var sub use
 		switch r := r.(type) {
-		case *ssa.FieldAddr, *ssa.ChangeType, *ssa.Phi:
+		case *ssa.FieldAddr, *ssa.ChangeType, *ssa.Phi, *ssa.Slice:
 			sub = followUses(r.(ssa.Value), seen)
 		case *ssa.IndexAddr:
 			sub = followUses(r, seen)
@@ -231,6 +233,9 @@ func (l *lowerer) loadPlace(p *place, i *ssa.UnOp) value {
 	if p.alloc.results != nil {
 		return value{}
 	}
+	if _, ok := i.Type().Underlying().(*types.Slice); ok {
+		return value{place: p, count: p.alloc.count}
+	}
 	if p.alloc.table != "" && indexedByValue(i) {
 		return value{place: p}
 	}
@@ -283,8 +288,11 @@ func (l *lowerer) store(in *instance, i *ssa.Store) {
 		l.fail("c.Put8, Put16, Put32 and Put64 write to an address, &p.f is one by libpie.AddrOf; they need //pie:cap write", "a guard does not assign to the program's memory")
 		return
 	}
+	if p.alloc.literal {
+		return
+	}
 	if p.alloc.table != "" {
-		l.fail("copy it into a local variable; what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a table of the prepatch is read only")
+		l.fail("copy it into a local variable; what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "a table of constants is read only")
 		return
 	}
 	if p.alloc.results != nil {

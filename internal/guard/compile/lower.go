@@ -35,6 +35,7 @@ type lowerer struct {
 	symbols  []bpf.Symbol
 	rodata   []byte
 	texts    map[string]int32 // offsets in rodata
+	chosen   chosen           // strings that are chosen when the guard runs
 	slots    []*slot
 	called   *slot // the block of bpf.HelperInvoke
 	insns    int
@@ -46,7 +47,7 @@ type lowerer struct {
 }
 
 func newLowerer(m *module) *lowerer {
-	l := &lowerer{m: m, regs: firstReg - 1, base: frameReg, most: map[reg]uint64{}, texts: map[string]int32{}, mirrors: map[*types.Named]bool{}}
+	l := &lowerer{m: m, regs: firstReg - 1, base: frameReg, most: map[reg]uint64{}, texts: map[string]int32{}, chosen: newChosen(), mirrors: map[*types.Named]bool{}}
 	l.cur = l.newBlock()
 	return l
 }
@@ -56,8 +57,9 @@ type value struct {
 	parts   []operand // scalars in the order of leaves
 	off     int64     // for a pointer into the target: to be added to parts[0], which was not yet checked for nil
 	object  *object   // for a pointer to a state variable, or its words: parts is empty
-	place   *place    // for a pointer to a local variable: parts is empty
-	text    *string   // for a constant string: parts is empty
+	place   *place    // for a pointer to a local variable, or a slice of one: parts is empty
+	text    *string   // for a constant string: parts is empty; other strings have two
+	count   int64     // for a slice: how many elements it has, from place on
 	verdict *verdict  // for a libpie.Verdict: parts is empty
 	result  *result   // for a libpie.Result: parts is empty
 	tuple   []value   // for several results

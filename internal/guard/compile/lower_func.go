@@ -176,7 +176,7 @@ func same(a, b value) bool {
 	if (a.text == nil) != (b.text == nil) || a.text != nil && *a.text != *b.text {
 		return false
 	}
-	return a.object == b.object && (a.place == nil) == (b.place == nil) && (a.place == nil || *a.place == *b.place)
+	return a.object == b.object && a.count == b.count && (a.place == nil) == (b.place == nil) && (a.place == nil || *a.place == *b.place)
 }
 
 // phis puts the copies for phis on the edges.
@@ -201,7 +201,7 @@ func (l *lowerer) phis(in *instance) {
 				continue
 			}
 			l.at(p.Pos())
-			if from.place != nil || from.object != nil || from.text != nil {
+			if from.place != nil || from.object != nil {
 				l.fail("write the cases out, each with its own variable", "a %s cannot depend on a condition", typeName(p.Type()))
 				return
 			}
@@ -276,7 +276,7 @@ func (l *lowerer) joinable(t types.Type, column []value, name string) bool {
 	}
 	all, ok := l.m.leaves(t)
 	for _, v := range column {
-		ok = ok && v.place == nil && v.object == nil && v.text == nil && v.result == nil
+		ok = ok && v.place == nil && v.object == nil && v.result == nil
 	}
 	if !ok || len(all) > maxParts {
 		l.fail("return the parts that are needed", "%s cannot return different values of type %s", name, typeName(t))

@@ -45,8 +45,12 @@ func (l *lowerer) scalar(in *instance, v ssa.Value) operand {
 	return x.parts[0]
 }
 
-// plain adds a pointer's offset, as &p.f does: p must not be nil.
+// plain adds a pointer's offset, as &p.f does: p must not be nil. A constant string
+// becomes one that can be chosen.
 func (l *lowerer) plain(v value) value {
+	if v.text != nil {
+		return l.textParts(*v.text)
+	}
 	if v.off == 0 {
 		return v
 	}
@@ -95,12 +99,12 @@ func (l *lowerer) zero(t types.Type) value {
 	if isLib(t, "Result") {
 		return value{result: &result{}}
 	}
-	if b, ok := t.Underlying().(*types.Basic); ok && b.Info()&types.IsString != 0 {
+	if isText(t) {
 		empty := ""
 		return value{text: &empty}
 	}
-	if _, ok := t.Underlying().(*types.Slice); ok {
-		return value{} // RejectGo without results
+	if s, ok := t.Underlying().(*types.Slice); ok {
+		return l.noElements(s.Elem())
 	}
 	if types.IsInterface(t) {
 		l.fail("return a bool or a number", "a guard cannot hold an interface value, of type %s", typeName(t))
@@ -183,14 +187,16 @@ func (l *lowerer) compute(in *instance, i ssa.Value) value {
 	case *ssa.Index:
 		return l.index(in, i)
 	case *ssa.Slice:
-		return l.varargs(in, i)
+		return l.slice(in, i)
 	case *ssa.MakeInterface:
 		if onlyPanics(i) {
 			return value{}
 		}
 		l.fail("use the concrete type", "a guard cannot use interfaces")
 	case *ssa.Range:
-		l.fail("for i := 0; i < len(s); i++ goes over the bytes of a constant string, s[i]", "a guard cannot range over text")
+		return l.rangeText(in, i)
+	case *ssa.Next:
+		return l.nextRune(in, i)
 	default:
 		l.fail("", "a guard cannot use %s", i)
 	}

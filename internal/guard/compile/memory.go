@@ -114,8 +114,7 @@ func (l *lowerer) fieldAddr(in *instance, i *ssa.FieldAddr) value {
 func (l *lowerer) indexAddr(in *instance, i *ssa.IndexAddr) value {
 	ptr, ok := i.X.Type().Underlying().(*types.Pointer)
 	if !ok {
-		l.fail("use an array with a fixed length, or c.Bytes", "a guard cannot use slices")
-		return value{}
+		return l.sliceElement(in, i)
 	}
 	array := ptr.Elem().Underlying().(*types.Array)
 	x, index := l.eval(in, i.X), l.scalar(in, i.Index)
@@ -156,12 +155,15 @@ func (l *lowerer) field(in *instance, i *ssa.Field) value {
 // index lowers x[i] of an array value or a constant string.
 func (l *lowerer) index(in *instance, i *ssa.Index) value {
 	x, index := l.eval(in, i.X), l.scalar(in, i.Index)
-	if x.text != nil {
-		return one(l.indexText(*x.text, index))
+	if s, ok := l.constText(x); ok {
+		return one(l.indexText(s, index))
+	}
+	if isText(i.X.Type()) && len(x.parts) == 2 {
+		return one(l.indexChosen(x, index))
 	}
 	array, ok := i.X.Type().Underlying().(*types.Array)
 	if !ok {
-		l.fail("only constant strings can be indexed; c.Bytes and At read memory of the target", "a guard cannot index a %s", typeName(i.X.Type()))
+		l.fail("c.Bytes and At read memory of the target", "a guard cannot index a %s", typeName(i.X.Type()))
 		return value{}
 	}
 	l.faultIf(bpf.JmpGE, index, operand{c: array.Len()})

@@ -91,7 +91,7 @@ func (m *module) screenImports(f *ast.File) {
 func (m *module) screenDecl(d ast.Decl) {
 	switch d := d.(type) {
 	case *ast.FuncDecl:
-		m.screenGeneric(d)
+		m.screenTypeParams(d.Type.TypeParams, "function")
 		if d.Name.Name == "init" && d.Recv == nil {
 			m.refuse(d.Pos(), "compute it in the guard", "init does not run: a guard only runs when it is called")
 		}
@@ -106,9 +106,10 @@ func (m *module) screenDecl(d ast.Decl) {
 					m.refuse(s.Pos(), "declare each with its own value", "a package-level variable cannot be given one of several results")
 				}
 			case *ast.TypeSpec:
-				if s.TypeParams != nil {
-					m.refuse(s.TypeParams.Pos(), "write the type you need; functions may be generic", "a prepatch cannot declare generic types")
+				if s.TypeParams != nil && s.Assign.IsValid() {
+					m.refuse(s.TypeParams.Pos(), "declare a type of its own, without the =", "a prepatch cannot declare generic aliases")
 				}
+				m.screenTypeParams(s.TypeParams, "type")
 			}
 		}
 	}
@@ -138,24 +139,34 @@ func (m *module) screenNode(n ast.Node) bool {
 		if n.Tok == token.GOTO {
 			m.refuse(n.Pos(), "use for, break and continue", "a guard cannot use goto")
 		}
+	case *ast.CompositeLit:
+		m.mayBeSlice(n.Type)
+	case *ast.FuncType:
+		for _, p := range n.Params.List {
+			m.mayBeSlice(p.Type)
+		}
 	case *ast.ArrayType:
-		if text, ok := n.Elt.(*ast.Ident); n.Len == nil && ok && text.Name == "string" {
-			m.refuse(n.Pos(), eachText, "a guard cannot use slices, and no table of strings")
-		} else if n.Len == nil {
-			m.refuse(n.Pos(), "write [...]T{…} or [4]T, and give a function the array, or *[4]T for one that it changes; c.Bytes is memory of the target; the slice parameter of a Go function is a libpie.GoSlice", "a guard cannot use slices")
+		if n.Len == nil && !m.slices[n] {
+			m.refuse(n.Pos(), "a list is written where it is declared, x := []T{…}, or is a parameter; [4]T is an array; c.Bytes is memory of the target; the slice parameter of a Go function is a libpie.GoSlice", "a guard cannot use slices here")
 		}
 	case *ast.BasicLit:
 		if n.Kind == token.IMAG {
 			m.refuse(n.Pos(), "", "a guard cannot use complex numbers")
 		}
 	case *ast.CallExpr:
+		m.mayBeSlice(n.Fun)
 		m.screenCall(n)
 	}
 	return true
 }
 
-// eachText says what to write instead of a table of strings.
-const eachText = `ask for each string where it is used: m.Equal("a") || m.Equal("b")`
+// mayBeSlice notes that a type may be that of a slice: of a literal, of a parameter of
+// a function and in a conversion, where it is a list of known length.
+func (m *module) mayBeSlice(e ast.Expr) {
+	if t, ok := e.(*ast.ArrayType); ok {
+		m.slices[t] = true
+	}
+}
 
 // refusedBuiltins are predeclared functions, and what to do without them.
 var refusedBuiltins = map[string]string{

@@ -29,7 +29,7 @@ func (m *module) screenTypes() {
 				return len(m.errs) < maxErrors
 			}
 			switch e.(type) {
-			case *ast.StructType, *ast.ArrayType:
+			case *ast.StructType, *ast.ArrayType, *ast.IndexExpr, *ast.IndexListExpr:
 				switch x := s.of(e); {
 				case x.fields > maxFields:
 					m.refuse(e.Pos(), instead, "the type has more than %d fields", maxFields)
@@ -66,10 +66,25 @@ func (s *typeSizes) of(e ast.Expr) extent {
 		return s.of(e.X)
 	case *ast.ArrayType:
 		add(e.Elt, 1)
+	case *ast.IndexExpr:
+		return s.instance(e.X, []ast.Expr{e.Index})
+	case *ast.IndexListExpr:
+		return s.instance(e.X, e.Indices)
 	case *ast.StructType:
 		for _, f := range e.Fields.List {
 			add(f.Type, max(len(f.Names), 1))
 		}
+	}
+	return x
+}
+
+// instance is the extent of a generic type with arguments, each of which may stand for
+// every field. Of what is no type, an element of an array, it means nothing.
+func (s *typeSizes) instance(generic ast.Expr, args []ast.Expr) extent {
+	x := s.of(generic)
+	for _, a := range args {
+		arg := s.of(a)
+		x = extent{min(x.fields*arg.fields, 1<<20), max(x.depth, min(x.depth+arg.depth, 1<<20))}
 	}
 	return x
 }

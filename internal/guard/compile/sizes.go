@@ -15,10 +15,16 @@ func newSizes() *sizing {
 // gc knows the basic types.
 var gc = types.SizesFor("gc", "amd64")
 
+// word is the size of what a type parameter stands for, at most: see generic.go.
+const word = 8
+
 // Alignof returns the alignment of t in bytes.
 func (s *sizing) Alignof(t types.Type) int64 {
 	if n, ok := s.align[t]; ok {
 		return n
+	}
+	if _, ok := types.Unalias(t).(*types.TypeParam); ok {
+		return word
 	}
 	n := int64(1)
 	switch u := t.Underlying().(type) {
@@ -52,6 +58,9 @@ func (s *sizing) Offsetsof(fields []*types.Var) []int64 {
 func (s *sizing) Sizeof(t types.Type) int64 {
 	if n, ok := s.size[t]; ok {
 		return n
+	}
+	if _, ok := types.Unalias(t).(*types.TypeParam); ok {
+		return word
 	}
 	var n int64
 	switch u := t.Underlying().(type) {

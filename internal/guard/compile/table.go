@@ -20,29 +20,51 @@ func isTable(t types.Type) bool {
 		return false
 	}
 	switch t.Underlying().(type) {
-	case *types.Array, *types.Struct:
+	case *types.Array, *types.Struct, *types.Slice:
 		return true
 	}
 	return false
 }
 
-// declareTable adds a table with the values that it is declared with.
+// declareTable adds a table with the values that it is declared with. A slice is one
+// like an array: nothing can make it longer, or another.
 func (m *module) declareTable(info *types.Info, name *ast.Ident, init ast.Expr) {
 	obj := info.Defs[name]
-	t := objType(obj)
+	t, count := objType(obj), int64(0)
+	if s, ok := t.Underlying().(*types.Slice); ok {
+		count = elements(info, init)
+		t = types.NewArray(s.Elem(), count)
+	}
 	switch size := m.sizes.Sizeof(t); {
-	case !m.readable(t) || holdsPointer(t):
-		m.refuse(name.Pos(), "use integers, bools, and arrays and structs of these; "+eachText, "a %s cannot be a table of constants", typeName(t))
+	case !m.holdable(t) || holdsPointer(t):
+		m.refuse(name.Pos(), "use integers, bools, strings, and arrays and structs of these", "a %s cannot be a table of constants", typeName(objType(obj)))
 	case init == nil || size == 0:
 		m.refuse(name.Pos(), "write its values; what is kept between calls is a libpie.Counter, Map, PerThread or Limiter", "%s has no values: a package-level variable of a prepatch is a table of constants, or state", name.Name)
-	case size > maxText:
+	case size < 0 || size > maxText:
 		m.refuse(name.Pos(), "", "the table has more than %d KiB", maxText>>10)
 	default:
-		bytes := make([]byte, size)
-		if m.fill(info, init, bytes) {
-			m.tables[obj] = &alloc{table: string(bytes)}
+		w := tableWriter{m: m, info: info, bytes: make([]byte, size)}
+		if w.literal(init, t, 0) {
+			m.tables[obj] = &alloc{table: string(w.bytes), texts: w.texts, count: count}
 		}
 	}
+}
+
+// elements is how many elements a literal of a slice has, at most maxText+1.
+func elements(info *types.Info, init ast.Expr) (n int64) {
+	lit, ok := ast.Unparen(init).(*ast.CompositeLit)
+	if !ok {
+		return 0
+	}
+	at := int64(0)
+	for _, x := range lit.Elts {
+		if kv, ok := x.(*ast.KeyValueExpr); ok {
+			at, _ = constant.Int64Val(constant.ToInt(info.Types[kv.Key].Value))
+		}
+		at = min(at, maxText) + 1
+		n = max(n, at)
+	}
+	return n
 }
 
 // holdsPointer reports whether a value of type t has pointers in it.
@@ -62,51 +84,73 @@ func holdsPointer(t types.Type) bool {
 	return false
 }
 
-// fill writes the constant e, or those of a literal, as they lie in memory.
-func (m *module) fill(info *types.Info, e ast.Expr, into []byte) bool {
-	e = ast.Unparen(e)
-	tv := info.Types[e]
-	if tv.Type == nil {
-		m.refuse(e.Pos(), "write the number", "a table is made of constants")
-		return false
-	}
-	if l, ok := scalar(tv.Type); ok && tv.Value != nil {
-		putConstant(into, l, tv.Value)
+// A tableText is a string in a table: where its two words are.
+type tableText struct {
+	at int64
+	s  string
+}
+
+// tableWriter writes the values of a literal as they lie in memory.
+type tableWriter struct {
+	m     *module
+	info  *types.Info
+	bytes []byte
+	texts []tableText
+}
+
+// value writes the constant e, or those of a literal, to the bytes from at on.
+func (w *tableWriter) value(e ast.Expr, at int64) bool {
+	tv := w.info.Types[ast.Unparen(e)]
+	switch l, ok := scalarOf(tv.Type); {
+	case tv.Type == nil:
+	case ok && tv.Value != nil:
+		putConstant(w.bytes[at:], l, tv.Value)
 		return true
+	case isText(tv.Type) && tv.Value != nil:
+		w.texts = append(w.texts, tableText{at, constant.StringVal(tv.Value)})
+		return true
+	default:
+		return w.literal(e, tv.Type, at)
 	}
-	lit, ok := e.(*ast.CompositeLit)
-	if !ok {
-		m.refuse(e.Pos(), "write the number", "a table is made of constants")
-		return false
-	}
-	switch t := tv.Type.Underlying().(type) {
-	case *types.Array:
-		return m.fillArray(info, lit, m.sizes.Sizeof(t.Elem()), into)
-	case *types.Struct:
-		return m.fillStruct(info, lit, t, into)
-	}
-	m.refuse(e.Pos(), "use arrays and structs", "a %s cannot stand in a table", typeName(tv.Type))
+	w.m.refuse(e.Pos(), "write the number", "a table is made of constants")
 	return false
 }
 
-func (m *module) fillArray(info *types.Info, lit *ast.CompositeLit, size int64, into []byte) bool {
-	at := int64(0)
+// literal writes the values of a literal of an array or struct of type t.
+func (w *tableWriter) literal(e ast.Expr, t types.Type, at int64) bool {
+	lit, ok := ast.Unparen(e).(*ast.CompositeLit)
+	if !ok {
+		w.m.refuse(e.Pos(), "write the number", "a table is made of constants")
+		return false
+	}
+	switch t := t.Underlying().(type) {
+	case *types.Array:
+		return w.array(lit, w.m.sizes.Sizeof(t.Elem()), at)
+	case *types.Struct:
+		return w.structure(lit, t, at)
+	}
+	w.m.refuse(e.Pos(), "use arrays and structs", "a %s cannot stand in a table", typeName(t))
+	return false
+}
+
+func (w *tableWriter) array(lit *ast.CompositeLit, size, at int64) bool {
+	index := int64(0)
 	for _, x := range lit.Elts {
 		if kv, ok := x.(*ast.KeyValueExpr); ok {
-			at, _ = constant.Int64Val(constant.ToInt(info.Types[kv.Key].Value)) // go/types has checked that it is one, and in range
+			index, _ = constant.Int64Val(constant.ToInt(w.info.Types[kv.Key].Value)) // go/types has checked that it is one, and in range
 			x = kv.Value
 		}
-		if !m.fill(info, x, into[at*size:(at+1)*size]) {
+		if !w.value(x, at+index*size) {
 			return false
 		}
-		at++
+		index++
 	}
 	return true
 }
 
-func (m *module) fillStruct(info *types.Info, lit *ast.CompositeLit, t *types.Struct, into []byte) bool {
+func (w *tableWriter) structure(lit *ast.CompositeLit, t *types.Struct, at int64) bool {
 	fields := structFields(t)
-	offsets := m.sizes.Offsetsof(fields)
+	offsets := w.m.sizes.Offsetsof(fields)
 	for k, x := range lit.Elts {
 		if kv, ok := x.(*ast.KeyValueExpr); ok {
 			for n, f := range fields {
@@ -116,11 +160,19 @@ func (m *module) fillStruct(info *types.Info, lit *ast.CompositeLit, t *types.St
 			}
 			x = kv.Value
 		}
-		if !m.fill(info, x, into[offsets[k]:offsets[k]+m.sizes.Sizeof(fields[k].Type())]) {
+		if !w.value(x, at+offsets[k]) {
 			return false
 		}
 	}
 	return true
+}
+
+// scalarOf is scalar for a type that may be missing.
+func scalarOf(t types.Type) (leaf, bool) {
+	if t == nil {
+		return leaf{}, false
+	}
+	return scalar(t)
 }
 
 // putConstant writes a constant of the type of l.
@@ -142,14 +194,14 @@ func putConstant(into []byte, l leaf, v constant.Value) {
 
 // fromTable reads one scalar of p, a place in a table whose index has been checked.
 func (l *lowerer) fromTable(p *place, t leaf) operand {
-	at := p.off + t.off
+	at, bytes := p.off+t.off, l.tableBytes(p.alloc)
 	if p.index.isConst() {
-		if at += p.index.c; at < 0 || at+int64(t.size) > int64(len(p.alloc.table)) {
+		if at += p.index.c; at < 0 || at+int64(t.size) > int64(len(bytes)) {
 			return constant0 // the check of the index has ended the guard
 		}
-		return operand{c: constantAt(p.alloc.table[at:], t)}
+		return operand{c: constantAt(bytes[at:], t)}
 	}
-	table := l.emitTo(insn{op: opRodata, off: l.text(p.alloc.table)})
+	table := l.emitTo(insn{op: opRodata, off: l.text(bytes)})
 	return l.loadLeaf(l.alu(bpf.AluADD, table, p.index), at, t)
 }
 

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"go/ast"
+	"go/constant"
 	"go/types"
 	"math"
 	"slices"
@@ -69,13 +70,20 @@ func isCall(t types.Type) bool {
 }
 
 // leaves returns the scalars of t in the order of their offsets; ok is false if
-// t has parts a guard cannot hold. A libpie.Mem is its address and length.
+// t has parts a guard cannot hold. A libpie.Mem is its address and length, a string
+// what text.go says.
 // Offsets are those in memory; for types that hold a Mem they mean nothing.
 func (m *module) leaves(t types.Type) (all []leaf, ok bool) {
 	if m.width(t) > maxLeaves {
 		return nil, false
 	}
 	if isLib(t, "Mem") {
+		return []leaf{{size: 8}, {off: 8, size: 8, signed: true}}, true
+	}
+	if isLib(t, "Verdict") || isLib(t, "Result") {
+		return nil, false
+	}
+	if isText(t) {
 		return []leaf{{size: 8}, {off: 8, size: 8, signed: true}}, true
 	}
 	if l, ok := scalar(t); ok {
@@ -124,30 +132,37 @@ func structFields(s *types.Struct) []*types.Var {
 }
 
 // readable reports whether values of type t can be in the target's memory.
-func (m *module) readable(t types.Type) bool {
+func (m *module) readable(t types.Type) bool { return consists(t, false) }
+
+// holdable reports whether a variable or a table of the guard can hold values of
+// type t: what the target's memory can hold, and strings.
+func (m *module) holdable(t types.Type) bool { return consists(t, true) }
+
+// consists reports whether t is made of scalars, and strings where those count.
+func consists(t types.Type, texts bool) bool {
 	if isLib(t, "Mem") || isLib(t, "Verdict") || isLib(t, "Result") || isLib(t, "Call") {
 		return false
 	}
-	if _, ok := scalar(t); ok {
+	if _, ok := scalar(t); ok || texts && isText(t) {
 		return true
 	}
 	switch u := t.Underlying().(type) {
 	case *types.Struct:
 		for _, f := range structFields(u) {
-			if !m.readable(f.Type()) {
+			if !consists(f.Type(), texts) {
 				return false
 			}
 		}
 		return true
 	case *types.Array:
-		return m.readable(u.Elem())
+		return consists(u.Elem(), texts)
 	}
 	return false
 }
 
 // width is how many scalars a value of type t has.
 func (m *module) width(t types.Type) int {
-	if isLib(t, "Mem") {
+	if isLib(t, "Mem") || isText(t) {
 		return 2
 	}
 	n := 0
@@ -207,6 +222,9 @@ func (m *module) checkTypes(info *types.Info) {
 	}
 	for e, tv := range info.Types {
 		m.checkSize(e, c.count(tv.Type), tv.Type)
+		if tv.Value != nil && tv.Value.Kind() == constant.String {
+			m.longTexts = m.longTexts || len(constant.StringVal(tv.Value)) > maxInlineText
+		}
 	}
 }
 

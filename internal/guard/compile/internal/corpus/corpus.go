@@ -28,6 +28,7 @@ var Guards = map[string]any{
 	"CString": CString, "Counting": Counting, "Finding": Finding, "Prefixes": Prefixes, "LongText": LongText, "Slices": Slices, "MemAt": MemAt, "SameMem": SameMem, "Base64": Base64, "ConstantTable": ConstantTable, "TextParameter": TextParameter, "Lengths": Lengths, "MemInStruct": MemInStruct,
 	"CheckedOnOneWay": CheckedOnOneWay, "BlankFields": BlankFields, "Converted": Converted, "SamePlace": SamePlace, "LoopVariables": LoopVariables, "Copies": Copies, "Orders": Orders, "NamedResults": NamedResults, "Falls": Falls, "Generic": Generic,
 	"SharedSlots": SharedSlots, "KeptSlots": KeptSlots,
+	"AnyOfWords": AnyOfWords, "NamedRules": NamedRules, "Lists": Lists, "ChosenText": ChosenText, "Characters": Characters, "GenericTypes": GenericTypes,
 	"ByteTable": ByteTable, "StructTable": StructTable, "TableRange": TableRange,
 	"Strings": Strings, "SliceArgs": SliceArgs, "ErrorArgs": ErrorArgs, "GoResult": GoResult, "NineWords": NineWords,
 	"StackArgs": StackArgs, "ArgByIndex": ArgByIndex, "Clock": Clock, "Errnos": Errnos, "Floats": Floats, "Logs": Logs, "Codes": Codes, "Void": Void, "Pointer": Pointer,
