@@ -62,10 +62,11 @@ func createCommand() *cobra.Command {
 func (f *createFlags) run(c *cobra.Command, args []string) error {
 	var builds []fingerprint.Build
 	for i, path := range append(args, f.fixed...) {
-		b, err := buildOf(path, f.function)
+		b, file, err := buildOf(path, f.function)
 		if err != nil {
 			return err
 		}
+		defer file.close()
 		b.Fixed, b.Whole = i >= len(args), f.whole
 		builds = append(builds, b)
 	}
@@ -111,8 +112,8 @@ func fileName(s string) string {
 }
 
 // buildOf opens BINARY, or BINARY@FUNC where the function is called otherwise, or is
-// an address, in that build.
-func buildOf(path, function string) (fingerprint.Build, error) {
+// an address, in that build. The file must stay open while the build is used.
+func buildOf(path, function string) (fingerprint.Build, *elfFile, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if i := strings.LastIndexByte(path, '@'); i > 0 && i+1 < len(path) {
 			path, function = path[:i], path[i+1:]
@@ -121,14 +122,15 @@ func buildOf(path, function string) (fingerprint.Build, error) {
 	b := fingerprint.Build{Label: filepath.Base(path)}
 	f, err := openELF(path)
 	if err != nil {
-		return b, err
+		return b, nil, err
 	}
-	defer f.close()
 	if b.At, err = locate.InFile(f.File, path, function); err != nil {
-		return b, err
+		f.close()
+		return b, nil, err
 	}
 	if b.Module, err = fingerprint.Analyze(f.File); err != nil {
-		return b, fmt.Errorf("%s: %w", path, err)
+		f.close()
+		return b, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return b, nil
+	return b, f, nil
 }

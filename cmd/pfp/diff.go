@@ -53,6 +53,11 @@ func diffCommand() *cobra.Command {
 					changes[i].Words = one.Words(modules[0], modules[1])
 				}
 			}
+			for i, m := range modules {
+				if err := m.Err(); err != nil {
+					return fmt.Errorf("%s: %w", args[i], err)
+				}
+			}
 			return printDiff(c.OutOrStdout(), d, changes, asJSON)
 		},
 	}

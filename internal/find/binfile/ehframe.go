@@ -23,7 +23,8 @@ func (f *File) readFrames() ([]Range, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := frameParser{table: table, at: at, cies: map[int]byte{}}
+	const usual = 36 // bytes of a record
+	p := frameParser{table: table, at: at, cies: map[int]byte{}, out: make([]Range, 0, len(table)/usual)}
 	if err := p.run(); err != nil {
 		return nil, err
 	}

@@ -121,6 +121,13 @@ func (f *File) Bounds() ([]Bound, error) {
 }
 
 func appendBounds(all []Bound, syms []Symbol) []Bound {
+	n := 0
+	for i := range syms {
+		if syms[i].IsFunc() {
+			n++
+		}
+	}
+	all = slices.Grow(all, n)
 	for i := range syms {
 		if s := &syms[i]; s.IsFunc() {
 			all = append(all, Bound{s.Value, s.Size, s.IsIndirect()})

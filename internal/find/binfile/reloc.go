@@ -2,6 +2,7 @@ package binfile
 
 import (
 	"debug/elf"
+	"fmt"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 )
@@ -22,6 +23,13 @@ func (f *File) Relocs() ([]Reloc, error) { return f.relocs() }
 
 func (f *File) readRelocs() ([]Reloc, error) {
 	var out []Reloc
+	err := f.EachReloc(func(r Reloc) { out = append(out, r) })
+	return out, err
+}
+
+// EachReloc is Relocs, one after the other: most files have many, and who wants a few of
+// them need not keep all. Errors come before the first of a table.
+func (f *File) EachReloc(visit func(Reloc)) error {
 	d, err := f.dynamic()
 	if err != nil {
 		for i := range f.sections {
@@ -29,37 +37,53 @@ func (f *File) readRelocs() ([]Reloc, error) {
 			if s.typ != elf.SHT_RELA || s.flags&elf.SHF_ALLOC == 0 {
 				continue
 			}
-			b, err := f.sectionBytes(s)
-			if err != nil {
-				return nil, err
+			if err := f.eachReloc("section "+s.name, s.off, s.size, visit); err != nil {
+				return err
 			}
-			out = appendRelocs(out, b)
 		}
-		return out, nil
+		return nil
 	}
 	for _, t := range []struct{ at, size elf.DynTag }{{elf.DT_RELA, elf.DT_RELASZ}, {elf.DT_JMPREL, elf.DT_PLTRELSZ}} {
-		at, ok := d.tag[t.at]
+		v, ok := d.tag[t.at]
 		if !ok || d.tag[t.size] == 0 {
 			continue
 		}
-		b, err := f.segmentBytes(t.at.String(), address.Vaddr(at), d.tag[t.size])
-		if err != nil {
-			return nil, err
+		at := address.Vaddr(v)
+		off, ok := f.Off(at)
+		if !ok {
+			return malformed(t.at.String(), v, "the address is in no segment")
 		}
-		out = appendRelocs(out, b)
+		if err := f.eachReloc(t.at.String(), uint64(off), min(d.tag[t.size], f.Mapped(at)), visit); err != nil {
+			return err
+		}
 	}
-	return out, nil
+	return nil
 }
 
-func appendRelocs(out []Reloc, b []byte) []Reloc {
-	for ; len(b) >= relaSize; b = b[relaSize:] {
-		info := le.Uint64(b[8:])
-		out = append(out, Reloc{
-			At:     address.Vaddr(le.Uint64(b)),
-			Type:   elf.R_X86_64(uint32(info)),
-			Sym:    uint32(info >> 32),
-			Addend: int64(le.Uint64(b[16:])),
-		})
+// relocsAtOnce is how many relocations are read at once.
+const relocsAtOnce = 1024
+
+// eachReloc visits the n bytes of relocations at off.
+func (f *File) eachReloc(what string, off, n uint64, visit func(Reloc)) error {
+	if n > maxTable || !f.inside(off, n) {
+		return malformed(what, off, "%d bytes are not in a file of %d bytes", n, f.size)
 	}
-	return out
+	room := make([]byte, min(n, relocsAtOnce*relaSize))
+	for n >= relaSize {
+		b := room[:min(n/relaSize*relaSize, uint64(len(room)))]
+		if err := f.readAt(b, off); err != nil {
+			return fmt.Errorf("reading %s: %w", what, err)
+		}
+		off, n = off+uint64(len(b)), n-uint64(len(b))
+		for ; len(b) >= relaSize; b = b[relaSize:] {
+			info := le.Uint64(b[8:])
+			visit(Reloc{
+				At:     address.Vaddr(le.Uint64(b)),
+				Type:   elf.R_X86_64(uint32(info)),
+				Sym:    uint32(info >> 32),
+				Addend: int64(le.Uint64(b[16:])),
+			})
+		}
+	}
+	return nil
 }

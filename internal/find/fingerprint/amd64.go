@@ -17,17 +17,16 @@ func (amd64Machine) read(r *bodyReader) bool { return r.m.code(r.at, r.size, r.i
 
 // code decodes instruction by instruction, within the module's budget.
 func (m *Module) code(at address.Vaddr, size uint64, visit func(in *amd64.Inst)) (whole bool) {
-	b := m.image.bytes(at, size)
-	var in amd64.Inst // one for all: visit makes it escape
+	b := m.image.code(at, size)
+	in := &m.inst // one for all: visit would make it escape
 	for off := 0; off < len(b); {
 		if m.left--; m.left < 0 {
 			return false
 		}
-		var err error
-		if in, err = amd64.Decode(b[off:], address.Addr(at)+address.Addr(off)); err != nil {
+		if in.Decode(b[off:], address.Addr(at)+address.Addr(off)) != nil {
 			return false
 		}
-		visit(&in)
+		visit(in)
 		off += in.Len
 	}
 	return uint64(len(b)) == size
@@ -161,7 +160,7 @@ func token(o *amd64.Operands) uint64 {
 // takes a tenth of the time.
 func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32 {
 	f := &m.funcs[i]
-	b := m.image.bytes(f.at, f.size)
+	b := m.image.code(f.at, f.size)
 	slots := len(m.image.own) > 0
 	for off := 0; off+5 <= len(b); off++ {
 		if off+8 <= len(b) {
@@ -193,7 +192,7 @@ func (amd64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32
 // a program at a fixed place for mov with its address. r8 to r15 have another prefix.
 func (amd64Machine) takes(m *Module, starts *starts, i int) []int32 {
 	f := &m.funcs[i]
-	b := m.image.bytes(f.at, f.size)
+	b := m.image.code(f.at, f.size)
 	var out []int32
 	for off := 1; off+6 <= len(b); off++ {
 		next := bytes.IndexByte(b[off:len(b)-5], lea)
@@ -244,12 +243,7 @@ func nextCall(eight uint64, slots bool) int {
 }
 
 // stub knows a PLT entry: an optional endbr64, then an indirect jump (psABI, 5.2).
-func (amd64Machine) stub(im *image, v address.Vaddr) (address.Vaddr, bool) {
-	s := im.segment(v)
-	if s == nil || s.flags&elf.PF_X == 0 {
-		return 0, false
-	}
-	b := s.data[v-s.at:]
+func (amd64Machine) stub(b []byte, v address.Vaddr) (address.Vaddr, bool) {
 	if len(b) >= 4 && b[0] == 0xf3 && b[1] == 0x0f && b[2] == 0x1e && b[3] == 0xfa {
 		b, v = b[4:], v+4
 	}
@@ -272,7 +266,7 @@ func (amd64Machine) arguments(m *Module, i int) Feature {
 	registers := amd64.Set(amd64.RDI, amd64.RSI, amd64.RDX, amd64.RCX, amd64.R8, amd64.R9)
 	f := &m.funcs[i]
 	at := address.Addr(f.at)
-	free := amd64.FreeAtEntry(m.image.bytes(f.at, min(f.size, maxFunctionSize)), at, at, registers)
+	free := amd64.FreeAtEntry(m.image.code(f.at, min(f.size, maxFunctionSize)), at, at, registers)
 	return feature(KindArguments, uint64(registers&^free))
 }
 

@@ -26,7 +26,7 @@ type arm64Reader struct {
 
 func (arm64Machine) read(b *bodyReader) bool {
 	r := arm64Reader{bodyReader: b}
-	code := b.m.image.bytes(b.at, b.size)
+	code := b.m.image.code(b.at, b.size)
 	for off := uint64(0); off+arm64.Size <= uint64(len(code)); off += arm64.Size {
 		if b.m.left--; b.m.left < 0 {
 			return false
@@ -183,7 +183,7 @@ func arm64Token(in *arm64.Inst) uint64 {
 // calls looks at every branch whose distance leads to the start of a function.
 func (arm64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32 {
 	f := &m.funcs[i]
-	code := m.image.bytes(f.at, f.size)
+	code := m.image.code(f.at, f.size)
 	for off := uint64(0); off+arm64.Size <= uint64(len(code)); off += arm64.Size {
 		in, ok := arm64.Decode(code[off:], address.Addr(f.at.Add(int64(off))))
 		if !ok || in.Flow != arm64.FlowCall && in.Flow != arm64.FlowJump {
@@ -203,12 +203,7 @@ func (arm64Machine) calls(m *Module, starts *starts, i int, out []int32) []int32
 
 // stub knows a PLT entry: an optional bti, adrp x16, ldr x17, add x16, an optional
 // autia1716, br x17.
-func (arm64Machine) stub(im *image, v address.Vaddr) (address.Vaddr, bool) {
-	s := im.segment(v)
-	if s == nil || s.flags&elf.PF_X == 0 {
-		return 0, false
-	}
-	code := im.bytes(v, 6*arm64.Size)
+func (arm64Machine) stub(code []byte, v address.Vaddr) (address.Vaddr, bool) {
 	var page, slot address.Vaddr
 	for off := 0; off+arm64.Size <= len(code); off += arm64.Size {
 		in, ok := arm64.Decode(code[off:], address.Addr(v.Add(int64(off))))
@@ -244,7 +239,7 @@ func (arm64Machine) isPLT(code []byte) bool {
 // arguments: x0 to x7 (AAPCS64, 6.4.2).
 func (arm64Machine) arguments(m *Module, i int) Feature {
 	f := &m.funcs[i]
-	read := arm64.ReadAtEntry(m.image.bytes(f.at, min(f.size, maxFunctionSize)))
+	read := arm64.ReadAtEntry(m.image.code(f.at, min(f.size, maxFunctionSize)))
 	return feature(KindArguments, isArm64|uint64(read&0xff))
 }
 

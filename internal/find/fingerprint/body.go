@@ -38,8 +38,10 @@ type bodyReader struct {
 	b    *body
 	// texts collects texts by feature, when it is not nil.
 	texts map[Feature]string
-	at    address.Vaddr // of what is being read: the function or a part
-	size  uint64
+	// said leaves out the features that are not part of "the same code": see Module.node.
+	said bool
+	at   address.Vaddr // of what is being read: the function or a part
+	size uint64
 
 	hash         uint64
 	gram         [2]uint64
@@ -67,13 +69,17 @@ func (m *Module) texts(i int) map[Feature]string {
 }
 
 func (m *Module) readInto(i int, texts map[Feature]string) *body {
-	f := &m.funcs[i]
-	r := &bodyReader{m: m, self: i, texts: texts, b: &body{whole: true}, hash: 0x9e3779b97f4a7c15}
+	return m.readWith(&bodyReader{m: m, self: i, texts: texts})
+}
+
+func (m *Module) readWith(r *bodyReader) *body {
+	f := &m.funcs[r.self]
+	r.b, r.hash = &body{whole: true}, 0x9e3779b97f4a7c15
 	if f.size > maxFunctionSize {
 		r.b.whole = false
 		return r.b
 	}
-	r.b.features = make([]Feature, 0, f.size/3) // about what code has
+	r.b.features = m.scratch[:0]
 	r.read(f.at, f.size)
 	for k := 0; k < len(r.away) && len(r.b.parts) < maxParts; k++ {
 		if j := r.partOf(r.away[k]); j >= 0 && !slices.Contains(r.b.parts, int32(j)) {
@@ -82,6 +88,7 @@ func (m *Module) readInto(i int, texts map[Feature]string) *body {
 		}
 	}
 	r.shape()
+	m.scratch = r.b.features[:0]
 	slices.Sort(r.b.features)
 	r.b.features = slices.Clone(slices.Compact(r.b.features))
 	r.b.exact = r.exact()
@@ -172,7 +179,11 @@ func (r *bodyReader) text(k Kind, s []byte) {
 	}
 }
 
-func (r *bodyReader) add(f Feature) { r.b.features = append(r.b.features, f) }
+func (r *bodyReader) add(f Feature) {
+	if !r.said || f.Kind() <= KindConstant {
+		r.b.features = append(r.b.features, f)
+	}
+}
 
 // address adds what is at an address that the code names: a text, a named slot,
 // or, where it is loaded from, a constant.
@@ -207,13 +218,16 @@ func (r *bodyReader) address(v address.Vaddr, loaded bool) {
 // operation adds the sequence of three operations that ends here. A token is never 0.
 func (r *bodyReader) operation(token uint64) {
 	r.b.outline = mix(r.b.outline + token + 1)
-	if r.gram[0] != 0 {
+	if r.gram[0] != 0 && !r.said {
 		r.add(numberFeature(KindGram, r.gram[0]*0x9e3779b97f4a7c15+r.gram[1]*0xbf58476d1ce4e5b9+token))
 	}
 	r.gram[0], r.gram[1] = r.gram[1], token|1<<40
 }
 
 func (r *bodyReader) shape() {
+	if r.said {
+		return
+	}
 	for i, n := range []int{r.b.insns, r.jumps, r.loops, r.calls} {
 		r.add(numberFeature(KindShape, uint64(i)<<32|magnitude(n)))
 	}

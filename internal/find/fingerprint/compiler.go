@@ -19,7 +19,7 @@ func (m *Module) leavesWhole() bool {
 			if m.funcs[i].at%16 == 0 {
 				aligned++
 			}
-			switch b := bytes.TrimPrefix(m.image.bytes(m.funcs[i].at, 8), endbr64); {
+			switch b := bytes.TrimPrefix(m.image.code(m.funcs[i].at, 8), endbr64); {
 			case len(b) >= 3 && b[0] == pushRBP && isPush(b[1:]):
 				clang++
 			case isPush(b):

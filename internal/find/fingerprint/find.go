@@ -125,6 +125,14 @@ func (s *Search) Without(absent []address.Vaddr) Finding {
 	if !s.m.comparable(s.fp) {
 		return Finding{Why: []string{"the fingerprint is of code for another kind of processor"}}
 	}
+	f := s.answer(absent)
+	if err := s.m.Err(); err != nil { // the file shrank meanwhile
+		return Finding{Why: []string{"the file could not be read: " + err.Error()}}
+	}
+	return f
+}
+
+func (s *Search) answer(absent []address.Vaddr) Finding {
 	s.absent, s.refs, s.pairs = absent, s.fp.References, nil
 	if f, ok := s.known(); ok {
 		return f

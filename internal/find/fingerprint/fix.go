@@ -27,7 +27,11 @@ func (m *Module) Fixed(fp *Fingerprint, at address.Vaddr) Fix {
 	if i < 0 || !m.comparable(fp) {
 		return FixUnknown
 	}
-	return m.fixOf(fp, i)
+	fix := m.fixOf(fp, i)
+	if m.Err() != nil {
+		return FixUnknown
+	}
+	return fix
 }
 
 const (

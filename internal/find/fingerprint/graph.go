@@ -32,7 +32,8 @@ func (m *Module) graph() *graph {
 	if m.edges != nil {
 		return m.edges
 	}
-	g := &graph{calls: lists{ends: make([]int32, len(m.funcs))}}
+	const usual = 4 // functions that one calls
+	g := &graph{calls: lists{ends: make([]int32, len(m.funcs)), all: make([]int32, 0, usual*len(m.funcs))}}
 	starts := newStarts(m)
 	var callees []int32
 	for i := range m.funcs {

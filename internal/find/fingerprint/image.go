@@ -26,17 +26,8 @@ type image struct {
 	names map[address.Vaddr]string
 	// own are slots that lead to a function of the file itself: what it exports it
 	// calls through the PLT, as another file may take its place.
-	own map[address.Vaddr]address.Vaddr
-}
-
-type segment struct {
-	at    address.Vaddr
-	data  []byte
-	flags elf.ProgFlag
-}
-
-func (s *segment) contains(v address.Vaddr) bool {
-	return v >= s.at && uint64(v-s.at) < uint64(len(s.data))
+	own     map[address.Vaddr]address.Vaddr
+	windows windows
 }
 
 func readImage(f *binfile.File) (*image, error) {
@@ -49,36 +40,37 @@ func readImage(f *binfile.File) (*image, error) {
 		if total += s.Filesz; total > maxImage || total < s.Filesz {
 			return nil, fmt.Errorf("its segments are more than %d MiB", maxImage>>20)
 		}
-		data := make([]byte, s.Filesz)
-		if err := f.ReadVaddr(data, s.Vaddr); err != nil {
+		if n := f.Mapped(s.Vaddr); n < s.Filesz {
+			return nil, fmt.Errorf("the segment at %v has %d bytes, and %d are its own", s.Vaddr, s.Filesz, n)
+		}
+		if err := f.ReadVaddr(make([]byte, 1), s.Vaddr.Add(int64(s.Filesz-1))); err != nil {
 			return nil, err
 		}
-		im.segments = append(im.segments, segment{s.Vaddr, data, s.Flags})
+		im.segments = append(im.segments, segment{at: s.Vaddr, size: s.Filesz, flags: s.Flags, file: f})
 	}
 	return im, im.readNames(f)
 }
 
 func (im *image) readNames(f *binfile.File) error {
-	relocs, err := f.Relocs()
-	if err != nil && !errors.Is(err, binfile.ErrNoTable) {
-		return err
-	}
 	syms, err := f.DynSymbols()
 	if err != nil && !errors.Is(err, binfile.ErrNoTable) {
 		return err
 	}
-	for _, r := range relocs {
+	err = f.EachReloc(func(r binfile.Reloc) {
 		name, slot := im.machine.named(uint32(r.Type))
 		if !name || r.Sym == 0 || uint64(r.Sym) >= uint64(len(syms)) {
-			continue
+			return
 		}
 		s := &syms[r.Sym]
 		im.names[r.At] = s.Name
 		if slot && s.IsFunc() && !s.IsIndirect() {
 			im.own[r.At] = s.Value
 		}
+	})
+	if errors.Is(err, binfile.ErrNoTable) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 func (im *image) segment(v address.Vaddr) *segment {
@@ -96,8 +88,7 @@ func (im *image) bytes(v address.Vaddr, n uint64) []byte {
 	if s == nil {
 		return nil
 	}
-	b := s.data[v-s.at:]
-	return b[:min(n, uint64(len(b)))]
+	return s.bytes(v, n)
 }
 
 // constant returns the bytes at v when the program cannot change them.
@@ -106,8 +97,7 @@ func (im *image) constant(v address.Vaddr, n uint64) []byte {
 	if s == nil || s.flags&elf.PF_W != 0 {
 		return nil
 	}
-	b := s.data[v-s.at:]
-	return b[:min(n, uint64(len(b)))]
+	return s.bytes(v, n)
 }
 
 // text returns the C string at v, when what is there is one: constant,

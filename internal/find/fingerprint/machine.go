@@ -15,8 +15,9 @@ type machine interface {
 	read(r *bodyReader) bool
 	// calls appends the functions of the file that function i calls or jumps to.
 	calls(m *Module, s *starts, i int, out []int32) []int32
-	// stub returns the slot through which a PLT entry at v jumps.
-	stub(im *image, v address.Vaddr) (slot address.Vaddr, ok bool)
+	// stub returns the slot through which a PLT entry at v jumps, which has this code: stubSize
+	// bytes, if there are as many.
+	stub(code []byte, v address.Vaddr) (slot address.Vaddr, ok bool)
 	// isPLT recognizes the first entry of a lazy PLT, which has no slot of its own.
 	isPLT(code []byte) bool
 	// arguments is the feature of the argument registers that function i reads.
@@ -51,13 +52,25 @@ func (r *Reference) arm64() bool {
 	return slices.ContainsFunc(r.Target.Features, func(f Rated) bool { return f.Kind() == KindArguments && f.hash()&isArm64 != 0 })
 }
 
+// stubSize is the most bytes of a PLT entry that are looked at.
+const stubSize = 24
+
 // stub returns the name that a PLT entry at v jumps to, or "".
 func (im *image) stub(v address.Vaddr) string {
-	slot, ok := im.machine.stub(im, v)
+	slot, ok := im.slot(v)
 	if !ok {
 		return ""
 	}
 	return im.names[slot]
+}
+
+// slot returns the slot through which a PLT entry at v jumps.
+func (im *image) slot(v address.Vaddr) (address.Vaddr, bool) {
+	s := im.segment(v)
+	if s == nil || s.flags&elf.PF_X == 0 {
+		return 0, false
+	}
+	return im.machine.stub(s.bytes(v, stubSize), v)
 }
 
 // through returns the function of the file that a PLT entry at v leads to, or 0.
@@ -65,7 +78,7 @@ func (im *image) through(v address.Vaddr) address.Vaddr {
 	if len(im.own) == 0 {
 		return 0
 	}
-	slot, ok := im.machine.stub(im, v)
+	slot, ok := im.slot(v)
 	if !ok {
 		return 0
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
+	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
 
 // Bounds of the work on one file. What exceeds them is an error, or is left out
@@ -37,13 +38,15 @@ type Module struct {
 	edges       *graph // see graph
 	plt         map[address.Vaddr]string
 	whole       *whole
-	common      *census   // see background
-	said        *Sketch   // see sketch
-	left        int       // instructions that may still be decoded
-	splits      *bool     // see leavesWhole
-	overall     *Whole    // see Whole
-	lastPairing *pairing  // see paired
-	kept        *pointers // see keeps
+	common      *census    // see background
+	said        *Sketch    // see sketch
+	left        int        // instructions that may still be decoded
+	inst        amd64.Inst // see code
+	scratch     []Feature  // room for those of one function
+	splits      *bool      // see leavesWhole
+	overall     *Whole     // see Whole
+	lastPairing *pairing   // see paired
+	kept        *pointers  // see keeps
 }
 
 // function is where a function is.
@@ -52,8 +55,8 @@ type function struct {
 	size uint64
 }
 
-// Analyze reads an ELF file's segments and function boundaries and the calls
-// between its functions. Errors: ErrNoFunctions and those of binfile.
+// Analyze reads an ELF file's function boundaries. The file stays in use: its code and
+// data are read when they are looked at. Errors: ErrNoFunctions and those of binfile.
 func Analyze(f *binfile.File) (*Module, error) {
 	m := &Module{BuildID: f.BuildIDString(), SOName: f.SOName(), plt: map[address.Vaddr]string{}, file: f}
 	all, err := f.Bounds()
@@ -71,6 +74,10 @@ func Analyze(f *binfile.File) (*Module, error) {
 	return m, nil
 }
 
+// Err is the first error of reading the file's code and data since Analyze, or nil: what
+// was told of the module since is not to be used.
+func (m *Module) Err() error { return m.image.failed() }
+
 // budget is how many instructions may be decoded: as many as would be were every byte
 // one, twice. A program in which functions are made to look like parts of one another,
 // which are read with each, ends there; others do with a sixth.
@@ -79,7 +86,7 @@ func (im *image) budget() int {
 	bytes := 0
 	for i := range im.segments {
 		if im.segments[i].flags&elf.PF_X != 0 {
-			bytes += len(im.segments[i].data)
+			bytes += int(im.segments[i].size)
 		}
 	}
 	return min(least+2*bytes, maxInstructions)
@@ -111,20 +118,25 @@ func (m *Module) bound(all []binfile.Bound) error {
 	if len(all) > maxFunctions {
 		return fmt.Errorf("%d functions are more than %d", len(all), maxFunctions)
 	}
+	m.funcs = make([]function, 0, len(all))
 	var end address.Vaddr
 	for i, fn := range all {
 		s := m.image.segment(fn.Start)
 		if s == nil || s.flags&elf.PF_X == 0 || fn.Indirect {
 			continue
 		}
-		room := uint64(len(s.data)) - uint64(fn.Start-s.at)
+		room := s.size - uint64(fn.Start-s.at)
 		size := fn.Size
 		if size == 0 && i+1 < len(all) {
 			size = uint64(all[i+1].Start - fn.Start)
 		}
 		size = min(size, room)
-		if size == 0 || fn.Start < end || m.image.machine.isPLT(s.data[fn.Start-s.at:]) || m.image.stub(fn.Start) != "" {
-			continue // a name inside another function, or no function
+		if size == 0 || fn.Start < end {
+			continue // a name inside another function
+		}
+		code := m.image.code(fn.Start, stubSize)
+		if slot, ok := m.image.machine.stub(code, fn.Start); m.image.machine.isPLT(code) || ok && m.image.names[slot] != "" {
+			continue // no function
 		}
 		end = fn.Start + address.Vaddr(size)
 		m.funcs = append(m.funcs, function{fn.Start, size})

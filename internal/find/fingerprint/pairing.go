@@ -43,7 +43,7 @@ func pair(a, b *Whole, gone []int32) *pairing {
 	for _, j := range gone {
 		p.gone[j] = true
 	}
-	p.anchor()
+	here, there := p.anchor()
 	p.check()
 	for range maxRounds {
 		n := p.spread()
@@ -53,7 +53,6 @@ func pair(a, b *Whole, gone []int32) *pairing {
 		}
 	}
 	p.firm, p.single, p.code = make([]bool, len(p.to)), make([]bool, len(p.to)), map[uint64][]int32{}
-	here, there := p.once(a, nil, 0), p.once(b, p.gone, 0)
 	for i, j := range p.to {
 		if j >= 0 {
 			p.firm[i] = p.isFirm(int32(i), j)
@@ -85,10 +84,14 @@ var keys = []struct {
 	{func(n *node) uint64 { return n.said }, anchorCode},
 }
 
-// anchor pairs the functions that have something that is there once in each build.
-func (p *pairing) anchor() {
+// anchor pairs the functions that have something that is there once in each build. It
+// returns which functions have which code, as once does.
+func (p *pairing) anchor() (codeHere, codeThere map[uint64]int32) {
 	for k := range keys {
 		here, there := p.once(p.a, nil, k), p.once(p.b, p.gone, k)
+		if k == 0 {
+			codeHere, codeThere = here, there
+		}
 		for i := range p.a.nodes {
 			key := keys[k].of(&p.a.nodes[i])
 			j, ok := there[key]
@@ -98,6 +101,7 @@ func (p *pairing) anchor() {
 			p.join(int32(i), j)
 		}
 	}
+	return codeHere, codeThere
 }
 
 // once returns which function of a build has a key, -1 where several have.

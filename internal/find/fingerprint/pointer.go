@@ -108,8 +108,9 @@ func (p *pointers) absolute(m *Module) {
 			continue
 		}
 		skip := int(-uint64(s.at) % word)
-		for off := skip; off+word <= len(s.data) && len(p.to) < maxPointers; off += word {
-			v := address.Vaddr(binary.LittleEndian.Uint64(s.data[off:]))
+		data := s.bytes(s.at, s.size)
+		for off := skip; off+word <= len(data) && len(p.to) < maxPointers; off += word {
+			v := address.Vaddr(binary.LittleEndian.Uint64(data[off:]))
 			if v >= 0x10000 && m.image.segment(v) != nil {
 				p.to[s.at.Add(int64(off))] = v
 			}

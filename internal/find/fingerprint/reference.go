@@ -122,6 +122,9 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 		for f, s := range b.Module.texts(i) {
 			fp.Texts[f] = s
 		}
+		if err := b.Module.Err(); err != nil {
+			return nil, fmt.Errorf("%s: %w", b.Label, err)
+		}
 	}
 	if !slices.ContainsFunc(fp.References, func(r Reference) bool { return !r.Fixed }) {
 		return nil, errors.New("every build given has the fix; at least one must have the function to be found")

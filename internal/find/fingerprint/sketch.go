@@ -196,25 +196,49 @@ func (s *lowest) settle() {
 // eachText visits the C strings in constant data that is no code. What comes right
 // before one, a table's end, may look like a part of it.
 func (im *image) eachText(visit func([]byte)) {
+	var room []byte
 	for i := range im.segments {
 		s := &im.segments[i]
 		if s.flags&(elf.PF_W|elf.PF_X) != 0 {
 			continue
 		}
-		for data := s.data; ; {
-			end := bytes.IndexByte(data, 0)
-			if end < 0 {
-				break
+		kept := 0 // bytes of a text that goes on
+		for off := uint64(0); off < s.size; {
+			n := min(s.size-off, textsAtOnce)
+			room = slices.Grow(room[:kept], int(n))[:kept+int(n)]
+			s.read(room[kept:], off)
+			off += n
+			if rest := eachTextIn(room, kept, visit); len(rest) < len(room) {
+				kept = copy(room, rest)
+			} else {
+				kept = len(room)
 			}
-			start := end
-			for start > 0 && isPrintable(data[start-1]) {
-				start--
-			}
-			if end-start >= sketchText {
-				visit(data[start:end])
-			}
-			data = data[end+1:]
 		}
+	}
+}
+
+// textsAtOnce is how many bytes are looked at for texts at once.
+const textsAtOnce = 64 << 10
+
+// eachTextIn visits the C strings of some data and returns what is behind the last. The
+// first bytes are known to hold no end of one.
+func eachTextIn(data []byte, known int, visit func([]byte)) []byte {
+	for {
+		n := bytes.IndexByte(data[known:], 0)
+		if n < 0 {
+			return data
+		}
+		end := known + n
+		start := end
+		for start > 0 && isPrintable(data[start-1]) {
+			start--
+		}
+		if end-start >= sketchText {
+			visit(data[start:end])
+		}
+		for end++; end < len(data) && data[end] == 0; end++ { // padding
+		}
+		data, known = data[end:], 0
 	}
 }
 

@@ -55,10 +55,19 @@ func (m *Module) Whole() (*Whole, error) {
 	}
 	w := &Whole{nodes: make([]node, len(m.funcs)), calls: g.calls, called: g.called}
 	for i := range m.funcs {
-		w.nodes[i] = nodeOf(m.body(i))
+		w.nodes[i] = m.node(i)
 	}
 	m.overall = w
 	return w, nil
+}
+
+// node describes function i. Where nothing else was asked of it, no other of its features
+// are taken, which are most of the work and the memory.
+func (m *Module) node(i int) node {
+	if b := m.bodies[i]; b != nil {
+		return nodeOf(b)
+	}
+	return nodeOf(m.readWith(&bodyReader{m: m, self: i, said: true}))
 }
 
 func nodeOf(b *body) node {

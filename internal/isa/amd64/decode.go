@@ -95,11 +95,22 @@ func (i Inst) Asm() (x86asm.Inst, bool) {
 // takes endbr64 for one byte and vzeroupper for four, silently, and either
 // would put a jump into the middle of an instruction.
 func Decode(code []byte, at address.Addr) (Inst, error) {
-	e, err := parse(code)
-	if err != nil {
-		return Inst{}, fmt.Errorf("decode %v: %w", at, err)
+	var i Inst
+	if err := i.Decode(code, at); err != nil {
+		return Inst{}, err
 	}
-	i := Inst{Addr: at, Len: e.len, enc: e}
+	return i, nil
+}
+
+// Decode is the function Decode in place, for who reads a whole program. After an error
+// the instruction is none.
+func (i *Inst) Decode(code []byte, at address.Addr) error {
+	*i = Inst{Addr: at}
+	e := &i.enc
+	if err := e.parse(code); err != nil {
+		return fmt.Errorf("decode %v: %w", at, err)
+	}
+	i.Len = e.len
 	i.Flow = e.flow()
 	switch i.Flow {
 	case FlowJump, FlowCond, FlowCall:
@@ -109,7 +120,7 @@ func Decode(code []byte, at address.Addr) (Inst, error) {
 		i.RIPRel = true
 		i.Mem = i.Next().Add(e.displacement())
 	}
-	return i, nil
+	return nil
 }
 
 // flow classifies the instruction by its opcode.

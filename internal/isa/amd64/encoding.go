@@ -137,19 +137,18 @@ func (r *reader) skip(n int) (int, error) {
 }
 
 // parse finds the parts of the instruction at the start of code.
-func parse(code []byte) (encoding, error) {
+func (e *encoding) parse(code []byte) error {
 	r := reader{code: code}
-	var e encoding
 	form, err := e.parseOpcode(&r)
 	if err != nil {
-		return encoding{}, err
+		return err
 	}
 	if err := e.parseOperands(&r, form); err != nil {
-		return encoding{}, err
+		return err
 	}
 	e.len = r.pos
 	e.code = code[:r.pos]
-	return e, nil
+	return nil
 }
 
 // parseOpcode reads prefixes and opcode and returns the form of what follows.
@@ -336,8 +335,8 @@ func (e *encoding) parseXOP(r *reader, p0 byte) (byte, error) {
 
 // parseOperands reads ModRM, SIB, displacement and immediate.
 func (e *encoding) parseOperands(r *reader, form byte) error {
-	f, ok := forms[form]
-	if !ok {
+	f := forms[form]
+	if !f.known {
 		return ErrUndecodable
 	}
 	if f.modrm {

@@ -3,29 +3,30 @@ package amd64
 // form says what follows an opcode: a ModRM byte, and the kind of immediate
 // that encoding.immSize knows.
 type form struct {
+	known bool
 	modrm bool
 	imm   byte
 }
 
 // forms gives the letters of the two maps below their meaning. A letter that
 // is not here ('-') is no instruction in 64-bit mode.
-var forms = map[byte]form{
-	'.': {},
-	'm': {modrm: true},
-	'M': {modrm: true, imm: '1'},
-	'Z': {modrm: true, imm: 'z'},
-	'4': {modrm: true, imm: '4'},
-	't': {modrm: true, imm: 't'},
-	'T': {modrm: true, imm: 'T'},
-	'x': {modrm: true, imm: 'x'},
-	'b': {imm: '1'},
-	'w': {imm: '2'},
-	'e': {imm: '3'},
-	'z': {imm: 'z'},
-	'v': {imm: 'v'},
-	'o': {imm: 'o'},
-	'j': {imm: 'j'},
-	'J': {imm: 'J'},
+var forms = [256]form{
+	'.': {known: true},
+	'm': {known: true, modrm: true},
+	'M': {known: true, modrm: true, imm: '1'},
+	'Z': {known: true, modrm: true, imm: 'z'},
+	'4': {known: true, modrm: true, imm: '4'},
+	't': {known: true, modrm: true, imm: 't'},
+	'T': {known: true, modrm: true, imm: 'T'},
+	'x': {known: true, modrm: true, imm: 'x'},
+	'b': {known: true, imm: '1'},
+	'w': {known: true, imm: '2'},
+	'e': {known: true, imm: '3'},
+	'z': {known: true, imm: 'z'},
+	'v': {known: true, imm: 'v'},
+	'o': {known: true, imm: 'o'},
+	'j': {known: true, imm: 'j'},
+	'J': {known: true, imm: 'J'},
 }
 
 // formsOne is the one-byte opcode map (Intel SDM vol. 2, table A-2), a row of
