@@ -59,7 +59,7 @@ type assembler struct {
 
 var mnemonics = sync.OnceValue(forms)
 
-var labelPattern = regexp.MustCompile(`^[A-Za-z_.][A-Za-z0-9_.]*$`)
+var labelPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_.][A-Za-z0-9_.]*$`) })
 
 func (a *assembler) errorf(format string, args ...any) error {
 	return &SyntaxError{Line: a.line, Text: a.text, Msg: fmt.Sprintf(format, args...)}
@@ -71,7 +71,7 @@ func (a *assembler) readLine() error {
 		line = strings.TrimSpace(line[:k])
 	}
 	if name, ok := strings.CutSuffix(line, ":"); ok {
-		if !labelPattern.MatchString(name) {
+		if !labelPattern().MatchString(name) {
 			return a.errorf("not a label")
 		}
 		if _, ok := a.labels[name]; ok {
@@ -201,11 +201,11 @@ func (a *assembler) immediate(s string) (int32, error) {
 	return int32(uint32(v)), nil
 }
 
-var addressPattern = regexp.MustCompile(`^\[\s*(%?r\d+)\s*([+-]\s*[0-9a-zA-Z]+)?\s*\]$`)
+var addressPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^\[\s*(%?r\d+)\s*([+-]\s*[0-9a-zA-Z]+)?\s*\]$`) })
 
 // address reads [%r1], [%r1+8].
 func (a *assembler) address(s string) (reg uint8, off int16, err error) {
-	m := addressPattern.FindStringSubmatch(s)
+	m := addressPattern().FindStringSubmatch(s)
 	if m == nil {
 		return 0, 0, a.errorf("%s is not an address like [%%r1+8]", s)
 	}

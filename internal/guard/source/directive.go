@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -194,16 +195,18 @@ func (r *reader) set(g *Guard, f field, at bpf.Pos) {
 }
 
 // cClone matches a C name with what gcc and clang append to the copies they make.
-var cClone = regexp.MustCompile(`^[A-Za-z_$][\w$]*(\.(isra|part|constprop|cold|lto_priv|localalias|clone|llvm|resolver|ifunc|avx2|sse4_2|default)|\.\d+)*(@{1,2}[\w.]+)?$`)
+var cClone = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z_$][\w$]*(\.(isra|part|constprop|cold|lto_priv|localalias|clone|llvm|resolver|ifunc|avx2|sse4_2|default)|\.\d+)*(@{1,2}[\w.]+)?$`)
+})
 
 // isGoName reports whether a symbol is one of a Go program: package path, dot,
 // name. A C name has a dot only before a compiler's or version suffix.
 func isGoName(name string) bool {
-	return strings.Contains(name, ".") && !cClone.MatchString(name) && !strings.HasPrefix(name, "_Z") && !strings.HasPrefix(name, "_R")
+	return strings.Contains(name, ".") && !cClone().MatchString(name) && !strings.HasPrefix(name, "_Z") && !strings.HasPrefix(name, "_R")
 }
 
 var (
-	idPattern  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+	idPattern  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`) })
 	knownCaps  = []string{"write", "rewrite", "call", "exit"}
 	fileKeys   = "id, fixed, expires, cap, shared, evidence, ref and, on functions, guard"
 	repeatable = map[string]bool{"ref": true, "cap": true}
@@ -228,7 +231,7 @@ func (r *reader) fileLevel(pos bpf.Pos, key string, fields []field) {
 	}
 	switch key {
 	case "id":
-		if r.p.ID = values[0]; !idPattern.MatchString(r.p.ID) || len(r.p.ID) > MaxID {
+		if r.p.ID = values[0]; !idPattern().MatchString(r.p.ID) || len(r.p.ID) > MaxID {
 			r.errorf(pos, "an id has 1 to %d letters, digits, dots, dashes and underscores", MaxID)
 		}
 		if strings.HasPrefix(r.p.ID, RecorderPrefix) {
