@@ -153,8 +153,14 @@ type Asker struct {
 	ctx context.Context
 }
 
-// Symbols is Client.Symbols.
-func (a *Asker) Symbols(buildID []byte) *Answer { return a.Client.Symbols(a.ctx, buildID) }
+// Symbols is Client.Symbols, as locate asks: no file and no error where no server has one.
+func (a *Asker) Symbols(buildID []byte) (symbols *binfile.File, from string, err error) {
+	got := a.Client.Symbols(a.ctx, buildID)
+	if errors.Is(got.Err, ErrUnknown) {
+		return nil, "", nil
+	}
+	return got.Symbols, got.From, got.Err
+}
 
 func (c *Client) fetch(ctx context.Context, server *url.URL, id string) (*Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.JoinPath("buildid", id, "debuginfo").String(), nil)

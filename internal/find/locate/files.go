@@ -5,7 +5,6 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
-	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -20,10 +19,19 @@ const maxShared = 512
 type Files struct {
 	// Servers are asked for the symbols of stripped files, when the operator named
 	// some; nil for none.
-	Servers *debuginfod.Asker
+	Servers SymbolServers
 
 	shared map[Identity]*elfFile
 	others []*elfFile // beyond maxShared
+}
+
+// SymbolServers are asked for the symbols that were split off from a program: debuginfod. It
+// is an interface so that who asks nobody, as pfp, carries no client for the network.
+type SymbolServers interface {
+	// Symbols returns the debug file of a build ID, and which server it is from; no file and
+	// no error where none has it.
+	Symbols(buildID []byte) (symbols *binfile.File, from string, err error)
+	Close()
 }
 
 // Identity is a file and what it holds.

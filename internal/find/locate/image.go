@@ -11,7 +11,6 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
-	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -74,7 +73,7 @@ type Set struct {
 	// separately is set while separate debug files are looked into as well.
 	separately bool
 	// servers are asked for debug files that the process's root has not; may be nil.
-	servers    *debuginfod.Asker
+	servers    SymbolServers
 	unanswered error // what went wrong with them
 }
 

@@ -2,13 +2,11 @@ package locate
 
 import (
 	"encoding/hex"
-	"errors"
 	"hash/crc32"
 	"io"
 	"path"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
-	"github.com/patch-integration-engine/pie/internal/find/debuginfod"
 	"github.com/patch-integration-engine/pie/internal/proc"
 )
 
@@ -65,18 +63,18 @@ func (s *Set) remote(im *Image) ([]binfile.Symbol, string) {
 	if id == nil {
 		return nil, ""
 	}
-	a := s.servers.Symbols(id)
-	if a.Symbols == nil {
-		if !errors.Is(a.Err, debuginfod.ErrUnknown) {
-			s.unanswered = a.Err
+	file, from, err := s.servers.Symbols(id)
+	if file == nil {
+		if err != nil {
+			s.unanswered = err
 		}
 		return nil, ""
 	}
-	sym, err := a.Symbols.Symbols()
+	sym, err := file.Symbols()
 	if err != nil {
 		return nil, ""
 	}
-	return sym, "debuginfod " + a.From
+	return sym, "debuginfod " + from
 }
 
 // debugFile is where a debug file may be.
