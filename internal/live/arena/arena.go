@@ -213,6 +213,7 @@ func (a *Arena) Release(i int, clean bool) {
 	if clean && a.Slots[g.Slot].Kind != SlotCaller {
 		a.Slots[g.Slot].State = SlotFree
 	}
+	a.closeEntrance(i, clean)
 }
 
 // Quarantined reports whether some slot waits for threads to leave it.
@@ -258,9 +259,10 @@ func (a *Arena) AbandonSlots() {
 		}
 	}
 	used := map[int]bool{}
-	for _, g := range a.Guards {
+	for i, g := range a.Guards {
 		if g.State != Free {
 			used[g.Slot] = true
+			used[a.entranceOf(i)] = true
 		}
 	}
 	for i := range a.Slots {

@@ -79,7 +79,7 @@ func (g *geometry) check(padded bool) string {
 // sound, or "".
 func (a *Arena) check() string {
 	for i, s := range a.Slots {
-		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotCaller {
+		if uint64(s.Start)+uint64(s.Size) > uint64(a.Header.code) || s.State > SlotReused || s.Kind > SlotEntrance {
 			return fmt.Sprintf("slot %d: %d bytes at %#x, kind %d, state %d", i, s.Size, s.Start, s.Kind, s.State)
 		}
 	}
@@ -120,6 +120,8 @@ func (a *Arena) checkGuard(i int) string {
 		return fmt.Sprintf("body at %d and link at %d of %d bytes", g.Body, g.Link, s.Size)
 	case len(g.Original) == 0 || len(g.Patch) != len(g.Original):
 		return "no original bytes"
+	case g.Inner > len(g.Original):
+		return fmt.Sprintf("%d of %d bytes replaced", g.Inner, len(g.Original))
 	case g.Site == 0 || uint64(g.Site) > 1<<47-4096:
 		return fmt.Sprintf("site %v", g.Site)
 	case g.Order >= len(a.Guards):

@@ -144,7 +144,7 @@ func decodeGuard(b []byte) Guard {
 	g.Image.Dev, g.Image.Inode = r.u64(), r.u64()
 	n, note := min(int(r.u8()), MaxPatch), min(int(r.u8()), noteMax)
 	g.FaultMode = r.u8()
-	r.u8()
+	g.Inner = int(r.u8())
 	g.Link = int(r.u16())
 	g.Base.Refused = uint64(r.u16())
 	g.Original = bytes.Clone(r.take(MaxPatch)[:n])

@@ -19,7 +19,8 @@
 // every table, so that another build of pie, with tables of other sizes,
 // reads it too. Its records are:
 //
-//	slot      a range of code, found again by the key of what stands in it
+//	slot      a range of code, found again by the key of what stands in it: a guard's, an
+//	          entrance (entrance.go), table mode's
 //	prepatch  id, content hash, time of insertion
 //	guard     one guard on one site: where, original bytes, patch bytes, slots
 //	control   jit's control block: the mode word, the trial's end

@@ -124,7 +124,7 @@ func (a *Arena) EncodeGuard(i int) Record {
 	w.u8(uint8(min(len(g.Original), MaxPatch)))
 	w.u8(uint8(min(len(g.Image.BuildID), noteMax)))
 	w.u8(g.FaultMode)
-	w.u8(0)
+	w.u8(uint8(g.Inner))
 	w.u16(uint16(g.Link))
 	w.u16(uint16(min(g.Base.Refused, MaxRefused)))
 	w.fixed(g.Original, MaxPatch)

@@ -3,6 +3,7 @@ package arena
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -29,6 +30,7 @@ type Space struct {
 	arenas []*Arena
 	used   []Range
 	info   Info
+	close  []Range // as used, with less of what the heap is to grow into
 
 	padded     bool // nothing can be mapped
 	text, data []Range
@@ -37,7 +39,7 @@ type Space struct {
 // NewSpace returns the allocator over a process's arenas (from
 // observe.Arenas) and all of its mappings.
 func NewSpace(arenas []*Arena, used []Range, in Info) *Space {
-	s := &Space{used: used, info: in}
+	s := &Space{used: used, info: in, close: used}
 	for _, a := range arenas {
 		if a.Mapped == HasAll || a.completable(used) {
 			s.arenas = append(s.arenas, a)
@@ -76,10 +78,19 @@ func (s *Space) Near(image Range) (*Arena, error) {
 		return nil, err
 	}
 	a := New(base, s.info)
-	s.arenas = append(s.arenas, a)
-	s.used = append(s.used, a.Range())
+	s.add(a)
 	return a, nil
 }
+
+// add notes a new arena.
+func (s *Space) add(a *Arena) {
+	s.arenas = append(s.arenas, a)
+	s.used = append(slices.Clip(s.used), a.Range())
+	s.close = append(slices.Clip(s.close), a.Range())
+}
+
+// UseClose says what a new arena keeps clear of that can be in few places only.
+func (s *Space) UseClose(used []Range) { s.close = used }
 
 // fitsCode reports whether the tables that guards write to are as the code that
 // this build makes has them: their sizes are in its instructions.

@@ -47,10 +47,11 @@ type SlotKind uint8
 
 // Kinds of slot.
 const (
-	SlotGuard   SlotKind = iota // a guard's block
-	SlotHandler                 // table mode's signal handler
-	SlotTable                   // table mode's table of instructions that may fault
-	SlotCaller                  // a guard's block that calls functions: a return address into it may stand on any stack, for ever
+	SlotGuard    SlotKind = iota // a guard's block
+	SlotHandler                  // table mode's signal handler
+	SlotTable                    // table mode's table of instructions that may fault
+	SlotCaller                   // a guard's block that calls functions: a return address into it may stand on any stack, for ever
+	SlotEntrance                 // a jump to the first guard of a site whose own jump is a punned one
 )
 
 // Key identifies what stands in a slot: the same program on the same site has
@@ -113,6 +114,15 @@ type Counts struct {
 // not told how many are the guard's own.
 const MaxRefused = 1<<16 - 1
 
+// Vacated is the end of the bytes from Site on in which no thread is while the guard is in.
+// Behind a punned jump instructions of the function go on.
+func (g *Guard) Vacated() address.Addr {
+	if g.Inner > 0 {
+		return g.Site.Add(int64(g.Inner))
+	}
+	return g.Site.Add(int64(len(g.Original)))
+}
+
 // Guard is one guard on one site. Its index in Arena.Guards is also that of
 // its control block, of its counters, and the number in its events.
 type Guard struct {
@@ -125,6 +135,7 @@ type Guard struct {
 	SiteOff    address.Off // of the site in the image's file
 	Original   []byte      // as in the file, before
 	Patch      []byte      // what leads to this guard when it is the site's first; as long as Original
+	Inner      int         // a punned jump: bytes from Site on that it replaces, one instruction; 0: all of Original
 	Slot       int         // index in Arena.Slots
 	Body, Link int         // jit.Code's: offsets in the slot
 	FaultMode  uint8       // jit.FaultMode

@@ -72,7 +72,7 @@ func placed(p observe.Process, arenas []*arena.Arena, maps []proc.Mapping, t Thr
 	}
 	for _, a := range arenas {
 		for i, g := range a.Guards {
-			if g.State != arena.Free && g.Site < t.PC && t.PC < g.Site.Add(int64(len(g.Patch))) {
+			if g.State != arena.Free && g.Site < t.PC && t.PC < g.Vacated() {
 				if s, _ := observe.Site(p, a, i); s != observe.SiteOut {
 					return Finding{Verdict: Ours, Where: fmt.Sprintf("in the middle of the jump at %v in %s", g.Site, g.Function), ID: idOf(a, i)}, true
 				}
@@ -147,6 +147,8 @@ func inCode(p observe.Process, a *arena.Arena, pc address.Addr) Finding {
 			return Finding{Verdict: Ours, Where: "PIE's signal handler"}
 		case arena.SlotTable:
 			return Finding{Verdict: Ours, Where: "PIE's fault table, which is no code"}
+		case arena.SlotEntrance:
+			return Finding{Verdict: Ours, Where: "a jump to a guard"}
 		}
 		for j, g := range a.Guards {
 			switch {
@@ -189,7 +191,7 @@ func displaced(p observe.Process, a *arena.Arena, guard int, pc address.Addr) bo
 		if err != nil {
 			return false
 		}
-		if inst.Flow == amd64.FlowJump && inst.Target-g.Site.Add(int64(len(g.Original))) < maxReplaced {
+		if inst.Flow == amd64.FlowJump && inst.Target-g.Vacated() < maxReplaced {
 			return met // back to the first instruction that stayed whole
 		}
 		met = met || pc == inst.Addr

@@ -14,12 +14,13 @@ import (
 // *arena.CorruptError where the chain does not end, or leads elsewhere; the guards up
 // to there come with it.
 func Chain(p Process, a *arena.Arena, site address.Addr, found []byte) ([]int, error) {
-	to, ok := jit.ReadJump(site, found)
-	if !ok {
-		return nil, nil
-	}
 	at := a.GuardsAt(site)
+	to, _ := jit.ReadJump(site, found)
 	next := guardAt(a, at, to, a.Start)
+	if next < 0 {
+		_, to = Entrance(p, a, site, found)
+		next = guardAt(a, at, to, a.Start)
+	}
 	if next < 0 {
 		return nil, nil
 	}
@@ -39,6 +40,23 @@ func Chain(p Process, a *arena.Arena, site address.Addr, found []byte) ([]int, e
 		}
 	}
 	return chain, &arena.CorruptError{Base: a.Base, Msg: "the guards of a site follow one another in a circle"}
+}
+
+// Entrance returns where the punned jump found at a site leads, an entrance of a, and where
+// a call goes from there; 0 where it is none.
+func Entrance(p Process, a *arena.Arena, site address.Addr, found []byte) (at, to address.Addr) {
+	at, ok := jit.ReadPunned(site, found)
+	if !ok || a.EntranceSlot(at) < 0 {
+		return 0, 0
+	}
+	b := make([]byte, jit.LinkSize)
+	if _, err := p.ReadAt(b, at); err != nil {
+		return 0, 0
+	}
+	if to, ok = jit.ReadJump(at, b); !ok {
+		return 0, 0
+	}
+	return at, to
 }
 
 // guardAt returns which of the guards is entered at to, or −1.

@@ -115,7 +115,7 @@ func abandoned(a *arena.Arena) bool {
 	tidy := a.Clone()
 	tidy.AbandonSlots()
 	for i, s := range a.Slots {
-		if (s.Kind == arena.SlotGuard || s.Kind == arena.SlotCaller) && tidy.Slots[i].State != s.State {
+		if (s.Kind == arena.SlotGuard || s.Kind == arena.SlotCaller || s.Kind == arena.SlotEntrance) && tidy.Slots[i].State != s.State {
 			return true
 		}
 	}
