@@ -22,10 +22,16 @@ type edit struct {
 	function string
 	vacated  address.Addr // behind a site: no thread may stand before it; 0: behind old
 	moves    []plan.Move  // of threads inside
+	punned   bool         // the jump of the site is a punned one: what is from vacated on runs on
 }
 
 // end is behind the bytes that threads must not be in.
-func (e *edit) end() address.Addr { return max(e.vacated, e.at.Add(int64(len(e.old)))) }
+func (e *edit) end() address.Addr {
+	if e.punned {
+		return e.vacated
+	}
+	return max(e.vacated, e.at.Add(int64(len(e.old))))
+}
 
 // edits are the writes that let the prepared guards be reached: the patch of
 // each unguarded site, or the link of the last guard of a guarded one. Ahead of
@@ -55,7 +61,11 @@ func (in *insertion) edits() (edits []edit, quiet []arena.Range, err error) {
 		}
 		others := in.others(g)
 		if len(others) == 0 {
-			edits = append(edits, edit{g.Site, g.Original, g.Patch, g.Function, g.Vacated, g.Moves})
+			led, err := in.siteEdits(k)
+			if err != nil {
+				return nil, nil, err
+			}
+			edits = append(edits, led...)
 			continue
 		}
 		e, err := linkEdit(g.Place.Arena, others[len(others)-1], 0, bodyOf(g))

@@ -162,7 +162,7 @@ func TestManyPrograms(t *testing.T) {
 	ctx := ctxFor(t, 60*time.Second)
 	busy := 0
 	for i := range 150 {
-		pp, err := tryMade(v.p, "Q-1", kind{byte(i), rejectNegative}, v.exe)
+		pp, err := tryMade(v.p, "Q-1", kind{byte(i), rejectNegative, false}, v.exe)
 		if err != nil {
 			t.Fatalf("program %d, %d were busy: %v", i, busy, err)
 		}

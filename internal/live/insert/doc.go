@@ -20,7 +20,7 @@
 //
 // Invariants:
 //
-//   - Code that a thread may be in is never written, but for links, in the
+//   - Code that a thread may be in is never written, but for links and entrances, in the
 //     stopped world. A removed guard's link leads on to what followed it, so that a
 //     thread in it finds its way; it changes only when no thread is there.
 //     Slots of removed guards are reused by the same program alone until a stopped

@@ -119,6 +119,9 @@ func (in *insertion) guardRecord(a *arena.Arena, pp int, g plan.Guard) error {
 		Site: g.Site, SiteOff: g.SiteOff, Original: g.Original, Patch: g.Patch,
 		Slot: old.Slot, Body: g.Code.Body, Link: g.Code.Link, FaultMode: uint8(g.Faults), Base: base,
 	}
+	if g.Entrance != 0 {
+		a.Guards[i].Inner = int(g.Vacated - g.Site)
+	}
 	a.Slots[old.Slot].Content = arena.ContentHash(g.Code.Bytes)
 	return nil
 }
@@ -189,6 +192,11 @@ func (in *insertion) blocks(a *arena.Arena) ([]block, error) {
 		copy(code[g.Code.Link:], link)
 		out = append(out, block{g.Place.Code, code, a.Guards[g.Place.Index].Slot, g.Code.Link})
 	}
+	led, err := in.entranceBlocks(a)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, led...)
 	return append(out, in.faultBlocks(a)...), nil
 }
 

@@ -180,7 +180,11 @@ func (in *insertion) ownSteps() []step {
 // insideInstruction returns the offset of a byte of the site that begins no instruction, 0
 // if there is none.
 func insideInstruction(g plan.Guard) int {
-	for i := 1; i < len(g.Original); i++ {
+	n := len(g.Original)
+	if g.Entrance != 0 {
+		n = int(g.Vacated - g.Site) // behind it instructions begin
+	}
+	for i := 1; i < n; i++ {
 		at := g.Site.Add(int64(i))
 		if !slices.ContainsFunc(g.Moves, func(m plan.Move) bool { return m.From == at }) {
 			return i

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/address"
-	"github.com/patch-integration-engine/pie/internal/guard/jit"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
 	"github.com/patch-integration-engine/pie/internal/live/tracee"
@@ -248,10 +247,11 @@ func (r *removal) redirect(l leaving, last, from, next int) (edit, error) {
 	g, a := l.record(), l.a
 	switch {
 	case last < 0 && next < 0:
-		return edit{at: g.Site, old: l.found, new: g.Original, function: g.Function}, nil
+		return edit{at: g.Site, old: l.found, new: g.Original, function: g.Function, vacated: g.Vacated(), punned: g.Inner > 0}, nil
 	case last < 0:
-		jump, err := jit.Jump(g.Site, a.Start(next), len(l.found))
-		return edit{at: g.Site, old: l.found, new: jump, function: g.Function}, err
+		e, err := leadTo(r.p, a, g.Site, l.found, a.Start(from), a.Start(next))
+		e.function = g.Function
+		return e, err
 	case next < 0:
 		return linkEdit(a, last, a.Body(from), 0)
 	}

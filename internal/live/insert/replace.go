@@ -113,7 +113,12 @@ func (in *insertion) leads() ([]edit, error) {
 		case err != nil || at < 0:
 			return nil, errors.Join(err, ErrStale)
 		case at == 0:
-			edits = append(edits, edit{at: g.Site, old: found, new: g.Patch, function: g.Function})
+			e, err := leadTo(in.p, a, g.Site, found, a.Start(g.Place.Guard), g.Place.Code)
+			if err != nil {
+				return nil, err
+			}
+			e.function = g.Function
+			edits = append(edits, e)
 		case in.replacing(a, chain[at-1]) < 0:
 			e, err := linkEdit(a, chain[at-1], a.Body(g.Place.Guard), bodyOf(g))
 			if err != nil {

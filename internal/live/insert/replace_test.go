@@ -42,7 +42,11 @@ func replaceCode(ctx context.Context, tr *tracee.Tracer, p *tracee.Process, id s
 			}
 			return arena.Place{}, ErrNotIn
 		}
-		g, err := handMadeGuard(p, space, [32]byte{}, f, i, func(pl arena.Place) *jit.Code { return other.code(pl) }, again)
+		make := handMadeGuard
+		if isPunned(space, f+siteOff) {
+			make = punnedGuard
+		}
+		g, err := make(p, space, [32]byte{}, f, i, func(pl arena.Place) *jit.Code { return other.code(pl) }, again)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/live/arena"
 	"github.com/patch-integration-engine/pie/internal/live/clock"
 	"github.com/patch-integration-engine/pie/internal/live/observe"
@@ -29,6 +30,24 @@ func Space(p observe.Process, build string) (*arena.Space, error) {
 	if err != nil {
 		return nil, err
 	}
+	space := arena.NewSpace(arenas, usedBy(maps, heapRoom), arena.Info{
+		Build: build, Creator: p.Pid(), TSCHz: c.Hz, TSC: c.TSC, Created: c.Time,
+	})
+	space.UseClose(usedBy(maps, leastHeapRoom))
+	return space, nil
+}
+
+// heapRoom is kept free above the heap, which grows upwards (brk(2)), and stackRoom
+// below the stack, which grows downwards, in bytes. What can be in few places only may
+// come nearer to the heap: malloc maps memory elsewhere where brk fails.
+const (
+	heapRoom      = 1 << 30
+	leastHeapRoom = 128 << 20
+	stackRoom     = 128 << 20
+)
+
+// usedBy are the mappings, and what heap and stack are to grow into.
+func usedBy(maps []proc.Mapping, heapRoom address.Addr) []arena.Range {
 	used := make([]arena.Range, 0, len(maps))
 	for _, m := range maps {
 		r := arena.Range{Start: m.Start, End: m.End}
@@ -40,17 +59,8 @@ func Space(p observe.Process, build string) (*arena.Space, error) {
 		}
 		used = append(used, r)
 	}
-	return arena.NewSpace(arenas, used, arena.Info{
-		Build: build, Creator: p.Pid(), TSCHz: c.Hz, TSC: c.TSC, Created: c.Time,
-	}), nil
+	return used
 }
-
-// heapRoom is kept free above the heap, which grows upwards (brk(2)), and stackRoom
-// below the stack, which grows downwards, in bytes.
-const (
-	heapRoom  = 1 << 30
-	stackRoom = 128 << 20
-)
 
 // freeLeftovers frees the records of prepatches none of whose guards is in, also
 // of those whose own record is free already: a removal ended in between. The code of

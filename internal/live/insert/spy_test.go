@@ -82,11 +82,8 @@ const (
 func runVerb(verb string, tr *tracee.Tracer, p *tracee.Process, functions ...address.Addr) error {
 	ctx := context.Background()
 	switch verb {
-	case "insert", "insert in table mode":
-		k := plain
-		if verb != "insert" {
-			k = table
-		}
+	case "insert", "insert in table mode", "insert, punned":
+		k := map[string]kind{"insert": plain, "insert in table mode": table, "insert, punned": punned}[verb]
 		pp, err := tryMade(p, "S-1", k, functions...)
 		if err != nil {
 			return err

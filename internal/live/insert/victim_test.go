@@ -237,13 +237,15 @@ func tryHandMade(p *tracee.Process, id string, functions ...address.Addr) (prepa
 
 // kind is a guard in machine code, which passes at its end.
 type kind struct {
-	hash byte // of the prepatch
-	code func(arena.Place) *jit.Code
+	hash   byte // of the prepatch
+	code   func(arena.Place) *jit.Code
+	punned bool // the jump of the first function replaces one instruction, push %rbp
 }
 
 var (
-	plain = kind{'p', rejectNegative}
-	table = kind{'t', faulting}
+	plain  = kind{'p', rejectNegative, false}
+	table  = kind{'t', faulting, false}
+	punned = kind{'u', rejectNegative, true}
 )
 
 // tryMade plans a guard of kind k for each function.
@@ -254,7 +256,11 @@ func tryMade(p *tracee.Process, id string, k kind, functions ...address.Addr) (p
 	}
 	pp := prepatch{id: id, hash: [32]byte{k.hash, id[len(id)-1]}}
 	for i, f := range functions {
-		g, err := handMadeGuard(p, space, pp.hash, f, i, k.code, (*arena.Arena).Allot)
+		make := handMadeGuard
+		if k.punned && i == 0 {
+			make = punnedGuard
+		}
+		g, err := make(p, space, pp.hash, f, i, k.code, (*arena.Arena).Allot)
 		if err != nil {
 			return prepatch{}, err
 		}

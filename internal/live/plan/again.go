@@ -17,7 +17,7 @@ var errSame = errors.New("its reads are as they are to be")
 
 // allotAgain books the place of other code for a guard that is in: of several guards of
 // the prepatch at one site, the first that has not had its turn yet.
-func allotAgain(in *Input, g GuardInput, site Site) (arena.Place, error) {
+func allotAgain(in *Input, g GuardInput, site Site) (arena.Place, arena.Entrance, error) {
 	for _, a := range in.Space.Arenas() {
 		for _, i := range a.GuardsAt(site.Start) {
 			rec, at := a.Guards[i], guardAt{a, i}
@@ -26,16 +26,17 @@ func allotAgain(in *Input, g GuardInput, site Site) (arena.Place, error) {
 			}
 			in.again[at] = true
 			if rec.FaultMode == uint8(g.Faults) {
-				return arena.Place{}, errSame
+				return arena.Place{}, arena.Entrance{}, errSame
 			}
 			place, err := a.AllotAgain(i, need(in, g, site))
 			if err != nil {
-				return arena.Place{}, noRoom(g, err)
+				return arena.Place{}, arena.Entrance{}, noRoom(g, err)
 			}
-			return place, nil
+			entrance := a.EntranceOf(i, site.Puns)
+			return place, entrance, nil
 		}
 	}
-	return arena.Place{}, &Refusal{
+	return arena.Place{}, arena.Entrance{}, &Refusal{
 		Code: GuardPlace, Msg: "guard " + g.Name + " for " + g.Function.Name + " is not in at this site, and cannot get other code",
 		Instead: "remove the prepatch and insert it again",
 	}

@@ -44,7 +44,7 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 		return Guard{}, err
 	}
 	site.Warnings = append(site.Warnings, unusualResults(g.Program, g.Function)...)
-	place, err := allot(in, g, site)
+	place, entrance, err := allot(in, g, site)
 	if err != nil {
 		return Guard{}, err
 	}
@@ -64,7 +64,7 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 		}
 		return Guard{}, noRoom(g, err)
 	}
-	patch, err := jit.Jump(site.Start, place.Code, jumpLen)
+	patch, err := patchOf(site, place, entrance)
 	if err != nil {
 		return Guard{}, outOfReach(site, err)
 	}
@@ -75,7 +75,7 @@ func buildGuard(in *Input, g GuardInput) (Guard, error) {
 	return Guard{
 		Name: g.Name, Place: place, Function: g.Function.Name, Image: g.Image,
 		Site: site.Start, SiteOff: g.EntryOff + address.Off(site.Start-site.Entry),
-		Original: site.Original, Patch: patch, Vacated: site.vacated(), Moves: moves,
+		Original: site.Original, Patch: patch, Entrance: entrance.At, Vacated: site.vacated(), Moves: moves,
 		Code: code, Faults: recorded(g.Faults, code), Where: site,
 	}, nil
 }
@@ -88,33 +88,6 @@ func recorded(m jit.FaultMode, code *jit.Code) jit.FaultMode {
 		return jit.Copy
 	}
 	return m
-}
-
-// allot books the guard's place, and refuses bytes that another prepatch has
-// replaced in another way.
-func allot(in *Input, g GuardInput, site Site) (arena.Place, error) {
-	if err := checkOverlap(in.Space.Arenas(), site); err != nil {
-		return arena.Place{}, err
-	}
-	if in.Again {
-		return allotAgain(in, g, site)
-	}
-	a, err := in.Space.Near(g.Mapped)
-	if errors.Is(err, arena.ErrNoPadding) {
-		return arena.Place{}, &Refusal{
-			Code: ArenaFull, Err: err, Msg: fmt.Sprintf("%s: nothing can be mapped in the process, and %v", g.Function.Name, err), Instead: paddingInstead,
-		}
-	}
-	if err != nil {
-		return arena.Place{}, &Refusal{
-			Code: SiteRange, Err: err, Msg: fmt.Sprintf("%s: no room for PIE's memory within 2 GiB below its image: %v", g.Function.Name, err),
-		}
-	}
-	place, err := a.Allot(need(in, g, site))
-	if err != nil {
-		return arena.Place{}, noRoom(g, err)
-	}
-	return place, nil
 }
 
 func need(in *Input, g GuardInput, site Site) arena.Need {
@@ -143,7 +116,7 @@ const paddingInstead = "guard the process that it was forked from: a child inher
 // that this site keeps or moves, or overlaps them: one guard would bypass the
 // other. Guards that replace the same bytes follow one another.
 func checkOverlap(arenas []*arena.Arena, s Site) error {
-	mine := arena.Range{Start: s.Entry, End: max(s.Resume, s.Start.Add(jumpLen))}
+	mine := arena.Range{Start: s.Entry, End: max(s.Resume, s.Start.Add(int64(len(s.Original))))}
 	for _, a := range arenas {
 		for _, g := range a.Guards {
 			if g.State == arena.Free || g.Site == s.Start && sameSite(g, s) {

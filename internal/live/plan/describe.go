@@ -33,7 +33,16 @@ func (g Guard) Describe() string {
 	for _, i := range s.moved() {
 		line(&b, "moves", i.Addr, i.Bytes(), i.String())
 	}
-	line(&b, "site", g.Site, g.Patch, disassemble(g.Patch, g.Site))
+	jump := disassemble(g.Patch, g.Site)
+	if g.Entrance != 0 { // with prefixes, at which disassemblers stop
+		jump = fmt.Sprintf("jmpq %v", g.Entrance)
+	}
+	line(&b, "site", g.Site, g.Patch, jump)
+	if g.Entrance != 0 {
+		if on, err := jit.Jump(g.Entrance, g.Place.Code, jit.LinkSize); err == nil {
+			line(&b, "entrance", g.Entrance, on, disassemble(on, g.Entrance))
+		}
+	}
 	listing(&b, "ahead", g.Code.Bytes[:g.Code.Body], g.Place.Code, 0)
 	fmt.Fprintf(&b, "  %-10s %v  %d bytes, %d of stack, saves %s, free %s\n",
 		"guard", g.Place.Code, len(g.Code.Bytes), g.Code.Stack, g.Code.Saved, s.Free)

@@ -27,6 +27,9 @@ func (s *Site) writeBefore(at address.Addr) ([]byte, error) {
 // writeAfter writes Again, After and the jump back for at.
 func (s *Site) writeAfter(at address.Addr) ([]byte, error) {
 	moved, err := relocateRun(s.afterRun(), at)
+	if s.Faults && err == nil {
+		moved.Code, err = s.writeNamed(at)
+	}
 	if err != nil || !moved.Falls {
 		return moved.Code, err
 	}

@@ -22,7 +22,9 @@
 //
 // # Invariants
 //
-//   - A site is whole instructions, at least five bytes, in one page.
+//   - A site is whole instructions, at least five bytes, in one page; or, in a Go leaf, one
+//     instruction that is shorter, over which a punned jump is written (jit.Pun): the bytes
+//     behind it stay, or are padding.
 //   - No branch of the function, and no rel32 branch of its image, enters a site
 //     behind its start. A branch from inside the site into the site is retargeted.
 //   - Guards run once a call: no loop returns to the site or the kept
@@ -34,6 +36,7 @@
 //     from the site, before reading it, and never a callee-saved one, nor one that
 //     the kept instructions pushed, unless Undo restores it: gcc's inter-procedural
 //     register allocation and clang's preserve_most make every other register the caller's.
-//   - Go: nothing that can fault on a nil pointer moves, and no instruction
-//     boundary at which the runtime may have parked a goroutine is overwritten.
+//   - Go: no instruction boundary at which the runtime may have parked a goroutine is
+//     overwritten, and an instruction that can fault on a nil pointer moves only so that
+//     the panic is the one it was (goleaf.go).
 package plan

@@ -42,7 +42,7 @@ type Site struct {
 	Function string
 	Entry    address.Addr
 	Start    address.Addr // of the bytes that are replaced
-	Original []byte       // those bytes: jumpLen of them
+	Original []byte       // those bytes: jumpLen of them, or those of a punned jump
 	Kept     []amd64.Inst // from Entry to Start: stay in place, run ahead of the guards
 	Again    []amd64.Inst // the last of Kept, run once more behind the guards: guards change flags, and may rewrite arguments
 	Before   []amd64.Inst // replaced, and run ahead of the guards
@@ -51,6 +51,11 @@ type Site struct {
 	// Loop: After is a loop that returns to Start, with what lies in it: no thread may
 	// be anywhere from Start to Resume when the site is replaced.
 	Loop bool
+	// Puns: After is one instruction that is shorter than a jump, and these are the ways to
+	// jump over it. Behind it instructions of the function are, and stay.
+	Puns []jit.Pun
+	// Faults: the instruction of After may fault, and Go's runtime makes a panic of that.
+	Faults bool
 
 	ABI     jit.ABI
 	Free    amd64.RegSet
@@ -68,10 +73,18 @@ func (s Site) JIT() jit.Site {
 // vacated is the end of the bytes that nothing may enter behind Start, and no thread may be
 // in.
 func (s *Site) vacated() address.Addr {
-	if s.Loop {
+	if s.Loop || len(s.Puns) > 0 {
 		return s.Resume
 	}
 	return s.Start.Add(jumpLen)
+}
+
+// length is how many bytes are written at Start.
+func (s *Site) length() int64 {
+	if len(s.Puns) > 0 {
+		return punnedLen(s.After[0].Len)
+	}
+	return jumpLen
 }
 
 // moved are the replaced instructions in their order.

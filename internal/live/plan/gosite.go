@@ -109,30 +109,6 @@ func (c *chooser) goSiteAt(kept, before []amd64.Inst) (Site, error) {
 	return s, nil
 }
 
-// goLeaf is the site in a function without a stack check: one instruction, so
-// that no boundary is overwritten, which cannot fault, since the runtime turns a
-// nil dereference into a panic only where it knows the pc.
-func (c *chooser) goLeaf() (Site, error) {
-	i, err := amd64.Decode(c.f.Text, c.f.Entry)
-	if err != nil {
-		return Site{}, refuse(SiteUndecodable, c.f, c.f.Entry, err.Error())
-	}
-	const safe = amd64.MemStack | amd64.MemRIP | amd64.MemThread
-	e := i.Effects()
-	if i.Len < jumpLen || !e.Known || (e.Loads|e.Stores)&^safe != 0 {
-		return Site{}, refuse(SiteGo, c.f, c.f.Entry, "a Go function without a stack check, whose first instruction cannot be moved alone")
-	}
-	s := Site{
-		Function: c.f.Name, Entry: c.f.Entry, Start: c.f.Entry, After: []amd64.Inst{i},
-		ABI: jit.GoInternal, Warnings: []string{entryWarning},
-	}
-	if err := c.finish(&s); err != nil {
-		return Site{}, err
-	}
-	s.Free = c.goFree(s.Start)
-	return s, nil
-}
-
 // goFree returns the registers a guard may clobber when control comes to at.
 func (c *chooser) goFree(at address.Addr) amd64.RegSet {
 	return amd64.FreeAtEntry(c.f.code(), c.f.Entry, at, goScratch) &^ goKept &^ goArguments

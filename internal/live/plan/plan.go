@@ -71,6 +71,7 @@ type Guard struct {
 	SiteOff  address.Off  // of Site in the image's file
 	Original []byte       // the bytes at Site, as the file has them
 	Patch    []byte       // what replaces them; as long as Original, in one page
+	Entrance address.Addr // where a punned jump leads: a jump to the site's first guard; 0: Patch leads to it
 	Vacated  address.Addr // the end of the bytes from Site on that threads are moved out of
 	Moves    []Move
 	Code     *jit.Code

@@ -12,8 +12,8 @@ const (
 	SiteSystem      Code = "site_system"      // a system call, which the kernel restarts by moving the pc back
 	SiteFlags       Code = "site_flags"       // the flags are in use there
 	SitePage        Code = "site_page"        // no site within one page
-	SiteGo          Code = "site_go"          // Go code that cannot move: it may fault, or a goroutine may be parked in it
-	SiteRange       Code = "site_range"       // the arena is out of reach
+	SiteGo          Code = "site_go"          // a Go function without a stack check, whose first instruction cannot be replaced alone
+	SiteRange       Code = "site_range"       // the arena is out of reach, or no entrance can be where a punned jump leads
 	SiteOverlap     Code = "site_overlap"     // another prepatch has replaced some of these bytes, not all
 	GuardPlace      Code = "guard_place"      // the guard cannot be compiled for this place
 	ArenaFull       Code = "arena_full"       // no room in PIE's memory in the process

@@ -176,7 +176,7 @@ func (c *chooser) padded(at, end address.Addr) bool {
 
 // finish checks the site's page, branches and relocation, and fills in the rest.
 func (c *chooser) finish(s *Site) error {
-	last := s.Start.Add(jumpLen - 1)
+	last := s.Start.Add(s.length() - 1)
 	if s.Start.Page() != last.Page() {
 		return refuse(SitePage, c.f, s.Start, "the bytes to be replaced lie in two pages")
 	}
@@ -186,7 +186,8 @@ func (c *chooser) finish(s *Site) error {
 		return err
 	}
 	off := s.Start - s.Entry
-	s.Original = c.f.Text[off : off+jumpLen : off+jumpLen]
+	end := min(off+address.Addr(s.length()), address.Addr(len(c.f.Text)))
+	s.Original = c.f.Text[off:end:end]
 	for _, run := range [][]amd64.Inst{s.Before, s.After} {
 		if err := c.movable(run); err != nil {
 			return err

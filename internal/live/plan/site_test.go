@@ -39,8 +39,12 @@ type siteCase struct {
 	delta   int32
 	undo    string
 	warned  bool
+	punned  int // bytes that are written, where the jump is a punned one
 	refused Code
 }
+
+// padding is what Go puts behind a function.
+const padding = "cc cc cc cc cc cc cc cc cc cc cc cc cc cc cc cc"
 
 func TestChooseSite(t *testing.T) {
 	for _, c := range siteCases {
@@ -66,6 +70,9 @@ func (c siteCase) check(t *testing.T) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(s.Puns) > 0 != (c.punned > 0) || c.punned > 0 && len(s.Original) != c.punned {
+		t.Errorf("%d ways to jump over % x, want %d bytes", len(s.Puns), s.Original, c.punned)
 	}
 	if len(s.Kept) != c.kept || len(s.Again) != c.again || len(s.Before) != c.before || len(s.After) != c.after {
 		t.Errorf("kept %v, again %v, before %v, after %v", s.Kept, s.Again, s.Before, s.After)
@@ -276,13 +283,43 @@ var siteCases = []siteCase{
 		code: "49 89 e4/49 81 ec 80 1f 00 00/72 1a/4d 3b 66 10/0f 86 10 00 00 00/55/48 89 e5/48 81 ec 00 20 00 00/c9/c3/90/e8 00 00 00 00/eb d0",
 	},
 	{
-		name: "Go, nosplit leaf that may fault", goCode: true, code: "48 8b 40 08/c3", refused: SiteGo,
+		name: "Go, nosplit leaf that may fault", goCode: true, code: "48 8b 40 08/c3", refused: SiteGo, // ret is the highest byte of the way
+	},
+	{
+		name: "Go, nosplit leaf that may fault, padding", goCode: true, code: "48 8b 40 08/c3", behind: padding, after: 1, punned: 8, warned: true,
+	},
+	{
+		name: "Go, nosplit leaf that may fault, long", goCode: true, code: "48 8b 80 60 01 00 00/c3", after: 1, warned: true,
+	},
+	{
+		name: "Go, nosplit leaf that may fault and uses the stack", goCode: true, code: "ff 30/58/90/c3", behind: padding, refused: SiteGo, // push (%rax)
+	},
+	{
+		name: "Go, nosplit leaf that may fault and reads r12", goCode: true, code: "49 8b 44 24 08/c3", behind: padding, refused: SiteGo,
+	},
+	{
+		name: "Go, nosplit leaf with a frame", goCode: true, code: "55/48 89 e5/48 83 ec 10", behind: padding, kept: 1, after: 1, punned: 7, delta: 8, undo: "5d",
+	},
+	{
+		name: "Go, nosplit leaf with a frame, one way leads below", goCode: true, code: "55/48 89 e5/84 00/5d/c3", behind: padding, kept: 1, after: 1, punned: 7, delta: 8, undo: "5d",
+	},
+	{
+		name: "Go, nosplit leaf, all ways lead below", goCode: true, code: "84 00/80 78 90 90/84 c0/c3", behind: padding, refused: SiteGo,
+	},
+	{
+		name: "Go, nosplit leaf with a frame whose second instruction is long", goCode: true, code: "55/b8 01 00 00 00/5d/c3", behind: padding, kept: 1, after: 1, delta: 8, undo: "5d",
+	},
+	{
+		name: "Go, nosplit leaf behind an inlined call", goCode: true, code: "90/48 8b 00/c3", behind: padding, kept: 1, after: 1, punned: 7,
+	},
+	{
+		name: "Go, nosplit leaf that returns to its entry", goCode: true, code: "31 c9/48 ff c1/48 39 c1/7c f6/c3", behind: padding, refused: SiteBranch,
 	},
 	{
 		name: "Go, nosplit leaf of one long instruction", goCode: true, code: "b8 01 00 00 00/c3", after: 1, warned: true,
 	},
 	{
-		name: "Go, nosplit leaf of short instructions", goCode: true, code: "31 c0/31 db/31 c9/c3", refused: SiteGo,
+		name: "Go, nosplit leaf of short instructions", goCode: true, code: "31 c0/31 db/31 c9/c3", behind: padding, after: 1, punned: 6, warned: true,
 	},
 }
 
@@ -343,6 +380,29 @@ func TestBranchesFromElsewhere(t *testing.T) {
 	}
 }
 
+// checkPuns writes each way to jump over an instruction, and looks at what it leaves.
+func checkPuns(t *testing.T, s *Site) {
+	t.Helper()
+	for _, p := range s.Puns {
+		to, ok := p.Next(lowestTarget)
+		if !ok {
+			t.Fatalf("a way to jump leads nowhere: % x", s.Original)
+		}
+		b, err := p.Write(s.Original, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := s.After[0].Len; i < len(b); i++ {
+			if b[i] != s.Original[i] && s.Original[i] != int3 {
+				t.Fatalf("% x changes byte %d of % x", b, i, s.Original)
+			}
+		}
+		if i, err := amd64.Decode(b, s.Start); err != nil || i.Target != to {
+			t.Fatalf("% x leads to %v, want %v", b, i.Target, to)
+		}
+	}
+}
+
 func FuzzChooseSite(f *testing.F) {
 	for _, c := range siteCases {
 		f.Add(unhex(f, c.code), uint16(0), c.goCode)
@@ -358,12 +418,14 @@ func FuzzChooseSite(f *testing.F) {
 			return
 		}
 		off := int(s.Start - s.Entry)
-		if len(s.Original) != jumpLen || off+jumpLen > len(code) || !bytes.Equal(s.Original, code[off:off+jumpLen]) {
+		n := len(s.Original)
+		if n < jumpLen || n > jit.MaxPunned || n > jumpLen && len(s.Puns) == 0 || off+n > len(code) || !bytes.Equal(s.Original, code[off:off+n]) {
 			t.Fatalf("original bytes % x at %d of % x", s.Original, off, code)
 		}
-		if s.Start.Page() != s.Start.Add(jumpLen-1).Page() {
+		if s.Start.Page() != s.Start.Add(int64(n)-1).Page() {
 			t.Fatalf("site at %v spans two pages", s.Start)
 		}
+		checkPuns(t, &s)
 		if len(s.moved()) == 0 || s.Resume <= s.Start {
 			t.Fatalf("nothing moves: %+v", s)
 		}
