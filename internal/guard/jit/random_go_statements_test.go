@@ -12,7 +12,7 @@ func (p *goProgram) block(depth int) {
 
 func (p *goProgram) statement(depth int) {
 	kind := p.kind()
-	switch n := p.r.IntN(22); {
+	switch n := p.r.IntN(24); {
 	case n < 4 || depth == 0:
 		p.assign(kind)
 	case n < 6:
@@ -40,11 +40,44 @@ func (p *goProgram) statement(depth int) {
 		p.line("if n := %s; n %s %d { m = cut(m, n, %s) }", p.expr(6, 2), p.one("<", ">="), p.r.IntN(40), p.v(1))
 	case n == 17:
 		p.line("{ best, run := longest(m); v6 += int64(best)<<8 ^ int64(run) }")
-	case n < 21 && p.acts > 0:
+	case n == 18 || n == 19:
+		p.text(kind, depth)
+	case n < 23 && p.acts > 0:
 		p.acts--
 		p.act(kind)
 	default:
 		p.line("if %s { return %s }", p.cond(1), p.verdict(kind))
+	}
+}
+
+// text writes what strings, lists and generic types are for.
+func (p *goProgram) text(kind, depth int) {
+	i, w := p.expr(kind, 1), p.name("w")
+	switch p.r.IntN(9) {
+	case 0:
+		p.line("v6 += int64(m.Find(words[%s&7]))", i)
+	case 1:
+		p.line("for i, %s := range words { if %s != words[%s&7] && m.%s(%s) { v6 ^= int64(len(%s)) << i } }",
+			w, w, i, p.one("HasPrefix", "HasSuffix", "Contains", "Equal"), w, w)
+	case 2:
+		p.line("{ r := rules[%s&3]; v6 -= int64(r.least); if m.Contains(r.also[v1&1]) { v6 += int64(len(r.name)) } }", i)
+	case 3:
+		p.line("v6 ^= anyOf(m, %s) + anyOf(m, words...)", p.one(`"a", "ab", "cab"`, `"b"`, ``, `"aaaaaaaa", "bb"`))
+	case 4:
+		p.line("{ %s := words[v1&7]; if %s { %s = \"ab\" }; if m.HasPrefix(%s) { v4 += int32(len(%s)) }; v6 += int64(%s[%s&1]) }", w, p.cond(1), w, w, w, w, i)
+	case 5:
+		p.line("{ own := []int32{v4, %s, 3}; halve(own); own[%s&3]++; v4 ^= total(own, v1&3) + total(arr[:], %s) + total([]int32{5, -7}, 1) }", p.expr(4, 1), i, p.expr(1, 1))
+	case 6:
+		p.line("for k, %s := range \"ba\\x00c\" { v6 = v6*5 + int64(m.Count(byte(%s))) + int64(k) }", w, w)
+	case 7:
+		p.line("{ var r ring[uint16]; r.put(v3); r.put(uint16(%s)); x, have := r.last(%s&3); v3, ok = x, have }", i, p.v(1))
+	default:
+		p.line("for _, %s := range [...]string{\"a\", \"bc\", \"\"} {", w)
+		p.line("\tif m.HasSuffix(%s) { v6 += int64(len(%s)) }", w, w)
+		if depth > 1 {
+			p.block(depth - 1)
+		}
+		p.line("}")
 	}
 }
 

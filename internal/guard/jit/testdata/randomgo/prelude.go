@@ -38,6 +38,25 @@ var table = [16]int16{3, -7, 5: 500, 9: -30000, 12: 77}
 
 var steps = [4]struct { by int8; ok bool }{{1, true}, {-2, false}, {by: 100}, {}}
 
+var words = []string{"ab", "b", "", "aaaa", "cab", "aaaaaaaaaaaaa", 7: "bcabcabcabcabcabcabcabcabcabcabcabcabca"}
+
+var rules = [...]struct { name string; least int8; also [2]string }{{"a", 3, [2]string{"b"}}, {name: "abc", least: -9}, {"", 1, [2]string{"cab", "b"}}}
+
+type ring[T any] struct { n uint8; at [4]T }
+
+func (r *ring[T]) put(v T) { r.at[r.n&3] = v; r.n++ }
+
+func (r *ring[T]) last(back uint8) (v T, ok bool) { if back >= r.n { return v, false }; return r.at[(r.n-1-back)&3], true }
+
+func anyOf(m libpie.Mem, list ...string) (n int64) {
+	for i, w := range list { if m.HasPrefix(w) || m.HasSuffix(w) { n += 1 << i }; if m.Equal(w) { n++ } }
+	return n
+}
+
+func total(list []int32, from uint8) (n int32) { for i, x := range list { if i >= int(from) { n = n*3 + x } }; return n }
+
+func halve(list []int32) { for i := range list { list[i] /= 2 } }
+
 func (p *pair) add(n uint16) { p.x += n; if p.x > 1000 { p.y-- } }
 
 func (p *pair) sum() int64 { return int64(p.x)*3 + int64(p.y) }
