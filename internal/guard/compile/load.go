@@ -33,7 +33,8 @@ type module struct {
 	errs  []*Error
 	used  bpf.Caps // capabilities that the guards compiled so far use
 
-	slices    map[*ast.ArrayType]bool  // types of slices that stand where one may
+	slices    map[*ast.ArrayType]bool // types of slices that stand where one may
+	orders    map[*ssa.BasicBlock]map[ssa.Instruction]int
 	literals  map[*ssa.Alloc]*alloc    // arrays of functions that are tables; nil for those that are not
 	longTexts bool                     // a constant string is longer than maxInlineText
 	objects   map[types.Object]*object // state variables
@@ -47,7 +48,7 @@ type module struct {
 // bounded: size, then nesting, then syntax outside the subset, then types, then
 // the size of types.
 func load(files map[string][]byte) (*module, []*Error) {
-	m := &module{fset: token.NewFileSet(), sizes: newSizes(), slices: map[*ast.ArrayType]bool{}, literals: map[*ssa.Alloc]*alloc{}}
+	m := &module{fset: token.NewFileSet(), sizes: newSizes(), slices: map[*ast.ArrayType]bool{}, literals: map[*ssa.Alloc]*alloc{}, orders: map[*ssa.BasicBlock]map[ssa.Instruction]int{}}
 	for _, stage := range []func(map[string][]byte){m.parse, m.screen, m.check, m.build} {
 		if stage(files); len(m.errs) > 0 {
 			return nil, m.errs

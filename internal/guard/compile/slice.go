@@ -96,15 +96,25 @@ func (m *module) literalOf(i *ssa.Alloc, t types.Type) *alloc {
 	if size <= 0 || size > maxText || !use.indexed && !use.passed && !copied {
 		return nil
 	}
-	w := literalWriter{m: m, block: map[ssa.Instruction]int{}, bytes: make([]byte, size), stored: map[int64]bool{}, read: map[ssa.Value]bool{}}
-	for k, instr := range i.Block().Instrs {
-		w.block[instr] = k
-	}
+	w := literalWriter{m: m, block: m.orderOf(i.Block()), bytes: make([]byte, size), stored: map[int64]bool{}, read: map[ssa.Value]bool{}}
 	w.firstRead = len(w.block)
 	if !w.follow(i, 0) || w.lastStore == 0 || w.firstRead < w.lastStore {
 		return nil
 	}
 	return &alloc{table: string(w.bytes), texts: w.texts, literal: true}
+}
+
+// orderOf numbers the instructions of a block, once: a block may have many literals.
+func (m *module) orderOf(b *ssa.BasicBlock) map[ssa.Instruction]int {
+	order := m.orders[b]
+	if order == nil {
+		order = make(map[ssa.Instruction]int, len(b.Instrs))
+		for k, instr := range b.Instrs {
+			order[instr] = k
+		}
+		m.orders[b] = order
+	}
+	return order
 }
 
 // literalWriter follows what is done with an array, and writes the constants that it is
