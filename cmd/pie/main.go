@@ -50,10 +50,11 @@ func yielding() {
 	debug.SetGCPercent(800) // no collection below 32 MiB, which few commands come to
 	if pie.InBackground(preparation) {
 		runtime.GOMAXPROCS(2) // one to work, one to watch the time
-	} else {
-		runtime.GOMAXPROCS(1)
+		startup.Over()        // not before: threads at the ordinary policy would come onto the program's CPUs
+		return
 	}
-	startup.Over() // not before: threads at the ordinary policy would come onto the program's CPUs
+	runtime.GOMAXPROCS(1)
+	time.AfterFunc(preparation, startup.Over)
 }
 
 // app is one run of the command.
