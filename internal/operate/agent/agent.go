@@ -62,9 +62,12 @@ type Agent struct {
 	rules     []*rule
 	policyErr error
 	stamp     string // of the policy and the prepatches as they were read
-	suspended map[string]bool
-	kept      map[key]*Process
-	sources   map[string]*prepatch
+	// stampBefore is what it was when they were last looked at.
+	stampBefore string
+	now         func() time.Time // the clock that days are counted by
+	suspended   map[string]bool
+	kept        map[key]*Process
+	sources     map[string]*prepatch
 
 	gate         *gate.Gate
 	gateFor      held
@@ -102,7 +105,7 @@ type rule struct {
 func New(c Config) (*Agent, error) {
 	a := &Agent{
 		c: c, log: c.Log, started: time.Now(), suspended: map[string]bool{}, kept: map[key]*Process{}, gaveUpOn: map[int]time.Time{},
-		rejected: map[string]uint64{}, requests: make(chan func()), questions: make(chan func()), Stats: newStats(),
+		now: time.Now, rejected: map[string]uint64{}, requests: make(chan func()), questions: make(chan func()), Stats: newStats(),
 	}
 	a.changer.log, a.changer.wait = c.Log, orderTime
 	if err := a.load(); err != nil {
@@ -185,9 +188,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.awaitLibraries(ctx)
 			a.settleYoung(ctx)
 		case <-files.C:
-			if a.stamp != a.stampNow() {
-				a.reload(ctx)
-			}
+			a.filesTurn(ctx)
 		case <-logs.C:
 			a.logCounts(ctx)
 		}

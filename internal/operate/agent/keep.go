@@ -55,7 +55,7 @@ func (r *rule) selector() (*target.Selector, error) {
 // pass brings every process that a rule is about to what the rule says, and
 // forgets those that have ended.
 func (a *Agent) pass(ctx context.Context) {
-	now := time.Now()
+	begin, now := time.Now(), a.now()
 	seen := map[key]bool{}
 	for _, r := range a.rules {
 		if a.suspended[r.ID] {
@@ -89,7 +89,7 @@ func (a *Agent) pass(ctx context.Context) {
 		}
 	}
 	for k, p := range a.kept {
-		if !seen[k] && p.Since.Before(now) { // not of those that the gate told of meanwhile
+		if !seen[k] && p.Since.Before(begin) { // not of those that the gate told of meanwhile
 			delete(a.kept, k)
 		}
 	}
@@ -108,6 +108,11 @@ func (a *Agent) keyOf(pid int, id string) (key, bool) {
 // retire takes a prepatch out whose rule or day is over.
 func (a *Agent) retire(ctx context.Context, r *rule, pids []int, now time.Time) bool {
 	why := r.overAt(now)
+	if why == "" && r.over != "" {
+		r.over = ""
+		a.log.Warn("kept up again: the clock was set back", "prepatch", r.ID, "line", r.Line)
+		a.rehold()
+	}
 	if why == "" {
 		return false
 	}

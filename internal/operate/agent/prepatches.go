@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -12,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie"
 	"github.com/patch-integration-engine/pie/internal/operate/catalogue"
@@ -79,31 +83,58 @@ func (a *Agent) load() error {
 	return nil
 }
 
-// stampNow changes when the policy or the folder of prepatches does.
+// stampNow changes when the policy or the folder of prepatches does: also when a file was
+// replaced by one of the same size and time, as cp -p and rsync do.
 func (a *Agent) stampNow() string {
 	var b strings.Builder
 	note := func(path string) {
-		if st, err := os.Stat(path); err == nil {
-			fmt.Fprintf(&b, "%s %d %d\n", path, st.Size(), st.ModTime().UnixNano())
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil {
+			fmt.Fprintln(&b, path, st.Dev, st.Ino, st.Size, st.Mtim, st.Ctim)
 		}
 	}
 	note(a.c.Policy)
+	if a.c.Prepatches == "" {
+		return b.String()
+	}
+	const most = 4096
 	all := 0
-	_ = filepath.WalkDir(a.c.Prepatches, func(path string, _ fs.DirEntry, err error) error {
-		if all++; err != nil || all > 4096 {
+	// The dot has a link followed that is the folder.
+	_ = filepath.WalkDir(a.c.Prepatches+"/.", func(path string, _ fs.DirEntry, err error) error {
+		if all++; all > most {
 			return fs.SkipAll
 		}
-		note(path)
+		if note(path); err != nil { // it cannot be read, or has just gone: the others are looked at
+			return fs.SkipDir
+		}
 		return nil
 	})
 	return b.String()
 }
 
+// filesTurn reads the policy and its prepatches again when they have changed, and stand
+// still since: who writes a file in place leaves part of it there meanwhile, which may be a
+// policy, too.
+func (a *Agent) filesTurn(ctx context.Context) {
+	now := a.stampNow()
+	if now != a.stamp && now == a.stampBefore {
+		_ = a.reload(ctx) // it logs what is wrong
+	}
+	a.stampBefore = now
+}
+
 // findPrepatch looks for an id in the folder, then in the catalogue.
 func findPrepatch(dir, id string) (*prepatch, error) {
 	for _, entry := range []string{filepath.Join(dir, id), filepath.Join(dir, id+".go")} {
-		if _, err := os.Stat(entry); dir != "" && err == nil {
+		if dir == "" {
+			continue
+		}
+		// One that is there and cannot be looked at is not the catalogue's of that name.
+		switch _, err := os.Stat(entry); {
+		case err == nil:
 			return readPrepatch(entry, id)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("looking for the prepatch %s: %w", id, err)
 		}
 	}
 	e, ok := catalogue.Lookup(id)
@@ -166,16 +197,26 @@ func compile(p *prepatch, id string) (*prepatch, error) {
 	return p, nil
 }
 
-// readBounded reads a regular file of at most limit bytes.
+// readBounded reads a regular file of at most limit bytes. Another kind of file that has
+// come to the path is not waited for.
 func readBounded(path string, limit int64) ([]byte, error) {
-	st, err := os.Stat(path)
-	if err == nil && (!st.Mode().IsRegular() || st.Size() > limit) {
-		err = fmt.Errorf("%s: not a regular file of at most %d KiB", path, limit>>10)
-	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	return os.ReadFile(path)
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	var b []byte
+	if st.Mode().IsRegular() {
+		b, err = io.ReadAll(io.LimitReader(f, limit+1))
+	}
+	if !st.Mode().IsRegular() || int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: not a regular file of at most %d KiB", path, limit>>10)
+	}
+	return b, err
 }
 
 // executables are those the guards of a prepatch name; none when one guard names
