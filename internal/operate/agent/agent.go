@@ -76,9 +76,11 @@ type Agent struct {
 	named        []string           // the paths of those it was told of
 	gaveUpOn     map[int]time.Time  // processes that the gate let go of, whose exec was not told of yet
 	longestHold  time.Duration
-	toldFollowed bool        // why holds take longer here was told
-	pending      []execution // execs of such files that the gate has not told of yet
-	toDo         []execution // those to attend to, the oldest first
+	toldFollowed bool             // why holds take longer here was told
+	pending      []execution      // execs of such files that the gate has not told of yet
+	toDo         []execution      // those to attend to, the oldest first
+	around       map[string]bool  // prepatches whose processes may have forked unguarded
+	aroundDue    <-chan time.Time // when they are gone through; nil: not
 	starts       Starts
 	looked       bool       // all processes were gone through once
 	missed       bool       // execs or reports were lost: all processes are to be looked at
@@ -105,7 +107,7 @@ type rule struct {
 func New(c Config) (*Agent, error) {
 	a := &Agent{
 		c: c, log: c.Log, started: time.Now(), suspended: map[string]bool{}, kept: map[key]*Process{}, gaveUpOn: map[int]time.Time{},
-		now: time.Now, rejected: map[string]uint64{}, requests: make(chan func()), questions: make(chan func()), Stats: newStats(),
+		now: time.Now, around: map[string]bool{}, rejected: map[string]uint64{}, requests: make(chan func()), questions: make(chan func()), Stats: newStats(),
 	}
 	a.changer.log, a.changer.wait = c.Log, orderTime
 	if err := a.load(); err != nil {
@@ -177,6 +179,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.gateSays(r, ok)
 		case <-a.work():
 			a.attend(ctx)
+		case <-a.aroundDue:
+			a.lookAround(ctx)
 		case <-a.dirs.changes():
 			a.rehold()
 		case <-passes.C:

@@ -254,6 +254,7 @@ func (a *Agent) gateSays(r gate.Report, ok bool) {
 		if r.Window > 0 {
 			a.starts.Late++
 			a.starts.LateGuarded++
+			a.mayHaveForked(a.rulesOf(r.ID)...)
 		} else {
 			a.starts.Guarded++
 		}
@@ -275,6 +276,11 @@ func (a *Agent) gateSays(r gate.Report, ok bool) {
 	case gate.Broken:
 		a.log.Error("gate", "error", r.Error)
 	}
+}
+
+// rulesOf are the rules in force for a prepatch.
+func (a *Agent) rulesOf(id string) []*rule {
+	return slices.DeleteFunc(a.active(), func(r *rule) bool { return r.ID != id })
 }
 
 // lostReports takes note that the gate could not tell of some starts: that it was so is

@@ -115,7 +115,11 @@ func (a *Agent) attend(ctx context.Context) {
 	if a.toDo = a.toDo[1:]; len(a.toDo) == 0 {
 		a.toDo = nil
 	}
-	switch guarded := a.execed(ctx, e); {
+	guarded := a.execed(ctx, e)
+	if e.late && !guarded {
+		a.mayHaveForked(a.active()...) // it may have put itself into the background, by a fork
+	}
+	switch {
 	case !e.late:
 	case guarded:
 		a.starts.LateGuarded++
@@ -156,6 +160,7 @@ func (a *Agent) execed(ctx context.Context, e execution) (guarded bool) {
 			continue
 		}
 		relevant = true
+		a.mayHaveForked(r)
 		// What is known may be of this exec, told by the gate meanwhile, or of a program
 		// that the process ran before.
 		k, ok := a.keyOf(e.pid, r.ID)
@@ -170,4 +175,60 @@ func (a *Agent) execed(ctx context.Context, e execution) (guarded bool) {
 		a.watch.setIrrelevant(e.pid)
 	}
 	return guarded
+}
+
+// A program that ran before it was guarded may have forked meanwhile, and its children
+// have no guard: a fork is no exec, and nobody tells of it. So the processes of its rule are
+// gone through once more, soon after.
+
+// aroundTime is how soon, and how often at most.
+const aroundTime = 300 * time.Millisecond
+
+// mayHaveForked has the processes of rules gone through.
+func (a *Agent) mayHaveForked(rules ...*rule) {
+	for _, r := range rules {
+		a.around[r.ID] = true
+	}
+	if a.aroundDue == nil && len(rules) > 0 {
+		a.aroundDue = time.After(aroundTime)
+	}
+}
+
+// lookAround guards what has been born unguarded.
+func (a *Agent) lookAround(ctx context.Context) {
+	ids := a.around
+	a.around, a.aroundDue = map[string]bool{}, nil
+	for _, r := range a.active() {
+		if ids[r.ID] {
+			a.guardNewborn(ctx, r)
+		}
+	}
+}
+
+// mostGenerations bounds how often the processes of a rule are listed at a time: each is
+// guarded ahead of its children, of which it may have had more until then.
+const mostGenerations = 8
+
+func (a *Agent) guardNewborn(ctx context.Context, r *rule) {
+	for range mostGenerations {
+		sel, err := r.selector()
+		if err != nil {
+			return // a pass says so
+		}
+		pids, err := sel.Select(ctx)
+		if err != nil {
+			return
+		}
+		fresh := false
+		for _, pid := range pids {
+			a.hear(ctx)
+			if k, ok := a.keyOf(pid, r.ID); ok && a.kept[k] == nil && ctx.Err() == nil {
+				fresh = true
+				a.keep(ctx, r, k, time.Time{})
+			}
+		}
+		if !fresh {
+			return
+		}
+	}
 }

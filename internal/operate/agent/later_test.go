@@ -1,12 +1,16 @@
 package agent
 
 import (
+	"bufio"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/patch-integration-engine/pie"
 )
 
 // compile makes a program or a library of a C file of testdata.
@@ -107,5 +111,53 @@ func TestExecutesAgain(t *testing.T) {
 		if now := known(); (now.Since == before.Since) != tt.same {
 			t.Errorf("an exec at %v: %+v became %+v", tt.at, before, now)
 		}
+	}
+}
+
+// A program that forks before its guard is in has unguarded children, of which nobody
+// tells: they are guarded soon after it, not at the next pass.
+func TestForksBeforeItIsGuarded(t *testing.T) {
+	w := layOut(t, "testdata/prefork.c")
+	w.policy(theRule)
+	w.begin(false)
+	for round := range 5 {
+		// Without a gate the program is sure to run at first.
+		if err := w.agent.request(t.Context(), func() { w.agent.closeGate() }); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(w.victim)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var pids []int
+		for lines := bufio.NewScanner(out); len(pids) < 7 && lines.Scan(); {
+			pid, err := strconv.Atoi(lines.Text())
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+		for end := time.Now().Add(passInterval / 4); ; time.Sleep(20 * time.Millisecond) {
+			var bare []int
+			for _, pid := range pids {
+				if inMode(t, pid) != pie.ModeEnforce {
+					bare = append(bare, pid)
+				}
+			}
+			if len(bare) == 0 && len(pids) == 7 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Errorf("round %d: of %v these have no guard: %v", round, pids, bare)
+				break
+			}
+		}
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		_ = cmd.Wait()
 	}
 }
