@@ -113,7 +113,7 @@ func (a *app) printStatus(ctx context.Context, sel pie.Select, all []pie.Process
 			fmt.Fprintf(a.out, "%s pid %d (%s): %s\n", style.Warn("half-done:"), s.Pid, term.Escape(baseName(s.Exe)), term.Escape(left))
 		}
 		if len(s.Left) > 0 {
-			fmt.Fprintf(a.out, "  left by a pie that was killed, unless one is at work on it now: pie repair --pid %d\n", s.Pid)
+			fmt.Fprintf(a.out, "  left by a pie that was killed, or by a fork while one was at work, unless one is at work on it now: pie repair --pid %d\n", s.Pid)
 		}
 		for _, problem := range problemsOf(s) {
 			problems.say(s.Pid, s.Exe, problem)
