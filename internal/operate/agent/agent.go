@@ -81,6 +81,7 @@ type Agent struct {
 	toDo         []execution      // those to attend to, the oldest first
 	around       map[string]bool  // prepatches whose processes may have forked unguarded
 	aroundDue    <-chan time.Time // when they are gone through; nil: not
+	aroundTook   time.Duration    // the last time
 	starts       Starts
 	looked       bool       // all processes were gone through once
 	missed       bool       // execs or reports were lost: all processes are to be looked at

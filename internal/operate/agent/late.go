@@ -181,8 +181,12 @@ func (a *Agent) execed(ctx context.Context, e execution) (guarded bool) {
 // have no guard: a fork is no exec, and nobody tells of it. So the processes of its rule are
 // gone through once more, soon after.
 
-// aroundTime is how soon, and how often at most.
-const aroundTime = 300 * time.Millisecond
+// aroundTime is how soon, and how often at most; less often where it takes long, so that
+// it is not what the agent does most of the time.
+const (
+	aroundTime  = 300 * time.Millisecond
+	aroundShare = 10
+)
 
 // mayHaveForked has the processes of rules gone through.
 func (a *Agent) mayHaveForked(rules ...*rule) {
@@ -190,13 +194,14 @@ func (a *Agent) mayHaveForked(rules ...*rule) {
 		a.around[r.ID] = true
 	}
 	if a.aroundDue == nil && len(rules) > 0 {
-		a.aroundDue = time.After(aroundTime)
+		a.aroundDue = time.After(max(aroundTime, aroundShare*a.aroundTook))
 	}
 }
 
 // lookAround guards what has been born unguarded.
 func (a *Agent) lookAround(ctx context.Context) {
-	ids := a.around
+	begin, ids := time.Now(), a.around
+	defer func() { a.aroundTook = time.Since(begin) }()
 	a.around, a.aroundDue = map[string]bool{}, nil
 	for _, r := range a.active() {
 		if ids[r.ID] {

@@ -286,9 +286,9 @@ func (k *keeper) tooLate(h *hold) {
 	k.out.send(Report{Kind: Late, Pid: h.opening.tid, Held: h.held})
 }
 
-// reserve is how long before the limit the gate answers, so that what it does
-// then still lies within the limit.
-const reserve = 4 * time.Millisecond
+// reserve is how long before the limit the gate answers, so that what it does then, and
+// how long it may wait for a processor on a busy machine, still lies within the limit.
+const reserve = 7 * time.Millisecond
 
 // left is how long an exec may still wait; one that runs waits for nothing, but
 // its worker has to be done some time.
