@@ -6,12 +6,13 @@
 #   held/NAME/RELEASE~VERSION      the same, of programs that no gate was set by: the file held
 #   fresh/NAME/RELEASE~VERSION     the same, of programs that were asked once, when all gates stood: the file fresh
 #   exam/NAME/RELEASE~VERSION      the same, of programs that were asked once, when fingerprints could carry builds whole: the file exam
+#   second/NAME/RELEASE~VERSION    the same, of programs that were asked once, in November 2026: the file second
 #   source/NAME/BUILD              one source built by gcc 12, gcc 11 and clang 14 at several levels
 #   held-source/NAME/BUILD         the same, of sources that no gate was set by: the file sources; gcc 11 to
 #                                  14, clang 14 and 19
 #   fresh-source/NAME/BUILD        the same, of sources that were asked once, when all gates stood: the file fresh-sources
 #
-#   bench/fingerprints/corpus.sh [release] [held] [fresh] [exam] [source] [held-source] [fresh-source]     all when none is named
+#   bench/fingerprints/corpus.sh [release] [held] [fresh] [exam] [second] [source] [held-source] [fresh-source]     all when none is named
 #
 # Only Debian's packages are used, and the sources that test/e2e/servers.sh unpacks.
 # The compilers are unpacked, not installed; those of Debian 13 run in a chroot, which takes
@@ -224,16 +225,16 @@ held() {
 	strip -o "$out.stripped" "$tree/out.so" && mv "$tree/out.so" "$out"
 }
 
-[ $# -gt 0 ] || set -- release held fresh exam source held-source fresh-source
+[ $# -gt 0 ] || set -- release held fresh exam second source held-source fresh-source
 for part; do
 	case $part in
 	release) releases release bench/fingerprints/packages ;;
-	held | fresh | exam) releases "$part" "bench/fingerprints/$part" ;;
+	held | fresh | exam | second) releases "$part" "bench/fingerprints/$part" ;;
 	source) sources ;;
 	held-source) held_sources held-source bench/fingerprints/sources ;;
 	fresh-source) held_sources fresh-source bench/fingerprints/fresh-sources ;;
 	*)
-		echo "$0: $part is none of release, held, fresh, exam, source, held-source, fresh-source" >&2
+		echo "$0: $part is none of release, held, fresh, exam, second, source, held-source, fresh-source" >&2
 		exit 2
 		;;
 	esac

@@ -54,7 +54,7 @@ func main() {
 	flag.IntVar(&o.most, "max", 1<<30, "leave out functions of more instructions")
 	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "programs that are measured at once")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "where corpus.sh put its files")
-	flag.StringVar(&o.from, "from", "", "only this part of the corpus: release, held, fresh, exam, source, held-source, fresh-source")
+	flag.StringVar(&o.from, "from", "", "only this part of the corpus: release, held, fresh, exam, second, source, held-source, fresh-source")
 	flag.StringVar(&o.only, "only", "", "only pairs whose set or file name contains this")
 	flag.StringVar(&o.tally, "tally", "", "keep the counts in this `FILE`: a second run goes on where the first ended")
 	flag.DurationVar(&o.time, "time", 0, "begin no pair after this time")
