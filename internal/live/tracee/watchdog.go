@@ -1,6 +1,7 @@
 package tracee
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,6 +42,10 @@ const (
 	stopLimit = 500 * time.Millisecond
 	// watchInterval is how often the deadline is looked at during a session.
 	watchInterval = 10 * time.Millisecond
+	// watchdogStart is how long it may take to start as any other program: it computes for
+	// some ten milliseconds, and threads of the program that wake beside it go first. On a
+	// machine where it gets no CPU it is urged after that.
+	watchdogStart = 50 * time.Millisecond
 	// watchdogAnswer is how long a live watchdog may take to answer.
 	watchdogAnswer = 5 * time.Second
 )
@@ -114,7 +119,6 @@ func startWatchdog() (*watchdog, error) {
 		w.close()
 		return nil, fmt.Errorf("starting the watchdog: %w", err)
 	}
-	background.Urge(cmd.Process.Pid)
 	w.process, w.reaped = cmd.Process, make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
@@ -159,19 +163,30 @@ func (w *watchdog) open(theirs *[]*os.File) error {
 // begin makes sure that a watchdog is there and watching before anything is
 // stopped.
 func (w *watchdog) begin() error {
-	if err := w.answers.SetReadDeadline(time.Now().Add(watchdogAnswer)); err != nil {
-		return fmt.Errorf("watchdog: %w", err)
-	}
 	if _, err := w.commands.Write([]byte{'b'}); err != nil {
 		return fmt.Errorf("the watchdog is gone: %w", err)
 	}
-	var b [1]byte
-	if _, err := w.answers.Read(b[:]); err != nil {
+	answer, err := w.answer(watchdogStart)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		background.Urge(w.process.Pid)
+		answer, err = w.answer(watchdogAnswer)
+	}
+	if err != nil {
 		return fmt.Errorf("the watchdog does not answer: %w", err)
 	}
-	w.above = b[0] == answerAbove
+	w.above = answer == answerAbove
 	w.began, w.beganAt = time.Now(), monotonic()
 	return nil
+}
+
+// answer waits for the watchdog's.
+func (w *watchdog) answer(limit time.Duration) (byte, error) {
+	if err := w.answers.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return 0, err
+	}
+	var b [1]byte
+	_, err := w.answers.Read(b[:])
+	return b[0], err
 }
 
 // end lets the watchdog sleep.
