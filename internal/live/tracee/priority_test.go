@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -192,7 +191,7 @@ func TestWatchdogIsCalledOffBeforeTheTracerGivesWay(t *testing.T) {
 }
 
 // hog is one that has been started.
-type hog struct{ in io.WriteCloser }
+type hog struct{ in uintptr } // a descriptor
 
 func startHog(t *testing.T, cpu int) (h hog) {
 	t.Helper()
@@ -202,13 +201,16 @@ func startHog(t *testing.T, cpu int) (h hog) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.in, err = cmd.StdinPipe(); err != nil {
+	in, ours, err := os.Pipe()
+	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stdin, h.in = in, ours.Fd()
+	defer in.Close()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait(); _ = ours.Close() })
 	if said, err := bufio.NewReader(out).ReadString('\n'); said != "ready\n" {
 		t.Fatalf("the hog says %q: %v", said, err)
 	}
@@ -216,9 +218,11 @@ func startHog(t *testing.T, cpu int) (h hog) {
 }
 
 // wake has the hog run as soon as the calling thread leaves its CPU, and takes long enough
-// for the kernel to have seen to that.
+// for the kernel to have seen to that. It does not leave the CPU itself, as a sleep would,
+// a write by way of the runtime, or a goroutine that has had its processor for 10 ms.
 func (h hog) wake() {
-	_, _ = h.in.Write([]byte{1})
-	for begin := time.Now(); time.Since(begin) < 20*time.Millisecond; { // a sleep would leave the CPU
+	b := [1]byte{1}
+	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, h.in, uintptr(unsafe.Pointer(&b)), 1)
+	for begin := time.Now(); time.Since(begin) < 5*time.Millisecond; {
 	}
 }
