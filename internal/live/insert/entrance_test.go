@@ -37,22 +37,10 @@ func punnedGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f address
 		return plan.Guard{}, err
 	}
 	code := write(pl)
-	faults := jit.Probe
-	if len(code.Faults) > 0 {
-		faults = jit.Table
-	}
-	for !jit.LinkFits(len(code.Bytes)) {
-		code.Bytes = append(code.Bytes, 0x90)
-	}
-	code.Body, code.Link = 0, len(code.Bytes)
-	link, err := jit.Link(pl.Code.Add(int64(code.Link)), 0)
+	faults, err := goOn(code, pl, site, original[:1])
 	if err != nil {
 		return plan.Guard{}, err
 	}
-	after := pl.Code.Add(int64(code.Link + jit.LinkSize))
-	code.Bytes = append(append(code.Bytes, link...), original[0])
-	code.Bytes = append(code.Bytes, jmp(after+1, site+1)...)
-	code.End = len(code.Bytes)
 	return plan.Guard{
 		Place: pl, Function: "guarded", Image: arena.Image{Name: filepath.Base(m.Path), Inode: m.File.Inode},
 		Site: site, SiteOff: m.Offset + address.Off(site-m.Start),

@@ -285,6 +285,27 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 		return plan.Guard{}, err
 	}
 	code := write(pl)
+	faults, err := goOn(code, pl, site, original)
+	if err != nil {
+		return plan.Guard{}, err
+	}
+	if err := a.Fit(pl, len(code.Bytes)); err != nil {
+		return plan.Guard{}, err
+	}
+	moved := pl.Code.Add(int64(code.Link + jit.LinkSize))
+	return plan.Guard{
+		Place: pl, Function: "guarded", Image: arena.Image{Name: filepath.Base(m.Path), Inode: m.File.Inode},
+		Site: site, SiteOff: m.Offset + address.Off(site-m.Start),
+		Original: original, Patch: append(jmp(site, pl.Code), 0xcc, 0xcc, 0xcc),
+		Moves:  []plan.Move{{From: site + 1, To: moved + 1}, {From: site + 4, To: moved + 4}},
+		Code:   code,
+		Faults: faults,
+	}, nil
+}
+
+// goOn ends a guard's code with its link and the bytes that moved from the site, to behind
+// which it jumps, and returns how its reads are caught.
+func goOn(code *jit.Code, pl arena.Place, site address.Addr, moved []byte) (jit.FaultMode, error) {
 	faults := jit.Probe
 	if len(code.Faults) > 0 {
 		faults = jit.Table
@@ -295,23 +316,14 @@ func handMadeGuard(p *tracee.Process, space *arena.Space, hash [32]byte, f addre
 	code.Body, code.Link = 0, len(code.Bytes)
 	link, err := jit.Link(pl.Code.Add(int64(code.Link)), 0)
 	if err != nil {
-		return plan.Guard{}, err
+		return faults, err
 	}
-	after := pl.Code.Add(int64(code.Link + jit.LinkSize))
-	code.Bytes = append(append(code.Bytes, link...), original...)
-	code.Bytes = append(code.Bytes, jmp(after+siteLen, site+siteLen)...)
+	n := int64(len(moved))
+	after := pl.Code.Add(int64(code.Link+jit.LinkSize) + n)
+	code.Bytes = append(append(code.Bytes, link...), moved...)
+	code.Bytes = append(code.Bytes, jmp(after, site.Add(n))...)
 	code.End = len(code.Bytes)
-	if err := a.Fit(pl, len(code.Bytes)); err != nil {
-		return plan.Guard{}, err
-	}
-	return plan.Guard{
-		Place: pl, Function: "guarded", Image: arena.Image{Name: filepath.Base(m.Path), Inode: m.File.Inode},
-		Site: site, SiteOff: m.Offset + address.Off(site-m.Start),
-		Original: original, Patch: append(jmp(site, pl.Code), 0xcc, 0xcc, 0xcc),
-		Moves:  []plan.Move{{From: site + 1, To: after + 1}, {From: site + 4, To: after + 4}},
-		Code:   code,
-		Faults: faults,
-	}, nil
+	return faults, nil
 }
 
 // imageOf is the range of the file mapped at a, and the mapping a is in.
