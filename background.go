@@ -7,9 +7,8 @@ import (
 )
 
 // InBackground makes the whole calling process give way to every other program
-// (SCHED_IDLE, sched(7)) while it prepares, for at most the time given, and a real-time
-// process to every other of its kind (SCHED_OTHER); while threads of a target are stopped
-// it does not. It reports false, and changes nothing,
+// (SCHED_IDLE, sched(7)) while it prepares, for at most the time given; while
+// threads of a target are stopped it does not. It reports false, and changes nothing,
 // where the right to come back is missing. Programs that are started meanwhile
 // give way, too.
 func InBackground(limit time.Duration) bool { return background.Enter(limit) }

@@ -5,9 +5,7 @@
 // of processor time. At the ordinary policy a thread of pie that wakes beside a
 // busy thread of the program keeps it off its CPU for a tick, 4 ms where HZ is
 // 250: several times what the stop takes. At SCHED_IDLE (sched(7)) it runs where
-// nobody else wants to, and gives way at once to whoever does. What was started as a
-// real-time process, SCHED_RR or SCHED_FIFO, would keep every thread of the program that
-// wakes waiting until it sleeps itself, and prepares at SCHED_OTHER.
+// nobody else wants to, and gives way at once to whoever does.
 //
 // Invariants:
 //   - Nobody is stopped from the background: the tracer takes every thread of the
@@ -24,18 +22,20 @@
 package background
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // Enter puts every thread of this process, and those to come, into the
 // background, for at most the time given, and tells whether it did: not where
-// they could not come back, nor where the calling thread's policy has nothing below it
-// (lower), nor while Foreground is asked for.
+// they could not come back, nor when their policy is another than SCHED_OTHER, nor
+// while Foreground is asked for.
 //
 // Programs that are started meanwhile are in the background, too. The thread that
 // watches the time needs a processor of the Go runtime for itself then: with
@@ -65,13 +65,10 @@ func enter() bool {
 	s := &sessions
 	s.Lock()
 	defer s.Unlock()
-	high, ok := schedulingOf(0)
-	low, below := high.lower()
-	if s.running > 0 || !ok || !below || change(0, high, low) != nil || change(0, low, high) != nil {
+	if s.running > 0 || setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE) != nil || setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL) != nil {
 		return false
 	}
-	s.entered, s.high, s.low = true, high, low
-	forOthers(high, low)
+	forOthers(unix.SCHED_NORMAL, unix.SCHED_IDLE)
 	return true
 }
 
@@ -80,15 +77,23 @@ func leave() {
 	s := &sessions
 	s.Lock()
 	defer s.Unlock()
-	s.idle, s.entered = nil, false
-	forOthers(s.low, s.high)
+	s.idle = nil
+	forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
 	giveBack()
 }
 
-// forOthers changes all threads but the calling one that are scheduled as from says.
-func forOthers(from, to scheduling) {
+// forOthers changes the policy of all threads but the calling one that have the
+// policy from, and returns whom it changed. A thread that ends meanwhile is none.
+func forOthers(from, to int) (changed []int) {
 	self := unix.Gettid()
-	forEach(func(tid int) bool { return tid != self && change(tid, from, to) == nil })
+	forEach(func(tid int) bool {
+		if tid == self || setPolicy(tid, from, to) != nil {
+			return false
+		}
+		changed = append(changed, tid)
+		return true
+	})
+	return changed
 }
 
 // maxPasses bounds how often the list of threads is gone through.
@@ -110,4 +115,27 @@ func forEach(f func(tid int) (needed bool)) {
 			}
 		}
 	}
+}
+
+// policy returns a thread's, 0 being the calling one; negative when there is none.
+func policy(tid int) int {
+	p, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tid), 0, 0)
+	if errno != 0 {
+		return -1
+	}
+	return int(p)
+}
+
+// setPolicy changes a thread's policy, if it is from. Its nice value stays.
+func setPolicy(tid, from, to int) error {
+	if policy(tid) != from {
+		return fmt.Errorf("thread %d: not of policy %d", tid, from)
+	}
+	var priority int32 // struct sched_param
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), uintptr(to), uintptr(unsafe.Pointer(&priority)))
+	runtime.KeepAlive(&priority)
+	if errno != 0 {
+		return fmt.Errorf("thread %d: policy %d: %w", tid, to, errno)
+	}
+	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -88,58 +87,6 @@ func TestThereAndBack(t *testing.T) {
 			t.Errorf("the background was left after %v", took)
 		}
 	})
-}
-
-// TestRealTime: a real-time process prepares as an ordinary one, and is none while somebody
-// is stopped.
-func TestRealTime(t *testing.T) {
-	inChild(t, nil, func() {
-		const limit, level = 300 * time.Millisecond, 3
-		makeRealTime(t, level)
-		begin := time.Now()
-		if !background.Enter(limit) {
-			t.Fatal("root may not go into the background")
-		}
-		if n := threads(t); n[unix.SCHED_RR] != 1 || n[unix.SCHED_NORMAL] == 0 || n[unix.SCHED_IDLE] != 0 {
-			t.Errorf("in the background: %v threads by policy; only the one that watches the time is to be a real-time one", n)
-		}
-		back := background.Foreground()
-		if n := threads(t); n[unix.SCHED_NORMAL] != 0 {
-			t.Errorf("while somebody is stopped: %v threads by policy", n)
-		}
-		back()
-		if n := threads(t); time.Since(begin) < limit && n[unix.SCHED_NORMAL] == 0 {
-			t.Errorf("after that: %v threads by policy", n)
-		}
-		for end := time.Now().Add(20 * time.Second); threads(t)[unix.SCHED_NORMAL] != 0; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("the background was not left when its time was over")
-			}
-		}
-		var is int32
-		if _, _, errno := unix.Syscall(unix.SYS_SCHED_GETPARAM, 0, uintptr(unsafe.Pointer(&is)), 0); errno != 0 || is != level {
-			t.Errorf("level %d afterwards, not %d: %v", is, level, errno)
-		}
-	})
-}
-
-// makeRealTime makes all threads of this process real-time ones. One that is started
-// meanwhile is as the one that started it.
-func makeRealTime(t *testing.T, level int32) {
-	t.Helper()
-	for range 2 {
-		list, err := os.ReadDir("/proc/self/task")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range list {
-			tid, _ := strconv.Atoi(e.Name())
-			_, _, errno := unix.Syscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), unix.SCHED_RR, uintptr(unsafe.Pointer(&level)))
-			if errno != 0 && errno != unix.ESRCH {
-				t.Fatal(errno)
-			}
-		}
-	}
 }
 
 // TestLeftOverATime: who has left the background when its time is over, and goes

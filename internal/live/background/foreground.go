@@ -19,9 +19,6 @@ var sessions foreground
 // foreground counts what needs it just now.
 type foreground struct {
 	sync.Mutex
-	entered bool        // the background, and its time is not over
-	high    scheduling  // of threads that have not, then
-	low     scheduling  // of those in it
 	running int         // sessions
 	idle    []int       // threads that go to the background again
 	nice    map[int]int // of the threads that were there when the first one began
@@ -62,7 +59,7 @@ func (s *foreground) begin() {
 	s.nice = map[int]int{}
 	s.other, _ = niceValue(0)
 	forEach(func(tid int) (needed bool) {
-		if s.entered && change(tid, s.low, s.high) == nil {
+		if setPolicy(tid, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
 			s.idle, needed = append(s.idle, tid), true
 		}
 		if nice, ok := niceValue(tid); ok && nice != urgent && setNice(tid, urgent) {
@@ -88,7 +85,7 @@ func (s *foreground) back() {
 		return was != urgent && setNice(tid, was)
 	})
 	for _, tid := range s.idle {
-		_ = change(tid, s.high, s.low)
+		_ = setPolicy(tid, unix.SCHED_NORMAL, unix.SCHED_IDLE)
 	}
 	debug.SetGCPercent(s.garbage)
 	s.hear()
@@ -99,17 +96,8 @@ func (s *foreground) back() {
 // Urge makes a program that was just started as urgent as Foreground makes this one: it is
 // waited for, and on a full machine would take seconds to begin.
 func Urge(pid int) {
-	if s := &sessions; s.lowered() {
-		_ = change(pid, s.low, s.high)
-	}
+	_ = setPolicy(pid, unix.SCHED_IDLE, unix.SCHED_NORMAL)
 	_ = setNice(pid, urgent)
-}
-
-// lowered tells whether what this process starts begins in the background.
-func (s *foreground) lowered() bool {
-	s.Lock()
-	defer s.Unlock()
-	return s.entered
 }
 
 // niceValue is that of a thread, 0 being the calling one; the system call returns 20 − nice.

@@ -26,10 +26,7 @@ func KeepOff(pids ...int) {
 	// and gives them to all others in the end.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	s := &sessions
-	s.Lock()
-	defer s.Unlock()
-	if now, _ := schedulingOf(0); !s.entered || now != s.low {
+	if policy(0) != unix.SCHED_IDLE {
 		return
 	}
 	var mine unix.CPUSet
@@ -45,10 +42,7 @@ func KeepOff(pids ...int) {
 	if left == mine || left.Count() == 0 {
 		return
 	}
-	forEach(func(tid int) bool {
-		now, _ := schedulingOf(tid)
-		return now == s.low && restrict(tid, &left)
-	})
+	forEach(func(tid int) bool { return policy(tid) == unix.SCHED_IDLE && restrict(tid, &left) })
 }
 
 // restrict gives a thread these CPUs, and tells whether it had others.
