@@ -22,7 +22,7 @@ demo:
 setup:
 	scripts/setup
 
-# Everything, as CI runs it: under 20 minutes on two cores.
+# Everything, as CI runs it: about 20 minutes on two cores.
 test:
 	scripts/test
 
