@@ -24,9 +24,9 @@ type Asm struct {
 	labels []int // offset in buf, −1 while unbound
 	fixups []fixup
 
-	forward []int  // fixups of branches to labels ahead
-	short   []bool // which of them are short
-	err     error
+	branches []int  // fixups of branches to labels, or settled
+	short    []bool // which of those to labels ahead are short
+	err      error
 }
 
 // Label names a place in the code being assembled.

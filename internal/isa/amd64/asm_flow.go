@@ -41,16 +41,16 @@ func (a *Asm) Jcc(c Cond, l Label) {
 }
 
 func (a *Asm) branch(l Label, short, near []byte) {
-	if at := a.labels[l]; at >= 0 {
-		if d := at - (len(a.buf) + 2); d >= math.MinInt8 {
-			a.Raw(short...)
-			a.Raw(byte(int8(d)))
-			return
-		}
+	n := len(a.branches)
+	at := a.labels[l]
+	if at >= 0 && at-(len(a.buf)+2) >= math.MinInt8 {
+		a.branches = append(a.branches, settled)
+		a.Raw(short...)
+		a.Raw(byte(int8(at - (len(a.buf) + 1))))
+		return
 	}
-	n := len(a.forward)
-	a.forward = append(a.forward, len(a.fixups))
-	if n < len(a.short) && a.short[n] {
+	a.branches = append(a.branches, len(a.fixups))
+	if at < 0 && n < len(a.short) && a.short[n] {
 		a.Raw(short...)
 		a.fixups = append(a.fixups, fixup{len(a.buf), len(a.buf) + 1, l, 1})
 		a.Raw(0)
@@ -60,19 +60,27 @@ func (a *Asm) branch(l Label, short, near []byte) {
 	a.relative(LabelMem(l), 0)
 }
 
-// Shorten makes the assembler, which has nothing written yet, use short branches where
-// short says so, for each branch to a label ahead in the order they are
-// written. Bytes fails when one does not reach.
+// settled stands for a branch back that was short at once: there is nothing to fix up.
+const settled = -1
+
+// Shorten makes the assembler, which has nothing written yet, use short branches to
+// labels ahead where short says so, which is Reach of a round before: it counts every
+// branch to a label, so that one back, which may be short in one round and not in
+// the other, moves no other. Bytes fails when one does not reach.
 func (a *Asm) Shorten(short []bool) { a.short = short }
 
-// Reach returns, for each branch to a label that was ahead, in the order they
-// were written, whether a short one reaches there even if padding grows by
-// shortSlack bytes. All labels are bound.
+// Reach returns, for each branch to a label in the order they were written, whether the
+// label was ahead and a short one reaches there even if padding grows by shortSlack
+// bytes. All labels are bound.
 func (a *Asm) Reach() []bool {
-	out := make([]bool, len(a.forward))
-	for i, n := range a.forward {
+	out := make([]bool, len(a.branches))
+	for i, n := range a.branches {
+		if n == settled {
+			continue
+		}
 		f := a.fixups[n]
-		out[i] = a.labels[f.label]-f.end <= math.MaxInt8-shortSlack
+		d := a.labels[f.label] - f.end
+		out[i] = d >= 0 && d <= math.MaxInt8-shortSlack
 	}
 	return out
 }

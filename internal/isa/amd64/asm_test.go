@@ -356,3 +356,44 @@ func TestShorten(t *testing.T) {
 		t.Errorf("128 bytes: % x, %v", b, err)
 	}
 }
+
+// A branch back that is too far to be short in the first round is no branch ahead; one that
+// comes near enough in the second takes nothing from those behind it.
+func TestShortenPastBranchBack(t *testing.T) {
+	for _, between := range []int{124, 130, 300} {
+		write := func(short []bool) *Asm {
+			a := NewAsm(0x1000)
+			a.Shorten(short)
+			back, over, near, far := a.Label(), a.Label(), a.Label(), a.Label()
+			a.Bind(back)
+			a.Jcc(CondE, over)
+			a.Nop(between - 6)
+			a.Bind(over)
+			a.Jmp(back)
+			a.Jmp(far)
+			a.Jcc(CondNE, near)
+			a.Nop(3)
+			a.Bind(near)
+			a.Nop(200)
+			a.Bind(far)
+			return a
+		}
+		first := write(nil)
+		if _, err := first.Bytes(); err != nil {
+			t.Fatal(err)
+		}
+		second := write(first.Reach())
+		b, err := second.Bytes()
+		if err != nil {
+			t.Errorf("%d bytes between: %v", between, err)
+			continue
+		}
+		near := b[len(b)-200-3-2:]
+		if !bytes.Equal(near[:2], []byte{0x75, 3}) {
+			t.Errorf("%d bytes between: the branch ahead is % x", between, near[:2])
+		}
+		if far := b[len(b)-200-3-2-5:]; !bytes.Equal(far[:5], []byte{0xe9, 205, 0, 0, 0}) {
+			t.Errorf("%d bytes between: the far branch is % x", between, far[:5])
+		}
+	}
+}
