@@ -166,14 +166,17 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 
 // into inserts into a process that is open for it; out is what is known already.
 func (in *inserter) into(ctx context.Context, p *process, w *tracee.Process, out ProcessReport) (ProcessReport, error) {
-	r, done, err := in.place(ctx, in.resolver, p, w)
-	if why := whyCopied(err); why != "" {
-		out.Notes = append(out.Notes, "memory is read by system calls, about 1 µs each: "+why)
-		r, done, err = in.place(ctx, in.resolver.copying(why), p, w)
+	rs := in.resolver
+	r, done, err := in.place(ctx, rs, p, w)
+	for other, note := rs.otherwise(err); other != nil; other, note = rs.otherwise(err) {
+		if rs = other; note != "" {
+			out.Notes = append(out.Notes, note)
+		}
+		r, done, err = in.place(ctx, rs, p, w)
 	}
 	if errors.Is(err, tracee.ErrSeccomp) {
 		why := err
-		if r, done, err = in.place(ctx, in.resolver.withoutCalls(), p, w); err != nil && !insert.IsIn(err) {
+		if r, done, err = in.place(ctx, rs.withoutCalls(), p, w); err != nil && !insert.IsIn(err) {
 			err = neither(why, err)
 		}
 	}

@@ -2,6 +2,7 @@ package pie
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -29,6 +30,8 @@ type resolver struct {
 	// tableRisk says why guards must not rely on signals, beside what the threads say; ""
 	// for nothing.
 	tableRisk string
+	// locking has guards count with a lock, whatever the C library says.
+	locking bool
 }
 
 func newResolver(ctx context.Context, p *Prepatch, o Options) (*resolver, error) {
@@ -48,6 +51,20 @@ func (rs *resolver) copying(why string) *resolver {
 	c := *rs
 	c.tableRisk = why
 	return &c
+}
+
+// otherwise resolves as rs does, but for what an insertion was refused for, and says how;
+// nil where there is no other way.
+func (rs *resolver) otherwise(err error) (other *resolver, note string) {
+	if errors.Is(err, insert.ErrNoRseq) && !rs.locking {
+		c := *rs
+		c.locking = true
+		return &c, ""
+	}
+	if why := whyCopied(err); why != "" && rs.tableRisk == "" {
+		return rs.copying(why), "memory is read by system calls, about 1 µs each: " + why
+	}
+	return nil, ""
 }
 
 // close forgets what is known, unless it is an Engine's.
@@ -82,7 +99,8 @@ type resolved struct {
 	// quiet: nothing can be mapped in the process, and its guards make no system call and
 	// read no clock.
 	quiet bool
-	early bool // the program has not run yet
+	rseq  jit.RseqArea // what guards count with
+	early bool         // the program has not run yet
 	// filtered: a thread is under a seccomp filter, which may kill the program for a
 	// system call of a guard's.
 	filtered bool
@@ -142,6 +160,9 @@ func (rs *resolver) resolve(p *process, w *tracee.Process, space *arena.Space) (
 		r.tableRisk = rs.tableRisk
 	default:
 		r.tableRisk = threads.Risk
+	}
+	if off, ok := images.Rseq(); ok && !rs.locking && !isGo(images) { // threads of Go may not be the C library's
+		r.rseq = jit.RseqArea{Known: true, Offset: off}
 	}
 	in := plan.Input{ID: rs.p.ID, Hash: rs.p.Hash(), Build: rs.o.Build, Space: space, Again: rs.o.again}
 	if err := addState(&in, rs.p, w); err != nil {
@@ -223,7 +244,7 @@ func (r *resolved) input(f locate.Function, g source.Guard, prog *verify.Program
 	}
 	gi.EntryOff = off
 	gi.Function = plan.Function{Name: g.Func, Entry: f.Entry, Size: f.Size, Text: f.Text, Go: f.Go}
-	gi.Gettid = r.mayAskTid(prog)
+	gi.Gettid, gi.Rseq = r.mayAskTid(prog), r.rseq
 	seg, at, err := r.known.segment(f)
 	if err != nil {
 		return gi, err

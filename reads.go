@@ -71,8 +71,9 @@ func (s settling) run(ctx context.Context) error {
 		}
 	}
 	err = s.replace(ctx, rs)
-	if why := whyCopied(err); why != "" {
-		err = s.replace(ctx, rs.copying(why))
+	for other, _ := rs.otherwise(err); other != nil; other, _ = rs.otherwise(err) {
+		rs = other
+		err = s.replace(ctx, rs)
 	}
 	return err
 }

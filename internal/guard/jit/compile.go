@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 	"github.com/patch-integration-engine/pie/internal/guard/verify"
 )
@@ -59,6 +60,13 @@ func compile(p program, s Site, l Layout, try []pressure) (*Code, error) {
 	return emit(p, f, regs, s, l)
 }
 
+// far reports whether code at a may not reach b: there are 2 GiB to both sides, less what
+// the code and what is at b take.
+func far(a, b address.Addr) bool {
+	d := int64(b - a)
+	return d > math.MaxInt32-1<<20 || d < math.MinInt32+1<<20
+}
+
 // checkLayout refuses addresses that no code could be written for.
 func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 	bad := func(detail string) error {
@@ -71,6 +79,8 @@ func checkLayout(u *bpf.Unit, s Site, l Layout) error {
 		return bad("nothing leads back to the function")
 	case l.Control%64 != 0 || l.Counters%64 != 0 || l.Events%64 != 0:
 		return bad("control block, counters and events must be 64-byte aligned")
+	case far(l.Code, l.Control) || far(l.Code, l.Counters) || l.Events != 0 && far(l.Code, l.Events):
+		return bad("control block, counters or events are out of reach of the code")
 	case l.State%64 != 0 || u.State != 0 && l.State == 0:
 		return bad("state at " + l.State.String() + " where 64-byte aligned memory is needed")
 	case s.ABI != SysV && s.ABI != GoInternal:

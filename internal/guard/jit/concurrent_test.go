@@ -21,7 +21,7 @@ func placeBehindEntry(t *testing.T) (*machine, Layout) {
 func TestStorm(t *testing.T) {
 	const threads, calls, arg = 8, 20_000, 0xabcdef
 	m, l := placeBehindEntry(t)
-	m.ask(cmdStorm, 0, patchAt, uint32(threads), uint32(calls), uint64(arg))
+	m.ask(cmdStorm, 0, patchAt, uint32(threads), uint32(calls), uint64(arg), uint32(0))
 	head := binary.LittleEndian.Uint64(m.peek(l.Events+EventHead, 8))
 	for name, got := range map[string]uint64{
 		"calls": m.counter(l, CounterCalls), "rejects": m.counter(l, CounterRejects), "tickets": head,

@@ -75,6 +75,7 @@ type emitter struct {
 	inner      *amd64.Label // where reads of the helper being written fail to
 	calls      amd64.Label  // literal: address of the call counters
 	counts     bool         // the literal is wanted
+	sequence   sequence
 	rodata     amd64.Label
 	faults     []FaultRange
 	lands      []amd64.Label // landing of each fault range
@@ -137,7 +138,7 @@ func emitWith(short []bool, p program, f *function, regs *registers, s Site, l L
 	}
 	return &Code{
 		Bytes: code, Body: e.body0, Link: e.linkOff, End: e.end,
-		Faults: e.faults, Stack: int(e.deepest), Saved: saved,
+		Faults: e.faults, Stack: int(e.deepest), Saved: saved, Rseq: e.countsWith(),
 	}, e.Reach(), nil
 }
 
@@ -150,58 +151,6 @@ func (e *emitter) entry() {
 	if e.p.Unit().Caps&bpf.CapCall != 0 {
 		e.unlessInside()
 	}
-}
-
-// hashFactor was searched for: the top seven bits of the low half of rsp ×
-// hashFactor put eight stacks at any of the usual distances, from goroutines' to
-// those of threads, into at least five cache lines, mostly eight (TestSpread).
-const hashFactor = 0xf4fb1d89 - 1<<32
-
-// count adds the call to the counters. Every instruction here costs every call:
-// with two registers at hand it takes four.
-func (e *emitter) count() {
-	if e.l.Quiet {
-		e.LockInc(e.counter(CounterCalls))
-		return
-	}
-	at := e.countRegs()
-	switch len(at) {
-	case 0:
-		if !e.framed {
-			e.haveRoom()
-		}
-		e.push(amd64.RAX)
-		e.countIn(amd64.RAX)
-		e.pop(amd64.RAX)
-	case 1:
-		e.countIn(at[0])
-	default:
-		slot, base := at[len(at)-1], at[len(at)-2]
-		e.IMulImm(4, slot, amd64.RSP, hashFactor)
-		e.ShiftImm(amd64.Shr, 4, slot, 32-7)
-		e.Lea(base, amd64.Abs(e.l.Counters.Add(CounterCalls)))
-		e.LockInc(amd64.Indexed(base, slot, 8, 0))
-	}
-}
-
-// countRegs are registers that hold nothing where calls are counted: not the fuel, which
-// the prologue has set.
-func (e *emitter) countRegs() []amd64.Reg {
-	at := e.regs.free.Regs()
-	if e.framed {
-		at = append(at, e.regs.saved...)
-	}
-	return slices.DeleteFunc(at, func(r amd64.Reg) bool { return e.framed && e.regs.burns && r == e.regs.fuel.reg })
-}
-
-// countIn counts with one register.
-func (e *emitter) countIn(r amd64.Reg) {
-	e.IMulImm(4, r, amd64.RSP, hashFactor)
-	e.ShiftImm(amd64.Shr, 4, r, 32-7)
-	e.ShiftImm(amd64.Shl, 4, r, 3) // shorter than a mask
-	e.OpLoad(amd64.Add, 8, r, amd64.LabelMem(e.calls))
-	e.LockInc(amd64.At(r, 0))
-	e.counts = true
 }
 
 // block writes b, the i-th.
@@ -346,11 +295,7 @@ func (e *emitter) coldCode() {
 		e.Jmp(e.link)
 	}
 	e.routines()
-	if e.counts {
-		e.Align(8)
-		e.Bind(e.calls)
-		e.Quad(uint64(e.l.Counters.Add(CounterCalls)))
-	}
+	e.countData()
 	e.Bind(e.rodata)
 	e.Raw(e.p.Unit().Rodata...)
 	if e.zeroed {

@@ -17,16 +17,36 @@ func TestHotPath(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
 		free       amd64.RegSet
+		rseq       RseqArea
 		most       int // bytes to the end of the displaced instructions, 13 with the jump back; a cache line is 64
 		want       string
 	}{
-		{"NULL", "ldxdw %r2, [%r1+0]\njeq %r2, 0, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), 64, `
+		{"NULL", "ldxdw %r2, [%r1+0]\njeq %r2, 0, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), RseqArea{}, 64, `
 			cmp dword ptr [mode], 0x0
 			jz cold
-			imul r11d, esp, -0xb04e277
-			shr r11d, 0x19
-			lea rax, ptr [calls]
-			lock inc qword ptr [rax+8*r11]
+			imul eax, esp, -0xb04e277
+			shr eax, 0x1c
+			shl eax, 0x6
+			add rax, qword ptr [literal]
+			lock inc qword ptr [rax+0x38]
+			test rdi, rdi
+			jz cold
+			after`},
+		{"NULL, counted by CPU", "ldxdw %r2, [%r1+0]\njeq %r2, 0, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), RseqArea{Known: true, Offset: 0x920}, 112, `
+			cmp dword ptr [mode], 0x0
+			jz cold
+			lea rax, ptr [literal]
+			mov qword ptr fs:[0x928], rax
+			mov eax, dword ptr fs:[0x924]
+			cmp eax, 0x70
+			jnb cold
+			imul eax, eax, 0x10200000
+			shr eax, 0x19
+			shl eax, 0x3
+			add rax, qword ptr [literal]
+			inc qword ptr [rax]
+			xor eax, eax
+			mov qword ptr fs:[0x928], rax
 			test rdi, rdi
 			jz cold
 			after`},
@@ -37,26 +57,27 @@ func TestHotPath(t *testing.T) {
 			mov %r0, 0
 			exit
 			mov %r0, 1
-			exit`, 0, 64, `
+			exit`, 0, RseqArea{}, 64, `
 			cmp dword ptr [mode], 0x0
 			jz cold
 			push rax
 			imul eax, esp, -0xb04e277
-			shr eax, 0x19
-			shl eax, 0x3
+			shr eax, 0x1c
+			shl eax, 0x6
 			add rax, qword ptr [literal]
-			lock inc qword ptr [rax]
+			lock inc qword ptr [rax+0x38]
 			pop rax
 			cmp esi, 0x400
 			jnle cold
 			after`},
-		{"u32 field", "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+16]\njgt %r2, 9, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), 80, `
+		{"u32 field", "ldxdw %r2, [%r1+0]\nldxw %r2, [%r2+16]\njgt %r2, 9, +2\nmov %r0, 0\nexit\nmov %r0, 1\nexit", amd64.Set(amd64.RAX, amd64.R11), RseqArea{}, 80, `
 			cmp dword ptr [mode], 0x0
 			jz cold
-			imul r11d, esp, -0xb04e277
-			shr r11d, 0x19
-			lea rax, ptr [calls]
-			lock inc qword ptr [rax+8*r11]
+			imul eax, esp, -0xb04e277
+			shr eax, 0x1c
+			shl eax, 0x6
+			add rax, qword ptr [literal]
+			lock inc qword ptr [rax+0x38]
 			lea rax, ptr [rdi-0xfff0]
 			shr rax, 0x2f
 			jnz cold
@@ -66,7 +87,7 @@ func TestHotPath(t *testing.T) {
 			after`},
 	} {
 		l := Layout{
-			Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000,
+			Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, Rseq: c.rseq,
 			After: func(address.Addr) ([]byte, error) { return append([]byte{0x0f, 0x0b}, make([]byte, 11)...), nil }, // ud2
 		}
 		code, err := Compile(verified(t, c.text), Site{Free: c.free}, l)
@@ -126,30 +147,4 @@ func named(s string, next address.Addr) string {
 		name = "literal"
 	}
 	return before + "[" + name + "]" + after
-}
-
-// TestSpread: threads whose stacks lie at usual distances count in different
-// cache lines.
-func TestSpread(t *testing.T) {
-	const threads, line = 8, 64 / 8
-	factor := int64(hashFactor)
-	for _, distance := range []uint64{
-		8<<20 + 4096, 8 << 20, 2<<20 + 4096, 2 << 20, 1<<20 + 4096, 256<<10 + 4096, 128<<10 + 4096, 128 << 10,
-		64<<10 + 4096, 64 << 10, 32 << 10, 8 << 10, 4 << 10, 2 << 10,
-	} {
-		for rsp := uint64(0x7f12_3456_7000); rsp < 0x7f12_3456_7000+1<<30; rsp += 0x1234570 {
-			lines := map[uint32]bool{}
-			for i := range uint64(threads) {
-				slot := uint32((rsp-i*distance)*uint64(factor)) >> (32 - 7)
-				if slot >= CallSlots {
-					t.Fatalf("slot %d", slot)
-				}
-				lines[slot/line] = true
-			}
-			if len(lines) < 5 {
-				t.Errorf("%d threads %#x apart, the first at %#x, share %d lines", threads, distance, rsp, len(lines))
-				break
-			}
-		}
-	}
 }

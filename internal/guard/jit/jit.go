@@ -20,6 +20,8 @@
 //     return address, or the arena.
 //   - Nothing is kept outside registers and the thread's own stack, so that the
 //     block may be re-entered by a signal handler or recursion at any instruction.
+//     The thread's rseq_cs is set while a call is counted (count.go), which the
+//     kernel itself takes back where a signal handler begins.
 //   - rsp never changes between the prologue and the epilogue where a read can
 //     fault, so that a fault lands with the block's frame intact.
 //
@@ -98,6 +100,7 @@ type Layout struct {
 	Symbols  []address.Addr // by Unit.Symbols
 	State    address.Addr   // the prepatch's state, of Unit.State bytes; 64-byte aligned
 	Errno    ErrnoSlot
+	Rseq     RseqArea     // of every thread that may call the function; unknown for Quiet
 	StackEnd address.Addr // where the main thread's stack ends; 0: not known
 	Pointer  bool         // fs:0 holds the thread pointer in every thread (psABI, TLS)
 	Gettid   bool         // the target's seccomp allows gettid(2) and rt_sigprocmask(2)
@@ -132,4 +135,5 @@ type Code struct {
 	Faults []FaultRange // ascending, disjoint; empty unless Layout.Faults is Table
 	Stack  int          // the most bytes of stack used below the entry's rsp
 	Saved  amd64.RegSet // registers saved and restored
+	Rseq   RseqArea     // what it counts with: Layout's, unless the guard is quiet
 }

@@ -61,9 +61,9 @@ const (
 const TripMinCalls = 128
 
 // Counters, shared by every process that inherits the arena. Calls are counted
-// in CallSlots words, so that threads rarely meet in a cache line: a call picks
-// its word by a hash of rsp, and only the sum over all of them has a meaning
-// (SumCalls). The other counters are a word each.
+// in CallSlots words, so that threads rarely meet in a cache line (count.go), and
+// only the sum over all of them has a meaning (SumCalls). The other counters are a
+// word each.
 const (
 	CallSlots = 128
 

@@ -76,6 +76,7 @@ const (
 	cmdTrial
 	cmdPeers
 	cmdRefuse
+	cmdSteps
 )
 
 // machine is a test process that runs guards.
@@ -91,6 +92,7 @@ type machine struct {
 	thread           address.Addr // what fs:0 holds
 	tid              uint32
 	avx              bool
+	rseq             RseqArea
 }
 
 // registers of a call: general ones by hardware number, then ymm.
@@ -130,6 +132,9 @@ func newMachine(t testing.TB) *machine {
 	m.passed, m.returned = address.Addr(u64(0)), address.Addr(u64(1))
 	m.thread = address.Addr(u64(3) - u64(2))
 	m.errnoOffset, m.tid, m.avx = int32(u64(2)), uint32(u64(4)), u64(5) != 0
+	if u64(7) != 0 {
+		m.rseq = RseqArea{Known: true, Offset: int32(u64(6))}
+	}
 	m.mapAt(codeAt, codeLen, protRead|protExec, 0)
 	m.mapAt(stateAt, 0x1000, protRead|protWrite, 0)
 	m.mapAt(sharedAt, 0x10000, protRead|protWrite, 0)
@@ -223,7 +228,7 @@ func (m *machine) call(at address.Addr, c *cpu) (outcome int, after *cpu) {
 func (m *machine) layout() Layout {
 	return Layout{
 		Code: codeAt, Control: stateAt, Counters: sharedAt, Events: sharedAt + 0x1000, After: m.toOracle,
-		OwnStart: arena, OwnEnd: arena + 0x40000, State: wordsAt, Guard: 7, Errno: ErrnoSlot{Known: true, Offset: m.errnoOffset}, Gettid: true,
+		OwnStart: arena, OwnEnd: arena + 0x40000, State: wordsAt, Guard: 7, Errno: ErrnoSlot{Known: true, Offset: m.errnoOffset}, Rseq: m.rseq, Gettid: true,
 	}
 }
 

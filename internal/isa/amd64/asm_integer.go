@@ -201,6 +201,9 @@ const (
 // Un is op r.
 func (a *Asm) Un(op Unary, size Size, r Reg) { a.rr(digit(size, 0xf6), uint8(op), uint8(r)) }
 
+// Inc is inc qword [m].
+func (a *Asm) Inc(m Mem) { a.rm(digit(8, 0xfe), 0, m, 0) }
+
 // LockInc is lock inc qword [m].
 func (a *Asm) LockInc(m Mem) {
 	a.Raw(0xf0)

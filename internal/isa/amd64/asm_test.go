@@ -98,6 +98,7 @@ var asmTable = []struct {
 	{"49 f7 e8", "imul r8", func(a *Asm) { a.Un(IMul1, 8, R8) }},
 	{"f7 f1", "div ecx", func(a *Asm) { a.Un(Div, 4, RCX) }},
 	{"49 f7 ff", "idiv r15", func(a *Asm) { a.Un(IDiv, 8, R15) }},
+	{"48 ff 00", "inc qword ptr [rax]", func(a *Asm) { a.Inc(At(RAX, 0)) }},
 	{"f0 49 ff 03", "lock inc qword ptr [r11]", func(a *Asm) { a.LockInc(At(R11, 0)) }},
 	{"f0 48 ff 04 c8", "lock inc qword ptr [rax+rcx*8]", func(a *Asm) { a.LockInc(Indexed(RAX, RCX, 8, 0)) }},
 	{"66 41 c1 c0 08", "rol r8w, 8", func(a *Asm) { a.ShiftImm(Rol, 2, R8, 8) }},

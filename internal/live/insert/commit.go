@@ -122,7 +122,7 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 		return tracee.Stop{}, err
 	}
 	c := newCommitment(edits)
-	c.quiet = quiet
+	c.quiet, c.rseq = quiet, in.rseq()
 	if f := in.faults; f != nil && f.live {
 		a := in.arenas[f.in]
 		c.quiet = append(c.quiet, a.SlotRange(a.Handler.Slot))
@@ -223,6 +223,7 @@ type commitment struct {
 	seen   bool          // a thread or a signal frame was in it
 	inner  []arena.Range // the sites behind their starts: no signal frame may return there
 	quiet  []arena.Range // code that no thread may be in while the edits are made
+	rseq   jit.RseqArea  // what every thread must have
 	// relied is where what the guards work with begins. A pie that died may have been about
 	// to unmap some of it, when it was looked at.
 	relied []address.Addr
@@ -268,6 +269,9 @@ func (c *commitment) sight(w *tracee.World) (s sightings) {
 // it then is in caches and page tables: a third of what apply takes else.
 func (c *commitment) look(w *tracee.World) error {
 	c.failed = nil
+	if c.rseq.Known && !w.AllHaveRseq(c.rseq.Offset) {
+		return ErrNoRseq
+	}
 	_ = w.Mapped(c.relied)
 	for i := range c.edits {
 		e := &c.edits[i]
@@ -291,6 +295,9 @@ func (c *commitment) apply(w *tracee.World) error {
 	}
 	if c.gone = c.unmapped(w); c.gone != 0 {
 		return ErrStale
+	}
+	if c.rseq.Known && !w.AllHaveRseq(c.rseq.Offset) {
+		return ErrNoRseq
 	}
 	found := c.sight(w)
 	if found.site {

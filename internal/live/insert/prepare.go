@@ -28,6 +28,7 @@ type step struct {
 	block  *arena.Block // the prepatch's state, to map
 	// install is set on the step that installs table mode's handler.
 	install bool
+	rseq    bool        // ask whether the thread has the struct rseq that guards count with
 	ask     unix.Signal // of the program's, whose handler is asked about; 0: none
 	own     block       // a byte of a site, as it is: the process gets its own copy of the page
 }
@@ -115,6 +116,9 @@ func (f *filling) named() bool {
 // the other regions; write the records as prepared, the control blocks, the code.
 func (in *insertion) steps() ([]step, error) {
 	var out []step
+	if in.rseq().Known {
+		out = append(out, step{rseq: true})
+	}
 	for _, s := range in.strays {
 		out = append(out, step{stray: s})
 	}
@@ -249,6 +253,8 @@ func (in *insertion) do(at *tracee.Attached, s *step) error {
 		return in.askHandler(at, s)
 	case s.install:
 		return in.installHandler(at)
+	case s.rseq:
+		return in.askRseq(at)
 	case s.stray.End != 0:
 		return munmap(at, s.stray)
 	case s.block != nil:
@@ -383,7 +389,7 @@ func (in *insertion) began() bool {
 // note remembers which pages the process is charged for.
 func (in *insertion) note(steps []step) {
 	for _, s := range steps {
-		if s.region.Is == 0 && !s.install && s.ask == 0 && s.stray.End == 0 && s.own.bytes == nil {
+		if s.region.Is == 0 && !s.install && !s.rseq && s.ask == 0 && s.stray.End == 0 && s.own.bytes == nil {
 			in.dirty(s.write)
 		}
 	}

@@ -99,7 +99,7 @@ func need(in *Input, g GuardInput, site Site) arena.Need {
 
 // variant is all that a guard's code depends on but its program and place.
 func variant(in *Input, g GuardInput, s Site) string {
-	return fmt.Sprintf("%s %v %v %v %v %v %v %v %v %+v", in.Build, in.state, g.Symbols, g.Errno, g.StackEnd, g.Pointer, g.Gettid, g.Faults, g.XSave, s.JIT())
+	return fmt.Sprintf("%s %v %v %v %v %v %v %v %v %v %+v", in.Build, in.state, g.Symbols, g.Errno, g.Rseq, g.StackEnd, g.Pointer, g.Gettid, g.Faults, g.XSave, s.JIT())
 }
 
 func noRoom(g GuardInput, err error) error {
@@ -147,7 +147,8 @@ func overlap(s Site, why string) error {
 func layout(in *Input, g GuardInput, s Site, p arena.Place) jit.Layout {
 	l := jit.Layout{
 		Code: p.Code, Control: p.Control, Counters: p.Counters, Events: p.Events,
-		Guard: uint32(p.Guard), Symbols: g.Symbols, State: in.state, Errno: g.Errno, StackEnd: g.StackEnd, Pointer: g.Pointer,
+		Guard: uint32(p.Guard), Symbols: g.Symbols, State: in.state, Errno: g.Errno, Rseq: g.Rseq,
+		StackEnd: g.StackEnd, Pointer: g.Pointer,
 		Gettid: g.Gettid, Faults: g.Faults, XSave: g.XSave,
 		Quiet:    p.Events == 0,
 		OwnStart: p.Reach.Start, OwnEnd: p.Reach.End, After: s.writeAfter,

@@ -39,6 +39,7 @@ type GuardInput struct {
 	EntryOff address.Off    // of Function.Entry in the image's file
 	Symbols  []address.Addr // by Unit.Symbols
 	Errno    jit.ErrnoSlot
+	Rseq     jit.RseqArea // as jit.Layout.Rseq
 	StackEnd address.Addr // as jit.Layout's of the same name
 	Pointer  bool
 	Gettid   bool // as jit.Layout.Gettid

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/rseq.h>
 #include <unistd.h>
 
 int counter = 7;
@@ -40,6 +41,8 @@ int main(void) {
 	void *fs;
 	__asm__("mov %%fs:0, %0" : "=r"(fs));
 	printf("fs %p\n", fs);
+	if (__rseq_size) // else none is registered
+		printf("rseq %p\n", (void *)((char *)fs + __rseq_offset));
 	printf("ready %d\n", shown(copy) > 0);
 	fflush(stdout);
 	char b;

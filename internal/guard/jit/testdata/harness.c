@@ -12,6 +12,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/rseq.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -53,7 +55,7 @@ static void put(const void *p, size_t n) {
 
 static void answer(const void *p, uint32_t n) { put(&n, 4); put(p, n); }
 
-enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL, CMD_PEERS, CMD_REFUSE };
+enum { CMD_INFO = 1, CMD_MAP, CMD_WRITE, CMD_READ, CMD_CALL, CMD_ERRNO, CMD_HANDLER, CMD_BENCH, CMD_RAISE, CMD_STORM, CMD_ALARMS, CMD_TRIAL, CMD_PEERS, CMD_REFUSE, CMD_STEPS };
 
 static int avx(void) {
 	unsigned a, b, c, d;
@@ -63,9 +65,10 @@ static int avx(void) {
 	return (lo & 6) == 6;
 }
 
-/* info: passed, returned, errno's offset from fs, &errno, tid, avx */
+/* info: passed, returned, errno's offset from fs, &errno, tid, avx, the offset of struct
+ * rseq from fs, whether it is registered */
 static void info(void) {
-	uint64_t fs, r[6];
+	uint64_t fs, r[8];
 	__asm__("mov %%fs:0, %0" : "=r"(fs));
 	r[0] = (uint64_t)oracle_passed;
 	r[1] = (uint64_t)oracle_returned;
@@ -73,6 +76,8 @@ static void info(void) {
 	r[3] = (uint64_t)&errno;
 	r[4] = syscall(SYS_gettid);
 	r[5] = have_avx;
+	r[6] = __rseq_offset;
+	r[7] = __rseq_size > 0;
 	answer(r, sizeof r);
 }
 
@@ -302,23 +307,73 @@ static void bench(uint64_t addr) {
 	answer(r, sizeof r);
 }
 
-/* storm: u32 threads, u32 calls, u64 argument: each thread calls addr so often;
- * the answer is when all have. */
-static struct { uint32_t threads, calls; uint64_t arg; } storm_query;
+/* storm: u32 threads, u32 calls, u64 argument, u32 how: each thread calls addr so often;
+ * the answer is when all have. how & 1: every other thread has no struct rseq registered;
+ * how & 2: the threads are moved from CPU to CPU meanwhile. */
+static struct __attribute__((packed)) { uint32_t threads, calls; uint64_t arg; uint32_t how; } storm_query;
+static uint32_t storm_index;
+
+static void no_rseq(void) {
+	void *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+	if (__rseq_size && syscall(SYS_rseq, area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG)) die("rseq");
+}
 
 static void *storm_thread(void *fn) {
+	if (storm_query.how & 1 && __atomic_fetch_add(&storm_index, 1, __ATOMIC_RELAXED) % 2) no_rseq();
 	for (uint32_t i = 0; i < storm_query.calls; i++) ((function)fn)(storm_query.arg, 0, 0, 0);
+	return NULL;
+}
+
+static void *mover(void *threads) {
+	cpu_set_t all, one;
+	if (sched_getaffinity(0, sizeof all, &all)) die("sched_getaffinity");
+	for (unsigned n = 0; !stop; n++) {
+		for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+			if (!CPU_ISSET(cpu, &all)) continue;
+			CPU_ZERO(&one);
+			CPU_SET(cpu, &one);
+			pthread_setaffinity_np(((pthread_t *)threads)[n % storm_query.threads], sizeof one, &one);
+		}
+	}
 	return NULL;
 }
 
 static void storm(uint64_t addr) {
 	get(&storm_query, sizeof storm_query);
 	if (storm_query.threads > 64) die("threads");
-	pthread_t t[64];
+	pthread_t t[64], m;
+	stop = 0;
 	for (unsigned i = 0; i < storm_query.threads; i++)
 		if (pthread_create(&t[i], NULL, storm_thread, (void *)addr)) die("pthread_create");
-	for (unsigned i = 0; i < storm_query.threads; i++) pthread_join(t[i], NULL);
+	if (storm_query.how & 2 && pthread_create(&m, NULL, mover, t)) die("pthread_create");
+	for (unsigned i = 0; i < storm_query.threads; i++) {
+		pthread_join(t[i], NULL);
+		if (i == 0 && storm_query.how & 2) { /* before one is gone that would be moved */
+			stop = 1;
+			pthread_join(m, NULL);
+		}
+	}
 	answer("", 0);
+}
+
+/* steps: u64 argument: addr is called once, single-stepped: a signal at each of its
+ * instructions. The answer is their number. */
+static volatile uint64_t steps;
+
+static void on_step(int sig) { (void)sig; steps++; }
+
+static void step_through(uint64_t addr) {
+	uint64_t arg;
+	get(&arg, sizeof arg);
+	struct sigaction sa = { .sa_handler = on_step };
+	if (sigaction(SIGTRAP, &sa, NULL)) die("sigaction");
+	function fn = (function)addr;
+	steps = 0;
+	__asm__ volatile("pushfq; orl $0x100, (%%rsp); popfq" : : : "memory", "cc");
+	fn(arg, 0, 0, 0);
+	__asm__ volatile("pushfq; andl $~0x100, (%%rsp); popfq" : : : "memory", "cc");
+	uint64_t n = steps;
+	answer(&n, sizeof n);
 }
 
 /* alarms: u64 argument, u32 microseconds: from now on a signal handler calls addr
@@ -379,6 +434,7 @@ int main(void) {
 		case CMD_TRIAL: trial(q.addr, q.len); break;
 		case CMD_ALARMS: set_alarms(q.addr); break;
 		case CMD_RAISE: raise_one(q.addr); break;
+		case CMD_STEPS: step_through(q.addr); break;
 		case CMD_REFUSE: refuse(q.addr); break;
 		case CMD_PEERS: answer(peers, 8 * peers_count); break;
 		default: die("unknown command");
