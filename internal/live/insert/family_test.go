@@ -164,10 +164,11 @@ func TestChildrenInherit(t *testing.T) {
 	}
 }
 
-// guardedChild returns a child of v that has the prepatch.
+// guardedChild returns a child of v that has inherited the prepatch. One that was born between
+// preparation and commit has its arena, and no guard.
 func (v *victim) guardedChild(t *testing.T, id string) (*victim, observe.Prepatch) {
 	t.Helper()
-	for range 400 {
+	for range 4000 {
 		kids, err := v.p.Children()
 		must(t, err)
 		for _, pid := range kids {
@@ -176,7 +177,7 @@ func (v *victim) guardedChild(t *testing.T, id string) (*victim, observe.Prepatc
 				continue
 			}
 			all, err := observe.Status(p)
-			if err == nil && len(all) == 1 && all[0].ID == id {
+			if err == nil && len(all) == 1 && all[0].ID == id && all[0].State != observe.StatePrepared {
 				t.Cleanup(func() { p.Close() })
 				return &victim{pid: pid, p: p}, all[0]
 			}
