@@ -1,6 +1,10 @@
 package libpie
 
-import "github.com/patch-integration-engine/pie/libpie/internal/native"
+import (
+	"math/bits"
+
+	"github.com/patch-integration-engine/pie/libpie/internal/native"
+)
 
 // Mem is a piece of the target's memory. Its methods read it, byte after byte
 // from its start, and no further than the answer needs; a byte that cannot be
@@ -24,6 +28,32 @@ func (m Mem) At(i int) byte {
 		m.env.Fault("index out of range")
 	}
 	return native.Byte(uint64(m.a) + uint64(i))
+}
+
+// Little16 returns bytes i and i+1 as a number, the first the lowest. Like At it faults
+// where a byte is outside m; so do the others of its kind.
+func (m Mem) Little16(i int) uint16 { return uint16(m.word(i, 2)) }
+
+// Little32 returns the four bytes from i on, the first the lowest.
+func (m Mem) Little32(i int) uint32 { return uint32(m.word(i, 4)) }
+
+// Little64 returns the eight bytes from i on, the first the lowest.
+func (m Mem) Little64(i int) uint64 { return m.word(i, 8) }
+
+// Big16 returns bytes i and i+1 as a number, the first the highest, as protocols have it.
+func (m Mem) Big16(i int) uint16 { return bits.ReverseBytes16(m.Little16(i)) }
+
+// Big32 returns the four bytes from i on, the first the highest.
+func (m Mem) Big32(i int) uint32 { return bits.ReverseBytes32(m.Little32(i)) }
+
+// Big64 returns the eight bytes from i on, the first the highest.
+func (m Mem) Big64(i int) uint64 { return bits.ReverseBytes64(m.Little64(i)) }
+
+func (m Mem) word(i, size int) uint64 {
+	if i < 0 || i >= m.n || size > m.n-i {
+		m.env.Fault("index out of range")
+	}
+	return native.Load(uint64(m.a)+uint64(i), size)
 }
 
 // Slice returns m[i:j]. Like a Go slice expression it faults unless

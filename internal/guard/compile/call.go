@@ -14,15 +14,11 @@ func (l *lowerer) callInstr(in *instance, i *ssa.Call) value {
 	if b, ok := i.Call.Value.(*ssa.Builtin); ok {
 		return l.builtin(in, b.Name(), i)
 	}
-	fn := i.Call.StaticCallee()
-	if fn == nil {
-		l.fail("call the function by its name", "a guard can only call functions that are known when it is compiled")
+	f := l.callee(in, i)
+	if f == nil {
 		return value{}
 	}
-	if _, closure := i.Call.Value.(*ssa.MakeClosure); closure {
-		l.fail("declare a function", "a guard cannot use closures")
-		return value{}
-	}
+	fn := f.fn
 	args := make([]value, len(i.Call.Args))
 	for k, a := range i.Call.Args {
 		args[k] = l.eval(in, a)
@@ -41,20 +37,20 @@ func (l *lowerer) callInstr(in *instance, i *ssa.Call) value {
 		case wordsPath:
 			return l.words(obj.Name(), args)
 		case "math/bits":
-			if size := swapped[obj.Name()]; size != 0 {
-				return one(l.bound(l.emitTo(insn{op: opSwap, a: l.inReg(args[0].parts[0]), size: size}), widest(leaf{size: size})))
+			if size := swaps[obj.Name()]; size != 0 {
+				return one(l.swapped(args[0].parts[0], size))
 			}
 		}
 	}
-	results := l.call(fn, args, in.tail && returnedAtOnce(i))
+	results := l.call(f, args, in.tail && returnedAtOnce(i))
 	if len(results) == 1 {
 		return results[0]
 	}
 	return value{tuple: results}
 }
 
-// swapped are the functions of math/bits that are one instruction.
-var swapped = map[string]uint8{"ReverseBytes16": 2, "ReverseBytes32": 4, "ReverseBytes64": 8}
+// swaps are the functions of math/bits that are one instruction.
+var swaps = map[string]uint8{"ReverseBytes16": 2, "ReverseBytes32": 4, "ReverseBytes64": 8}
 
 // returnedAtOnce reports whether the verdict that i returns is returned by the
 // next instruction.

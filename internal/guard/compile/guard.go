@@ -31,7 +31,7 @@ func (m *module) guard(p *source.Prepatch, g source.Guard) (*Guard, *Error) {
 	args, params := l.params(fn)
 	if l.err == nil {
 		l.keepArgs()
-		l.call(fn, args, true)
+		l.call(&function{fn: fn}, args, true)
 	}
 	if l.err != nil {
 		return nil, l.err

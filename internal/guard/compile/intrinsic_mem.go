@@ -21,6 +21,25 @@ func memAt(s *site) value {
 	return one(s.loadLeaf(s.alu(bpf.AluADD, a, i), 0, leaf{size: 1}))
 }
 
+// memWord reads size bytes from argument 1 on. The first check is unsigned, so that a
+// negative index is too large, and the second cannot wrap: no piece is longer than
+// bpf.MaxLength.
+func (s *site) memWord(size uint8) operand {
+	a, n := s.mem(0)
+	i := s.word(1)
+	s.faultIf(bpf.JmpGE, i, n)
+	s.faultIf(bpf.JmpGT, s.alu(bpf.AluADD, i, operand{c: int64(size)}), n)
+	if i.isConst() {
+		return s.loadLeaf(s.inReg(a), i.c, leaf{size: size})
+	}
+	return s.loadLeaf(s.alu(bpf.AluADD, a, i), 0, leaf{size: size})
+}
+
+// swapped turns a number of size bytes.
+func (l *lowerer) swapped(o operand, size uint8) operand {
+	return l.bound(l.emitTo(insn{op: opSwap, a: l.inReg(o), size: size}), widest(leaf{size: size}))
+}
+
 // memSlice lowers m.Slice(i, j): j is at most n, i at most j. Both comparisons
 // are unsigned, so that negative numbers are too large.
 func memSlice(s *site) value {

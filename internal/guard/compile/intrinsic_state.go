@@ -56,7 +56,7 @@ func (s *site) library(name string, args ...value) []value {
 		return nil
 	}
 	s.lowerer.library = true
-	out := s.lowerer.call(s.m.state.Func(name), args, false)
+	out := s.lowerer.call(&function{fn: s.m.state.Func(name)}, args, false)
 	s.lowerer.library = false
 	return out
 }

@@ -109,6 +109,7 @@ func (m *module) check(map[string][]byte) {
 	}
 	m.checkInstances(info)
 	m.checkTypes(info)
+	m.checkFunctions(info)
 	m.checkState(info)
 	if len(m.errs) > 0 {
 		return

@@ -20,6 +20,8 @@ type alloc struct {
 	count   int64         // of a table that is a slice: how many elements it has
 	literal bool          // a table that is an array of a function: stores to it are in table already
 	results map[int]value // the []libpie.Result of a RejectGo call
+	whole   bool          // its value is kept as it is: see keptWhole
+	is      *value        // that value, once it is set
 }
 
 // place is a part of a local variable: what a pointer to it has become.
@@ -37,6 +39,10 @@ func (l *lowerer) allocate(i *ssa.Alloc) value {
 	v := value{place: &place{alloc: a}}
 	if array, ok := t.Underlying().(*types.Array); ok && isLib(array.Elem(), "Result") {
 		a.results = map[int]value{}
+		return v
+	}
+	if keptWhole(i) {
+		a.whole = true
 		return v
 	}
 	if !holdsMem(t) && !l.m.holdable(t) {
@@ -121,7 +127,7 @@ func followUses(v ssa.Value, seen map[ssa.Value]bool) use {
 			if _, isConst := r.Index.(*ssa.Const); !isConst {
 				u.indexed = true
 			}
-		case *ssa.Call:
+		case *ssa.Call, *ssa.MakeClosure:
 			u.passed = true
 		}
 		u.indexed, u.passed = u.indexed || sub.indexed, u.passed || sub.passed
@@ -233,6 +239,9 @@ func (l *lowerer) loadPlace(p *place, i *ssa.UnOp) value {
 	if p.alloc.results != nil {
 		return value{}
 	}
+	if p.alloc.whole {
+		return l.loadWhole(p.alloc)
+	}
 	if _, ok := i.Type().Underlying().(*types.Slice); ok {
 		return value{place: p, count: p.alloc.count}
 	}
@@ -289,6 +298,10 @@ func (l *lowerer) store(in *instance, i *ssa.Store) {
 		return
 	}
 	if p.alloc.literal {
+		return
+	}
+	if p.alloc.whole {
+		p.alloc.is = &val
 		return
 	}
 	if p.alloc.table != "" {

@@ -54,15 +54,16 @@ func newLowerer(m *module) *lowerer {
 
 // value is what an SSA value has become. Most are scalars.
 type value struct {
-	parts   []operand // scalars in the order of leaves
-	off     int64     // for a pointer into the target: to be added to parts[0], which was not yet checked for nil
-	object  *object   // for a pointer to a state variable, or its words: parts is empty
-	place   *place    // for a pointer to a local variable, or a slice of one: parts is empty
-	text    *string   // for a constant string: parts is empty; other strings have two
-	count   int64     // for a slice: how many elements it has, from place on
-	verdict *verdict  // for a libpie.Verdict: parts is empty
-	result  *result   // for a libpie.Result: parts is empty
-	tuple   []value   // for several results
+	parts    []operand // scalars in the order of leaves
+	off      int64     // for a pointer into the target: to be added to parts[0], which was not yet checked for nil
+	object   *object   // for a pointer to a state variable, or its words: parts is empty
+	place    *place    // for a pointer to a local variable, or a slice of one: parts is empty
+	text     *string   // for a constant string: parts is empty; other strings have two
+	count    int64     // for a slice: how many elements it has, from place on
+	verdict  *verdict  // for a libpie.Verdict: parts is empty
+	result   *result   // for a libpie.Result: parts is empty
+	tuple    []value   // for several results
+	function *function // for a function value: parts is empty
 }
 
 func one(o operand) value { return value{parts: []operand{o}} }

@@ -30,10 +30,11 @@ type returned struct {
 	vals []value
 }
 
-// call inlines fn and returns its results. With tail, fn's verdict ends the guard.
-func (l *lowerer) call(fn *ssa.Function, args []value, tail bool) []value {
-	for _, f := range l.active {
-		if f == fn {
+// call inlines f and returns its results. With tail, f's verdict ends the guard.
+func (l *lowerer) call(f *function, args []value, tail bool) []value {
+	fn := f.fn
+	for _, outer := range l.active {
+		if outer == fn {
 			l.fail("use a loop", "%s calls itself: a guard has no recursion", fn.Name())
 			return nil
 		}
@@ -46,7 +47,7 @@ func (l *lowerer) call(fn *ssa.Function, args []value, tail bool) []value {
 		l.fail("", "%s has no body", fn.Name())
 		return nil
 	}
-	if l.insns += callCost; l.insns > maxInsns {
+	if l.insns += callCost + len(f.bound); l.insns > maxInsns {
 		l.tooLarge()
 		return nil
 	}
@@ -54,6 +55,9 @@ func (l *lowerer) call(fn *ssa.Function, args []value, tail bool) []value {
 	in := &instance{fn: fn, vals: map[ssa.Value]value{}, entry: map[*ssa.BasicBlock]*block{}, tail: tail}
 	for i, p := range fn.Params {
 		in.vals[p] = args[i]
+	}
+	for i, v := range fn.FreeVars {
+		in.vals[v] = f.bound[i]
 	}
 	outer, pos := l.depth, l.pos
 	depth := loopDepths(fn)
@@ -120,6 +124,10 @@ func (l *lowerer) goTo(in *instance, b *ssa.BasicBlock, i int) *block {
 // phi gives p registers, unless it has one value on all ways in.
 func (l *lowerer) phi(in *instance, p *ssa.Phi) value {
 	b := p.Block()
+	if isFunction(p.Type()) {
+		l.fail("call each function where the condition says which", "which function a variable is cannot depend on a condition")
+		return value{}
+	}
 	var vals []value
 	loop := false
 	for _, pred := range b.Preds {
@@ -165,7 +173,7 @@ func allSame(vals []value) bool {
 }
 
 func same(a, b value) bool {
-	if len(a.parts) != len(b.parts) || a.off != b.off || a.verdict != b.verdict || a.result != b.result || a.tuple != nil || b.tuple != nil {
+	if len(a.parts) != len(b.parts) || a.off != b.off || a.verdict != b.verdict || a.result != b.result || !sameFunction(a.function, b.function) || a.tuple != nil || b.tuple != nil {
 		return false
 	}
 	for i := range a.parts {

@@ -19,6 +19,9 @@ func (l *lowerer) eval(in *instance, v ssa.Value) value {
 	if known, ok := in.vals[v]; ok {
 		return known
 	}
+	if fn, ok := v.(*ssa.Function); ok {
+		return l.functionValue(fn)
+	}
 	if g, ok := v.(*ssa.Global); ok && l.m.objects[g.Object()] != nil {
 		return value{object: l.m.objects[g.Object()]}
 	}
@@ -106,6 +109,10 @@ func (l *lowerer) zero(t types.Type) value {
 	if s, ok := t.Underlying().(*types.Slice); ok {
 		return l.noElements(s.Elem())
 	}
+	if isFunction(t) {
+		l.fail("declare it with the function that it is", "a function value is nil here")
+		return value{}
+	}
 	if types.IsInterface(t) {
 		l.fail("return a bool or a number", "a guard cannot hold an interface value, of type %s", typeName(t))
 		return value{}
@@ -171,6 +178,8 @@ func (l *lowerer) compute(in *instance, i ssa.Value) value {
 		return l.eval(in, i.X)
 	case *ssa.Call:
 		return l.callInstr(in, i)
+	case *ssa.MakeClosure:
+		return l.closure(in, i)
 	case *ssa.Extract:
 		if t := l.eval(in, i.Tuple).tuple; i.Index < len(t) {
 			return t[i.Index]

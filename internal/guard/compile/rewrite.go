@@ -23,14 +23,16 @@ func rewritable(fn *ssa.Function, seen map[*ssa.Function]bool) uint16 {
 	var words uint16
 	for _, b := range fn.Blocks {
 		for _, instr := range b.Instrs {
+			for _, o := range instr.Operands(nil) { // what is called, or may be: a function value
+				if fn, ok := (*o).(*ssa.Function); ok && !isSetArg(fn) {
+					words |= rewritable(fn, seen)
+				}
+			}
 			call, ok := instr.(*ssa.Call)
-			if !ok || call.Call.StaticCallee() == nil {
+			if !ok || call.Call.StaticCallee() == nil || !isSetArg(call.Call.StaticCallee()) {
 				continue
 			}
-			callee := call.Call.StaticCallee()
-			if !isSetArg(callee) {
-				words |= rewritable(callee, seen)
-			} else if i, ok := call.Call.Args[1].(*ssa.Const); ok && i.Value != nil {
+			if i, ok := call.Call.Args[1].(*ssa.Const); ok && i.Value != nil {
 				if n, exact := constant.Int64Val(i.Value); exact && n >= 0 && n < bpf.FrameArgs {
 					words |= 1 << n
 				}

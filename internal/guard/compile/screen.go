@@ -48,6 +48,7 @@ func (m *module) screen(map[string][]byte) {
 	m.screenTypes()
 	for _, f := range m.files {
 		m.screenImports(f)
+		m.screenLiterals(f)
 		for _, d := range f.Decls {
 			m.screenDecl(d)
 		}
@@ -124,8 +125,6 @@ func (m *module) screenNode(n ast.Node) bool {
 		m.refuse(n.Pos(), "there is nothing to release; return", "a guard cannot defer")
 	case *ast.SelectStmt, *ast.SendStmt, *ast.ChanType:
 		m.refuse(n.Pos(), "decide from this call alone", "a guard cannot use channels")
-	case *ast.FuncLit:
-		m.refuse(n.Pos(), "declare a function", "a guard cannot use closures")
 	case *ast.MapType:
 		m.refuse(n.Pos(), "use a switch, or an array with a fixed length", "a guard cannot use maps")
 	case *ast.InterfaceType:
@@ -170,7 +169,7 @@ func (m *module) mayBeSlice(e ast.Expr) {
 
 // refusedBuiltins are predeclared functions, and what to do without them.
 var refusedBuiltins = map[string]string{
-	"append": "use an array with a fixed length", "make": "use an array with a fixed length", "new": "declare a variable and take its address",
+	"append": "use an array with a fixed length", "make": "use an array with a fixed length",
 	"recover": "a fault always ends the guard with its onfault", "print": "return libpie.Log(code)", "println": "return libpie.Log(code)",
 	"copy": "assign the array, or its elements", "delete": "", "close": "", "complex": "", "real": "", "imag": "", "clear": "assign a zero value",
 }

@@ -210,6 +210,9 @@ func (m *module) checkTypes(info *types.Info) {
 			if _, isParam := obj.Type().(*types.TypeParam); isParam {
 				continue // of one word: checkInstances
 			}
+			if isFunction(obj.Type()) && !obj.IsField() && obj.Parent() != m.pkg.Scope() {
+				continue // known when the guard is compiled: closure.go
+			}
 			if instead, why := unheld(obj.Type()); why != "" {
 				m.refuse(id.Pos(), instead, "%s has type %s: %s", obj.Name(), typeName(obj.Type()), why)
 			}
@@ -251,7 +254,7 @@ func unheld(t types.Type) (instead, why string) {
 	case *types.Interface:
 		return "use the concrete type; an error that the function is given is a libpie.GoError, any other interface a libpie.GoInterface", "a guard cannot hold an interface value"
 	case *types.Signature:
-		return "call the function by its name", "a guard cannot hold a function value"
+		return "a local variable or a parameter can", "it cannot hold a function"
 	case *types.Pointer:
 		if b, ok := u.Elem().Underlying().(*types.Basic); ok && b.Kind() == types.String {
 			return "libpie.GoString is a string of a Go program", "a string of the target cannot be read as a Go string"

@@ -12,7 +12,7 @@ func (p *goProgram) block(depth int) {
 
 func (p *goProgram) statement(depth int) {
 	kind := p.kind()
-	switch n := p.r.IntN(24); {
+	switch n := p.r.IntN(26); {
 	case n < 4 || depth == 0:
 		p.assign(kind)
 	case n < 6:
@@ -45,6 +45,10 @@ func (p *goProgram) statement(depth int) {
 	case n < 23 && p.acts > 0:
 		p.acts--
 		p.act(kind)
+	case n == 24 || n == 25 && p.silent:
+		p.functions(kind, depth)
+	case p.silent:
+		p.assign(kind)
 	default:
 		p.line("if %s { return %s }", p.cond(1), p.verdict(kind))
 	}

@@ -18,6 +18,7 @@ type goProgram struct {
 	goABI  bool            // the guards are of Go functions
 	caps   map[string]bool // what the guard asks for
 	acts   int             // how many acts it may still have
+	silent bool            // in a function that has no result
 }
 
 var goKinds = []string{"int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "int", "uint"}
@@ -85,7 +86,9 @@ func (p *goProgram) leaf(kind int) string {
 // read is an expression that looks at memory, a table, an array or a struct.
 func (p *goProgram) read(d int) string {
 	i := p.expr(p.kind(), d)
-	switch p.r.IntN(18) {
+	switch p.r.IntN(19) {
+	case 18:
+		return fmt.Sprintf("m.%s(int(%s&%d))", p.one("Big16", "Big32", "Big64", "Little16", "Little32", "Little64"), i, []int{15, 31}[p.r.IntN(2)])
 	case 12:
 		return fmt.Sprintf("turned(%s(%s), v%d)", p.one("int8", "uint16", "int64"), i, []int{1, 4}[p.r.IntN(2)])
 	case 13:

@@ -27,6 +27,7 @@ var Guards = map[string]any{
 	"LocalStruct": LocalStruct, "LocalArray": LocalArray, "Histogram": Histogram, "ByPointer": ByPointer, "ArrayByPointer": ArrayByPointer, "ArrayValue": ArrayValue, "ArrayParameter": ArrayParameter, "ManyLive": ManyLive, "ManyLiveCalls": ManyLiveCalls, "StructOfArrays": StructOfArrays,
 	"CString": CString, "Counting": Counting, "Finding": Finding, "Prefixes": Prefixes, "LongText": LongText, "Slices": Slices, "MemAt": MemAt, "SameMem": SameMem, "Base64": Base64, "ConstantTable": ConstantTable, "TextParameter": TextParameter, "Lengths": Lengths, "MemInStruct": MemInStruct,
 	"CheckedOnOneWay": CheckedOnOneWay, "BlankFields": BlankFields, "Converted": Converted, "SamePlace": SamePlace, "LoopVariables": LoopVariables, "Copies": Copies, "Orders": Orders, "NamedResults": NamedResults, "Falls": Falls, "Generic": Generic,
+	"Readers": Readers, "Rounds": Rounds, "Given": Given, "Captured": Captured, "Changing": Changing, "Words": Words, "Anew": Anew,
 	"SharedSlots": SharedSlots, "KeptSlots": KeptSlots,
 	"AnyOfWords": AnyOfWords, "NamedRules": NamedRules, "Lists": Lists, "ChosenText": ChosenText, "Characters": Characters, "GenericTypes": GenericTypes,
 	"ByteTable": ByteTable, "StructTable": StructTable, "TableRange": TableRange,

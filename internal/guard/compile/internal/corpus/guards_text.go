@@ -221,3 +221,28 @@ func GenericTypes(c *libpie.Call, a libpie.Addr, n uint8) libpie.Verdict {
 	t := reversed(two[int32, uint8]{v, n})
 	return libpie.Reject(int64(t.key)<<32 + int64(t.value) + int64(open.n))
 }
+
+//pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
+func Words(c *libpie.Call, a libpie.Addr, n uint8, i int8) libpie.Verdict {
+	m, at := c.Bytes(a, int(n)), int(i)
+	sum := uint64(m.Big16(at)) + uint64(m.Little16(at))*3
+	if m.Len() > 9 {
+		sum ^= uint64(m.Big32(6)) + m.Little64(1)
+	}
+	if at > 3 {
+		sum -= m.Big64(at-4) + uint64(m.Little32(at+2))
+	}
+	return libpie.Reject(sum)
+}
+
+//pie:guard exe=x func=f onfault=reject:-77 onfuel=pass
+func Anew(c *libpie.Call, a, b int32) libpie.Verdict {
+	p, q := new(int32), new([4]int32)
+	for i := range 6 {
+		r := new(int32)
+		*r += a + int32(i)
+		q[i&3] += *r
+		*p ^= q[b&3]
+	}
+	return libpie.Reject(*p)
+}

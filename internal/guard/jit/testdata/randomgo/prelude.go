@@ -87,6 +87,15 @@ func clear4(a *[8]int32, at uint8) { for i := at & 7; i < 8; i += 3 { a[i] = -a[
 
 func turned[T int8 | uint16 | int64, U ~uint8 | ~int32](x T, y U) T { if int64(x) > int64(y) { return x << (y & 7) }; return -x / T(y&7+3) }
 
+func applied(f func(int64) int64, x int64) int64 { return f(f(x) ^ 3) }
+
+func counted(n uint8, f func(i uint8) bool) (seen int) {
+	for i := range n & 7 { if !f(i) { return seen }; seen++ }
+	return -seen
+}
+
+func counter(by int64) func() int64 { n := by; return func() int64 { n += by; by ^= 1; return n } }
+
 func cut(m libpie.Mem, n int64, b uint8) libpie.Mem {
 	if n >= 0 && n < int64(m.Len()) { return m.Slice(int(n), m.Len()) }
 	if i := m.Index(b); i >= 0 { return m.Slice(0, i) }
