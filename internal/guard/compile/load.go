@@ -127,8 +127,9 @@ func (m *module) check(map[string][]byte) {
 }
 
 // perLoop has the SSA builder make the variables of a loop once, as Go did before
-// 1.22. What is new since then, a variable for each round, shows only where a closure
-// or an address outlives its round, and a guard has neither; but variables whose
+// 1.22. What is new since then, a variable for each round, shows only where a function
+// literal or an address outlives its round: checkPost refuses the one place where a literal
+// could, for which function a value is cannot depend on the round. But variables whose
 // address is taken would become pointers that depend on which round it is.
 func perLoop(info *types.Info, files []*ast.File) {
 	for _, f := range files {
@@ -172,6 +173,12 @@ func (m *module) typeError(err error) {
 	}
 	if strings.Contains(e.Msg, "undefined: math.") {
 		instead = "of math a guard has the limits of integers: MaxInt32 and its like"
+	}
+	if strings.Contains(e.Msg, "undefined: bits.") {
+		instead = "of math/bits a guard has what counts, turns, adds, subtracts and multiplies; / and % divide"
+	}
+	if strings.HasPrefix(e.Msg, "bool ") && strings.Contains(e.Msg, "does not satisfy libpie.Number") {
+		instead = "a value that is kept is an integer: 1 in a uint8 is a yes"
 	}
 	if strings.HasPrefix(e.Msg, "float") && strings.Contains(e.Msg, "does not satisfy libpie.Value") {
 		instead = "libpie.RejectFloat rejects with a double, libpie.RejectFloat32 with a float"

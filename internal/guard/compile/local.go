@@ -105,7 +105,7 @@ func (l *lowerer) newSlot(size int64) *slot {
 // use is how a variable's address is used.
 type use struct {
 	indexed bool // by a variable
-	passed  bool // to a function
+	passed  bool // to a function, or to a pointer that function literals use
 }
 
 // usesOf follows the addresses derived from v.
@@ -129,6 +129,8 @@ func followUses(v ssa.Value, seen map[ssa.Value]bool) use {
 			}
 		case *ssa.Call, *ssa.MakeClosure:
 			u.passed = true
+		case *ssa.Store: // to a pointer that is kept whole
+			u.passed = u.passed || r.Val == v
 		}
 		u.indexed, u.passed = u.indexed || sub.indexed, u.passed || sub.passed
 	}

@@ -112,7 +112,9 @@ func TestRefusals(t *testing.T) {
 		{"state without size", "var m libpie.Map[int32, int32]\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:5", "a Map is made by libpie.NewMap, where it is declared; var m = libpie.NewMap[…](…)"},
 		{"size that is no constant", "var k = libpie.NewMap[int32, int32](len(s))\nvar s [3]int\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "2:5", "s has no values"},
 		{"size 0", "var m = libpie.NewPerThread[int32](0)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:36", "must be a constant from 1 to 16384"},
-		{"too much state", "var a, b = libpie.NewMap[int32, int32](2700), libpie.NewMap[int32, int32](2700)\nvar d = libpie.NewMap[int32, int32](2700)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:8", "more than 256 KiB of state; keep fewer keys"},
+		{"too much state", "var a, b = libpie.NewMap[int32, int32](2700), libpie.NewMap[int32, int32](2700)\nvar d = libpie.NewMap[int32, int32](2700)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:8", "more than 256 KiB of state; keep fewer keys: 1365 fit here"},
+		{"keys beyond what fits", "var a, b = libpie.NewMap[int32, int32](2000), libpie.NewMap[int32, int32](2000)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:8", "with b the prepatch has more than 256 KiB of state; keep fewer keys: 1365 fit here"},
+		{"map of bools", "var a = libpie.NewMap[int32, bool](20)\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:", "a value that is kept is an integer: 1 in a uint8 is a yes"},
 		{"limit without a rate", "var l = libpie.NewLimiter[int32](libpie.Limit{Seconds: 1, Burst: 1, Keys: 1, Full: libpie.FullAllow})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:34", "does not say Calls: each of its fields is a decision"},
 		{"limit full of nothing", "var l = libpie.NewLimiter[int32](libpie.Limit{Calls: 1, Seconds: 1, Burst: 1, Keys: 1, Full: 7})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:94", "Full must be a constant from 1 to 2"},
 		{"limit by position", "var l = libpie.NewLimiter[int32](libpie.Limit{1, 1, 1, 1, 1})\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:47", "written with their names"},
@@ -209,8 +211,8 @@ func TestRefusals(t *testing.T) {
 
 func TestRefusedImports(t *testing.T) {
 	for path, want := range map[string]string{
-		"unsafe": "libpie.At and libpie.AddrOf", "fmt": `cannot import "fmt"; only github.com/patch-integration-engine/pie/libpie and math/bits`, "C": "cannot use cgo",
-		"encoding/binary": "*libpie.At[uint32](a) reads a word",
+		"unsafe": "libpie.At and libpie.AddrOf", "sort": `cannot import "sort"; only github.com/patch-integration-engine/pie/libpie and math/bits`, "C": "cannot use cgo",
+		"encoding/binary": "m.Big16(i), Big32, Big64", "strings": "a libpie.Mem, from c.CStr or c.Bytes, has Index", "sync": "libpie.Counter, Map",
 		"github.com/patch-integration-engine/pie/libpie/libpietest": "cannot import",
 	} {
 		got := refuse(t, "package p\nimport _ \""+path+"\"")
@@ -282,6 +284,14 @@ func TestSetArgOfAParameter(t *testing.T) {
 func TestMathHasLimitsOnly(t *testing.T) {
 	got := refuse(t, "package p\nimport \"math\"\nconst most, pi = math.MaxInt32, math.Pi")
 	if len(got) == 0 || !strings.Contains(got[0], "g.go:3:38: undefined: math.Pi; of math a guard has the limits of integers") {
+		t.Errorf("%q", got)
+	}
+}
+
+// Of package math/bits a guard has all but division.
+func TestBitsDivideNot(t *testing.T) {
+	got := refuse(t, "package p\nimport \"math/bits\"\nfunc f(n uint64) (q, r uint64) { return bits.Div64(1, 2, n) }")
+	if len(got) == 0 || !strings.Contains(got[0], "undefined: bits.Div64; of math/bits a guard has what counts, turns, adds, subtracts and multiplies; / and % divide") {
 		t.Errorf("%q", got)
 	}
 }

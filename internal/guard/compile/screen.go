@@ -71,6 +71,19 @@ func fork(n ast.Node) int {
 	return 0
 }
 
+// elsewhere is what to use instead of packages that guards would like to have.
+var elsewhere = map[string]string{
+	"encoding/binary": "m.Big16(i), Big32, Big64, Little16, Little32 and Little64 read numbers of a libpie.Mem, *libpie.At[uint32](a) a little-endian one at any address",
+	"strings":         "a libpie.Mem, from c.CStr or c.Bytes, has Index, Count, Find, Contains, HasPrefix, HasSuffix and Equal",
+	"bytes":           "a libpie.Mem, from c.Bytes, has Index, Count, Find, Contains, HasPrefix, HasSuffix, Equal and EqualMem",
+	"slices":          "for _, x := range []int32{1, 2} { … } goes through a list",
+	"strconv":         "n = 10*n + int(b-'0') for each digit b, with a limit of your own",
+	"errors":          "return a bool or a number from a function, libpie.Reject from the guard",
+	"fmt":             "libpie.Log(code) notes a call, and WithCode which check rejected it",
+	"time":            "c.Now() is CLOCK_MONOTONIC in ns; a libpie.Limiter counts calls in a time",
+	"sync":            "libpie.Counter, Map, PerThread and Limiter may be used by all threads at once",
+}
+
 func (m *module) screenImports(f *ast.File) {
 	for _, i := range f.Imports {
 		path, _ := strconv.Unquote(i.Path.Value)
@@ -79,8 +92,8 @@ func (m *module) screenImports(f *ast.File) {
 			m.refuse(i.Pos(), "libpie.At and libpie.AddrOf convert between addresses and pointers", "a guard cannot use unsafe")
 		case path == "C":
 			m.refuse(i.Pos(), "", "a guard cannot use cgo")
-		case path == "encoding/binary":
-			m.refuse(i.Pos(), "*libpie.At[uint32](a) reads a word at any address, and bits.ReverseBytes32 turns it", "a guard cannot import %q", path)
+		case elsewhere[path] != "":
+			m.refuse(i.Pos(), elsewhere[path], "a guard cannot import %q", path)
 		case path != libpiePath && path != "math/bits" && path != "math":
 			m.refuse(i.Pos(), "only "+libpiePath+" and math/bits can be imported, and math for the limits of integers", "a guard cannot import %q", path)
 		case i.Name != nil && i.Name.Name == ".":

@@ -9,6 +9,7 @@ import (
 	"go/types"
 	"math"
 	"path"
+	"sort"
 	"strings"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
@@ -99,11 +100,24 @@ func (m *module) declare(info *types.Info, name *ast.Ident, init ast.Expr, at in
 	}
 	end := at + (8*words+cacheLine-1)/cacheLine*cacheLine
 	if end > libpie.MaxState {
-		m.refuse(name.Pos(), "keep fewer keys", "with %s the prepatch has more than %d KiB of state", name.Name, libpie.MaxState>>10)
+		m.refuse(name.Pos(), roomFor(libpie.MaxState-at), "with %s the prepatch has more than %d KiB of state", name.Name, libpie.MaxState>>10)
 		return at
 	}
 	m.objects[obj] = o
 	return end
+}
+
+// roomFor says how many keys fit into so many bytes. The places of a table are a power of
+// two, so that a few keys more may double it.
+func roomFor(bytes int64) string {
+	keys := sort.Search(libpie.MaxState, func(n int) bool {
+		_, words := libpie.TableSize(n + 1)
+		return (8*int64(words)+cacheLine-1)/cacheLine*cacheLine > bytes
+	})
+	if keys == 0 {
+		return "keep fewer keys in those before it"
+	}
+	return fmt.Sprintf("keep fewer keys: %d fit here", keys)
 }
 
 func objType(o types.Object) types.Type {

@@ -138,7 +138,7 @@ func Captured(c *libpie.Call, r *header, a libpie.Addr, n int32) libpie.Verdict 
 	var buf [8]uint8
 	var sums counts
 	m := c.Bytes(a, 8)
-	p, word := &sums, "GET"
+	p, word, far := &sums, "GET", &counts{total: 3}
 	no := libpie.Reject(int64(-3))
 	fill := func(from int) {
 		for i := range buf {
@@ -146,6 +146,7 @@ func Captured(c *libpie.Call, r *header, a libpie.Addr, n int32) libpie.Verdict 
 			p.of[i&3] += int32(buf[i])
 			p.total++
 		}
+		far.of[from&3]++
 		n++
 	}
 	fill(int(n & 7))
@@ -165,7 +166,7 @@ func Captured(c *libpie.Call, r *header, a libpie.Addr, n int32) libpie.Verdict 
 		}
 		return int64(buf[n&7])
 	}()
-	return libpie.Reject(value<<8 + int64(n&0xff))
+	return libpie.Reject(value<<8 + int64(n&0xff) ^ int64(far.of[2])<<40)
 }
 
 // Changing rewrites in a literal.
