@@ -89,7 +89,7 @@ func layout(u *bpf.Unit) jit.Layout {
 	const base = address.Addr(0x7f00_0000_0000)
 	l := jit.Layout{
 		Code: base, Control: base + 0x10000, Counters: base + 0x12000, Events: base + 0x13000, State: base + 0x400000,
-		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, StackEnd: base + 0x1000000, Pointer: true, Gettid: true, Faults: jit.Table,
+		Errno: jit.ErrnoSlot{Known: true, Offset: -128}, StackEnd: base + 0x1000000, Pointer: true, XSave: 4 << 10, Gettid: true, Faults: jit.Table,
 		After: func(at address.Addr) ([]byte, error) { return jit.Jump(at, base+0x200000, 5) },
 	}
 	for i := range u.Symbols {
