@@ -107,16 +107,12 @@ func (r *run) step(ctx context.Context, i int, s Step) error {
 	if err != nil {
 		return r.giveUp(ctx, s, err.Error(), err)
 	}
-	sel := r.sel
-	if s.share != 1 {
-		sel = pie.Pids(leavesFirst(all)[:s.of(len(all))]...)
-	}
 	before := measure(ctx, all, r.plan.Wait)
 	if i == 0 {
 		before := statusOf(ctx, all)
 		r.start, r.had = sum(r.p.ID, before), having(r.p.ID, before)
 	}
-	report, err := pie.Insert(ctx, r.p, sel, r.o)
+	report, err := r.insert(ctx, s)
 	if err != nil {
 		return r.giveUp(ctx, s, err.Error(), err)
 	}
@@ -131,6 +127,28 @@ func (r *run) step(ctx context.Context, i int, s Step) error {
 		return r.giveUp(ctx, s, why, nil)
 	}
 	return nil
+}
+
+// chosenTries bounds how often processes are chosen anew because all of those chosen had
+// ended: workers of some servers live for seconds.
+const chosenTries = 10
+
+// insert guards the processes of a step, as the selection is now.
+func (r *run) insert(ctx context.Context, s Step) (*pie.Report, error) {
+	for try := 1; ; try++ {
+		sel := r.sel
+		if s.share != 1 {
+			all, err := r.sel(ctx)
+			if err != nil {
+				return nil, err
+			}
+			sel = pie.Pids(leavesFirst(all)[:s.of(len(all))]...)
+		}
+		report, err := pie.Insert(ctx, r.p, sel, r.o)
+		if pie.ReasonOf(err) != pie.CodeNoProcess || try == chosenTries {
+			return report, err
+		}
+	}
 }
 
 // add notes what a step did.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/patch-integration-engine/pie"
 )
 
@@ -82,19 +84,7 @@ func TestHealth(t *testing.T) {
 
 // A canary that is given up takes out what it has put in, not what was in before.
 func TestGivingUpLeavesWhatWasIn(t *testing.T) {
-	const testdata = "../../../cmd/pie/testdata/"
-	path := filepath.Join(t.TempDir(), "victim")
-	if out, err := exec.Command("gcc", "-O2", "-o", path, testdata+"victim/victim.c", testdata+"victim/other.c").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s(scripts/setup installs gcc)", err, out)
-	}
-	src, err := os.ReadFile(testdata + "guard/guard.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := pie.Load(map[string][]byte{"guard.go": src})
-	if err != nil {
-		t.Fatal(err)
-	}
+	path, p := victim(t)
 	before, fresh := startVictim(t, path), startVictim(t, path)
 	ctx, o := t.Context(), pie.Options{Mode: pie.ModeEnforce}
 	if _, err := pie.Insert(ctx, p, pie.Pids(before), o); err != nil {
@@ -120,6 +110,47 @@ func TestGivingUpLeavesWhatWasIn(t *testing.T) {
 	all, err := pie.Status(ctx, both)
 	if pids := having(p.ID, all); err != nil || !slices.Equal(pids, []int{before}) {
 		t.Errorf("it is in %v, %v; want pid %d, not %d", pids, err, before, fresh)
+	}
+}
+
+// victim is a program, built, and a prepatch for it.
+func victim(t *testing.T) (path string, p *pie.Prepatch) {
+	t.Helper()
+	const testdata = "../../../cmd/pie/testdata/"
+	path = filepath.Join(t.TempDir(), "victim")
+	if out, err := exec.Command("gcc", "-O2", "-o", path, testdata+"victim/victim.c", testdata+"victim/other.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s(scripts/setup installs gcc)", err, out)
+	}
+	src, err := os.ReadFile(testdata + "guard/guard.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = pie.Load(map[string][]byte{"guard.go": src}); err != nil {
+		t.Fatal(err)
+	}
+	return path, p
+}
+
+// Workers that end while the time before a step is measured are not those that it guards.
+func TestWorkersEndMeanwhile(t *testing.T) {
+	path, p := victim(t)
+	ending, staying := startVictim(t, path), startVictim(t, path)
+	asked := 0
+	sel := func(context.Context) ([]int, error) {
+		if asked++; asked > 1 {
+			return []int{staying}, nil
+		}
+		return []int{ending, staying}, unix.Kill(ending, unix.SIGKILL)
+	}
+	steps, err := ParseSteps("1,all")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := DefaultLimits
+	limits.Exits = 1
+	report, err := Run(t.Context(), p, sel, pie.Options{Mode: pie.ModeEnforce}, Plan{Steps: steps, Wait: 200 * time.Millisecond, Limits: limits})
+	if err != nil || report.Guarded() != 1 {
+		t.Errorf("%+v, %v", report, err)
 	}
 }
 
