@@ -146,7 +146,8 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		return out, err
 	}
 	defer p.close()
-	already, err := alreadyIn(p, in.p)
+	all, err := observe.Status(p.read)
+	already, err := alreadyAmong(p, in.p, all, err)
 	if err != nil {
 		return out, err
 	}
@@ -161,7 +162,27 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		return out, err
 	}
 	defer w.Close()
+	if lostAmong(in.p.ID, all) {
+		if err := in.takeOutRest(ctx, p, w); err != nil {
+			return out, err
+		}
+		out.Notes = append(out.Notes, "it was in before, and a library that it guarded was unloaded since: it was taken out, and put in anew")
+	}
 	return in.into(ctx, p, w, out)
+}
+
+// takeOutRest takes out what is left of a prepatch that lost guards with their library,
+// unless there is nothing to guard in their place.
+func (in *inserter) takeOutRest(ctx context.Context, p *process, w *tracee.Process) error {
+	if err := in.resolver.findAll(p); err != nil {
+		return err
+	}
+	tracer, err := in.tracer()
+	if err != nil {
+		return err
+	}
+	_, err = insert.Remove(ctx, tracer, w, in.p.ID, originalOf(p))
+	return explain(err, p.String())
 }
 
 // into inserts into a process that is open for it; out is what is known already.

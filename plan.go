@@ -82,9 +82,14 @@ func planOne(pid int, rs *resolver) (ProcessPlan, error) {
 		return out, err
 	}
 	defer p.close()
-	in, err := alreadyIn(p, rs.p)
+	all, err := observe.Status(p.read)
+	in, err := alreadyAmong(p, rs.p, all, err)
 	if out.Already = in != nil; err != nil || out.Already {
 		return out, err
+	}
+	if lostAmong(rs.p.ID, all) {
+		return out, refuse(CodePartly, nil, "pie insert takes out what is left and puts it in anew",
+			"%s: %s was in, and a library that it guarded was unloaded since", p, rs.p.ID)
 	}
 	w, err := p.attachable()
 	if err != nil {
@@ -127,7 +132,8 @@ func describePlan(r *resolved, i int, g plan.Guard) GuardPlan {
 }
 
 // alreadyIn returns what is in the process when it is exactly this prepatch, else
-// nil. Another content under the same id is a Refusal.
+// nil. Another content under the same id is a Refusal; what was lost with a library is
+// not in.
 func alreadyIn(p *process, pp *Prepatch) (*observe.Prepatch, error) {
 	all, err := observe.Status(p.read)
 	return alreadyAmong(p, pp, all, err)
@@ -152,4 +158,9 @@ func alreadyAmong(p *process, pp *Prepatch, all []observe.Prepatch, err error) (
 		}
 	}
 	return nil, nil
+}
+
+// lostAmong tells whether a prepatch was in, and lost guards with their library.
+func lostAmong(id string, all []observe.Prepatch) bool {
+	return slices.ContainsFunc(all, func(in observe.Prepatch) bool { return in.ID == id && in.State == observe.StateLost })
 }

@@ -67,6 +67,21 @@ func (rs *resolver) otherwise(err error) (other *resolver, note string) {
 	return nil, ""
 }
 
+// findAll looks for the functions that the prepatch guards, and for nothing else.
+func (rs *resolver) findAll(p *process) error {
+	images, err := rs.known.files.Images(p.read)
+	if err != nil {
+		return explain(err, p.String())
+	}
+	r := &resolved{known: rs.known, images: images, read: p.read}
+	for _, g := range rs.p.compiled.Guards {
+		if _, err := r.find(rs.p, g.Guard, rs.o); err != nil {
+			return explain(err, p.String())
+		}
+	}
+	return nil
+}
+
 // close forgets what is known, unless it is an Engine's.
 func (rs *resolver) close() {
 	if rs.o.known == nil {

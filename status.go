@@ -17,13 +17,16 @@ import (
 type GuardStatus struct {
 	Function string `json:"function"`
 	Image    string `json:"image"`
-	Site     string `json:"site"`       // address of the bytes replaced, in hex
-	Intact   bool   `json:"intact"`     // the site holds what was written there
-	Faults   string `json:"fault_mode"` // table, probe or copy
-	Calls    uint64 `json:"calls"`
-	Rejects  uint64 `json:"rejects"` // calls turned into a failure
-	Audited  uint64 `json:"audited"` // calls that would have been rejected
-	Errors   uint64 `json:"errors"`  // calls on which the guard could not read memory
+	Site     string `json:"site"`   // address of the bytes replaced, in hex
+	Intact   bool   `json:"intact"` // the site holds what was written there
+	// Lost: it was in, and is not, since its library was unloaded, or unloaded and loaded
+	// again. Inserted again, the prepatch guards what is loaded now.
+	Lost    bool   `json:"lost,omitempty"`
+	Faults  string `json:"fault_mode"` // table, probe or copy
+	Calls   uint64 `json:"calls"`
+	Rejects uint64 `json:"rejects"` // calls turned into a failure
+	Audited uint64 `json:"audited"` // calls that would have been rejected
+	Errors  uint64 `json:"errors"`  // calls on which the guard could not read memory
 	// Refused are those of Errors in which the kernel refused the read itself, whatever the
 	// address: a sandbox of the program's does not let the guard look.
 	Refused uint64 `json:"reads_refused,omitempty"`
@@ -186,7 +189,7 @@ func describePrepatch(in observe.Prepatch) PrepatchStatus {
 			s.Stopped = tripWords(g.Tripped)
 		}
 		s.Guards = append(s.Guards, GuardStatus{
-			Function: g.Function, Image: g.Image.Name, Site: g.Site.String(), Intact: g.SiteState == observe.SiteIn,
+			Function: g.Function, Image: g.Image.Name, Site: g.Site.String(), Intact: g.SiteState == observe.SiteIn, Lost: g.Lost,
 			Faults: faultWords(g.FaultMode), Calls: g.Counts.Calls, Rejects: g.Counts.Rejects, Audited: g.Counts.Audited,
 			Errors: g.Counts.Faults, Refused: g.Counts.Refused, RanLong: g.Counts.Fuel, Logs: g.Counts.Logs, Failing: failing(g.Counts),
 		})

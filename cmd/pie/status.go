@@ -133,6 +133,10 @@ func problemsOf(s pie.ProcessStatus) []string {
 	}
 	for _, p := range s.Prepatches {
 		for _, g := range p.Guards {
+			if g.Lost {
+				out = append(out, fmt.Sprintf("%s is not in front of %s any more: %s was unloaded, or unloaded and loaded again, or somebody wrote its own bytes back; insert it again",
+					p.ID, g.Function, g.Image))
+			}
 			if g.Failing {
 				out = append(out, fmt.Sprintf("%s could not judge %d of %d calls of %s: a guard error ended it, or it ran too long; pie events shows them",
 					p.ID, g.Errors+g.RanLong, g.Calls, g.Function))
@@ -318,10 +322,13 @@ func appendNew(list []string, s string) []string {
 // remarks is what stands out about a guard, empty when nothing does.
 func remarks(p pie.PrepatchStatus, g pie.GuardStatus) string {
 	var r []string
-	if !g.Intact {
+	switch {
+	case g.Lost:
+		r = append(r, "gone with its library")
+	case !g.Intact:
 		r = append(r, "the site was changed by someone else")
 	}
-	if p.State != "in" {
+	if p.State != "in" && p.State != "lost" {
 		r = append(r, p.State)
 	}
 	if p.Stopped != "" {

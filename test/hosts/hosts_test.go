@@ -146,6 +146,80 @@ func TestLibraries(t *testing.T) {
 	h.cycles(p, 2)
 }
 
+// A server that unloads its modules and loads them again, as at a graceful restart: the
+// guard in front of a library's function goes with it, which is told as what it is, not as
+// something that a killed pie left. Inserted again the prepatch is in as before, with its
+// guard of another library that stayed. A library that does not come back changes nothing.
+func TestLibraryLoadedAnew(t *testing.T) {
+	host := build(t, "reload", "gcc", "reload.c", "-ldl")
+	library := build(t, "libmodule.so", "gcc", "-shared", "-fPIC", "-Wl,-soname,libmodule.so", "guarded.c")
+	alone, both := guard(t, "HOST-1", "lib=libmodule.so"), guardBeside(t, "HOST-2", "lib=libmodule.so")
+	h := start(t, nil, host, library)
+	for _, p := range []*pie.Prepatch{alone, both} {
+		for _, order := range []string{"again", "elsewhere"} {
+			h.insert(p)
+			h.guarded()
+			h.tell(order)
+			h.unguarded()
+			h.lost(p.ID)
+			h.insert(p)
+			h.guarded()
+			h.tell(order)
+			h.remove(p.ID)
+			h.asItsFiles()
+		}
+	}
+	h.insert(both)
+	h.tell("close")
+	h.lost(both.ID)
+	_, err := pie.Insert(h.context(), both, pie.Pids(h.pid()), pie.Options{Mode: pie.ModeEnforce, Build: "test"})
+	if pie.ReasonOf(err) != pie.CodeNoImage {
+		t.Errorf("inserted while its library is not there: %v", err)
+	}
+	h.lost(both.ID)
+	h.remove(both.ID)
+	h.asItsFiles()
+}
+
+// lost wants the guards in libmodule.so told as gone with their library, any other in
+// place, and nothing for a repair to do.
+func (h *host) lost(id string) {
+	h.t.Helper()
+	all, err := pie.Status(h.context(), pie.Pids(h.pid()))
+	if err != nil || len(all) != 1 || len(all[0].Prepatches) != 1 || len(all[0].Left) > 0 {
+		h.t.Fatalf("%v: %+v, %v", h.cmd.Args, all, err)
+	}
+	p := all[0].Prepatches[0]
+	if p.ID != id || p.State != "lost" {
+		h.t.Errorf("%+v", p)
+	}
+	for _, g := range p.Guards {
+		if lost := g.Image == "libmodule.so"; g.Lost != lost || g.Intact == lost {
+			h.t.Errorf("%+v", g)
+		}
+	}
+}
+
+// guardBeside is a prepatch of guard, and of a second one in front of a function that the
+// host does not call, in a library that stays.
+func guardBeside(t testing.TB, id, where string) *pie.Prepatch {
+	t.Helper()
+	source := append(guardSource(id, where), `
+//pie:guard lib=libc.so.6 func=usleep onfault=pass onfuel=pass
+func Beside(_ *libpie.Call, usec uint32) libpie.Verdict {
+	if usec == 1<<31 {
+		return libpie.Reject(int32(-1))
+	}
+	return libpie.Pass()
+}
+`...)
+	p, err := pie.Load(map[string][]byte{"guard.go": source})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 // Under valgrind a translation of the code runs, not the code that is mapped: a guard in it
 // would never be called, and is refused, by name.
 func TestTranslatedCode(t *testing.T) {

@@ -143,13 +143,9 @@ func (r *removal) plan() error {
 	if err != nil {
 		return err
 	}
-	for k, l := range r.guards {
+	for _, l := range r.guards {
 		g := l.record()
 		e := &SiteError{Pid: r.p.Pid(), Function: g.Function, Site: g.Site, Want: g.Patch, Found: l.found}
-		if l.state == observe.SiteAltered && mappingAt(maps, g.Site, len(g.Original), g.Image.Inode) == SiteNotMapped {
-			r.guards[k].state = observe.SiteGone // another image is where the library was
-			continue
-		}
 		switch {
 		case l.state == observe.SiteAltered:
 			e.Code = nameOf(l.found, g.Patch)

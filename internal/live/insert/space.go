@@ -96,7 +96,7 @@ func present(p observe.Process, maps []proc.Mapping, id string, hash [32]byte) e
 		return err
 	}
 	for _, x := range all {
-		if x.ID != id || x.State == observe.StatePrepared {
+		if x.ID != id || !x.Reached() {
 			continue
 		}
 		switch {

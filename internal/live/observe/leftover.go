@@ -135,7 +135,7 @@ func spares(arenas []*arena.Arena) (left []Leftover) {
 }
 
 // leftKind says what is unfinished about a prepatch, if anything is. A site that
-// somebody else wrote over is none of PIE's to finish.
+// somebody else wrote over is none of PIE's to finish, nor is a library that was unloaded.
 func leftKind(pp Prepatch) (LeftKind, bool) {
 	leaving, recorded := false, true
 	for _, g := range pp.Guards {
@@ -148,6 +148,8 @@ func leftKind(pp Prepatch) (LeftKind, bool) {
 		return 0, false
 	case leaving:
 		return LeftLeaving, true
+	case pp.State == StateLost:
+		return 0, false
 	case pp.State == StatePartial:
 		return LeftPartly, true
 	case pp.State == StatePrepared:

@@ -69,6 +69,7 @@ func guarded(t testing.TB) (*memory, *arena.Arena, arena.Place) {
 	a.Prepatches[2] = arena.Prepatch{State: arena.In, ID: "CVE-1", Guards: 1}
 	g := &a.Guards[pl.Index]
 	g.State, g.Prepatch, g.Function = arena.In, 2, "f"
+	g.Image = arena.Image{Name: "libf.so", Inode: 7}
 	g.Original, g.Patch, g.Body, g.Link = original, patch, 4, 64
 	g.Base = arena.Counts{Calls: 5}
 	binary.LittleEndian.PutUint32(a.Controls[pl.Index][jit.ControlMode:], uint32(jit.ModeEnforce))
@@ -158,6 +159,11 @@ func TestStatusBelievesTheSiteAlone(t *testing.T) {
 		{"in", func(*memory, *arena.Arena, arena.Place) {}, StateIn, SiteIn},
 		{"recorded as in, but the bytes are the file's", func(m *memory, _ *arena.Arena, _ arena.Place) {
 			m.put(text, original...)
+		}, StateLost, SiteOut},
+		{"recorded as prepared, and the bytes are the file's", func(m *memory, a *arena.Arena, pl arena.Place) {
+			a.Guards[pl.Index].State = arena.Prepared
+			m.put(a.State().Start, a.Encode()...)
+			m.put(text, original...)
 		}, StatePrepared, SiteOut},
 		{"recorded as prepared, but patched", func(m *memory, a *arena.Arena, pl arena.Place) {
 			a.Guards[pl.Index].State = arena.Prepared
@@ -171,7 +177,11 @@ func TestStatusBelievesTheSiteAlone(t *testing.T) {
 			m.word(a.Link(pl.Index), 0)
 		}, StateIn, SiteIn},
 		{"a breakpoint on the patch", func(m *memory, _ *arena.Arena, _ arena.Place) { m.put(text, 0xcc) }, StateAltered, SiteAltered},
-		{"the library is gone", func(m *memory, _ *arena.Arena, _ arena.Place) { delete(m.bytes, text) }, StateAltered, SiteGone},
+		{"the library is gone", func(m *memory, _ *arena.Arena, _ arena.Place) { delete(m.bytes, text) }, StateLost, SiteGone},
+		{"another library is where it was", func(m *memory, _ *arena.Arena, _ arena.Place) {
+			m.put(text, make([]byte, len(original))...)
+			m.maps = slices.DeleteFunc(m.maps, func(x proc.Mapping) bool { return x.Contains(text) })
+		}, StateLost, SiteGone},
 		{"more guards announced than recorded", func(m *memory, a *arena.Arena, _ arena.Place) {
 			a.Prepatches[2].Guards = 2
 			m.put(a.State().Start, a.Encode()...)

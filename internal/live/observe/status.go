@@ -22,7 +22,7 @@ const (
 	SiteOut     SiteState = iota // the original bytes: the guard is not reached
 	SiteIn                       // the patch
 	SiteAltered                  // neither: somebody else wrote there
-	SiteGone                     // not mapped any more, as after dlclose
+	SiteGone                     // its image is not mapped there any more, as after dlclose
 )
 
 func (s SiteState) String() string {
@@ -37,11 +37,12 @@ const (
 	StateIn       State = iota // every guard is in
 	StatePartial               // some guards are in: a pie was killed between two writes
 	StatePrepared              // none is in: a pie was killed before it wrote
-	StateAltered               // somebody else wrote over a site, or unmapped it
+	StateAltered               // somebody else wrote over a site
+	StateLost                  // guards were in that are not: their library was unloaded, or loaded anew
 )
 
 func (s State) String() string {
-	return [...]string{"in", "partly in", "prepared", "altered"}[min(s, StateAltered)]
+	return [...]string{"in", "partly in", "prepared", "altered", "lost"}[min(s, StateLost)]
 }
 
 // Guard is one guard in a process.
@@ -59,6 +60,9 @@ type Guard struct {
 	TrialEnd  time.Time // zero when there is no trial
 	Counts    arena.Counts
 	Found     []byte // the bytes at the site
+	// Lost: the records say that it is in, and it is not. No pie that is killed leaves it
+	// so; a library that is unloaded takes the jump with it, also where it is loaded again.
+	Lost bool
 }
 
 // Prepatch is one prepatch in a process.
@@ -127,6 +131,11 @@ func statusOf(p Process, arenas []*arena.Arena, rings []RingID) []Prepatch {
 	return out
 }
 
+// Reached tells whether a call may still get to one of its guards.
+func (p Prepatch) Reached() bool {
+	return slices.ContainsFunc(p.Guards, func(g Guard) bool { return g.SiteState == SiteIn || g.SiteState == SiteAltered })
+}
+
 // index finds the prepatch that has guards in several arenas.
 func index(ps []Prepatch, id string, hash [32]byte) int {
 	for i, p := range ps {
@@ -139,12 +148,16 @@ func index(ps []Prepatch, id string, hash [32]byte) int {
 
 func stateOf(p Prepatch) State {
 	var n [SiteGone + 1]int
+	lost := false
 	for _, g := range p.Guards {
 		n[g.SiteState]++
+		lost = lost || g.Lost
 	}
 	switch {
-	case n[SiteAltered]+n[SiteGone] > 0:
+	case n[SiteAltered] > 0:
 		return StateAltered
+	case lost:
+		return StateLost
 	case n[SiteIn] == 0:
 		return StatePrepared
 	case n[SiteOut] > 0 || p.Missing > 0:
@@ -165,6 +178,8 @@ func readGuard(p Process, a *arena.Arena, i int, c *clock.Clock) Guard {
 			g.SiteState, g.FaultMode = s, jit.FaultMode(a.Guards[j].FaultMode)
 		}
 	}
+	in := rec.State == arena.In && a.Prepatches[rec.Prepatch].State == arena.In
+	g.Lost = g.SiteState == SiteGone || in && g.SiteState == SiteOut
 	b := a.Controls[i]
 	g.Mode = jit.Mode(binary.LittleEndian.Uint32(b[jit.ControlMode:]))
 	g.Tripped = jit.Trip(binary.LittleEndian.Uint32(b[jit.ControlTripped:]))
@@ -190,12 +205,22 @@ func Site(p Process, a *arena.Arena, i int) (SiteState, []byte) {
 	}
 	chain, _ := Chain(p, a, g.Site, b)
 	switch {
+	case len(chain) == 0 && replaced(p, g):
+		return SiteGone, nil
 	case len(chain) == 0:
 		return SiteAltered, b
 	case !slices.Contains(chain, i):
 		return SiteOut, b
 	}
 	return SiteIn, b
+}
+
+// replaced tells whether something else is where the code of g's image was.
+func replaced(p Process, g arena.Guard) bool {
+	maps, err := p.Maps()
+	return err == nil && g.Image.Inode != 0 && !slices.ContainsFunc(maps, func(m proc.Mapping) bool {
+		return m.Contains(g.Site) && m.Perms&proc.Exec != 0 && m.File.Inode == g.Image.Inode
+	})
 }
 
 // Counts returns the sums over guard i's shards since the region was made.

@@ -108,7 +108,10 @@ func left(d time.Duration) string {
 
 func stateOf(p pie.PrepatchStatus) string {
 	for _, g := range p.Guards {
-		if !g.Intact {
+		switch {
+		case g.Lost:
+			return " (gone with its library)"
+		case !g.Intact:
 			return " (changed by someone else)"
 		}
 	}
