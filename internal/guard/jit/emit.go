@@ -79,26 +79,16 @@ type emitter struct {
 	rodata     amd64.Label
 	faults     []FaultRange
 	lands      []amd64.Label // landing of each fault range
+
+	draft draft
+	ends  []int // by block: where its code ends, what is cold of it not counted
 }
 
-// emit writes f out: a second time with short branches where the first has shown
-// that they reach, so that the common way takes fewer cache lines.
-func emit(p program, f *function, regs *registers, s Site, l Layout) (*Code, error) {
-	code, reach, err := emitWith(nil, p, f, regs, s, l)
-	if err != nil || !slices.Contains(reach, true) {
-		return code, err
-	}
-	if shorter, _, err := emitWith(reach, p, f, regs, s, l); err == nil {
-		return shorter, nil
-	}
-	return code, nil
-}
-
-// emitWith writes f out with short branches to labels ahead where short says so, and
-// says which of them could be.
-func emitWith(short []bool, p program, f *function, regs *registers, s Site, l Layout) (*Code, []bool, error) {
-	e := &emitter{Asm: amd64.NewAsm(l.Code), p: p, f: f, regs: regs, site: s, l: l}
-	e.Shorten(short)
+// emitWith writes f out by what a round before has shown, d, and says what this one has.
+// Where a branch that d says is short does not reach, the error is ErrOutOfReach.
+func emitWith(d draft, p program, f *function, regs *registers, s Site, l Layout) (*Code, draft, error) {
+	e := &emitter{Asm: amd64.NewAsm(l.Code), p: p, f: f, regs: regs, site: s, l: l, draft: d, ends: make([]int, len(f.blocks))}
+	e.Shorten(d.short)
 	for range f.blocks {
 		e.body = append(e.body, e.Label())
 		e.enter = append(e.enter, e.Label())
@@ -118,16 +108,16 @@ func emitWith(short []bool, p program, f *function, regs *registers, s Site, l L
 	e.coldCode()
 	code, err := e.Bytes()
 	if e.misplaced != nil {
-		return nil, nil, placeError(p.Unit(), -1, "the displaced instructions", e.misplaced)
+		return nil, draft{}, placeError(p.Unit(), -1, "the displaced instructions", e.misplaced)
 	}
 	if errors.Is(err, amd64.ErrOutOfReach) {
-		return nil, nil, placeError(p.Unit(), -1, err.Error(), ErrLayout)
+		return nil, e.shown(0), placeError(p.Unit(), -1, err.Error(), ErrLayout)
 	}
 	if err != nil {
-		return nil, nil, placeError(p.Unit(), -1, err.Error(), ErrUnsupported)
+		return nil, draft{}, placeError(p.Unit(), -1, err.Error(), ErrUnsupported)
 	}
 	if room := regs.conv.room; room > 0 && e.deepest > room {
-		return nil, nil, placeError(p.Unit(), -1, fmt.Sprintf("%d bytes", e.deepest), ErrStack)
+		return nil, draft{}, placeError(p.Unit(), -1, fmt.Sprintf("%d bytes", e.deepest), ErrStack)
 	}
 	for i, lb := range e.lands {
 		e.faults[i].Landing, _ = e.Bound(lb)
@@ -139,7 +129,7 @@ func emitWith(short []bool, p program, f *function, regs *registers, s Site, l L
 	return &Code{
 		Bytes: code, Body: e.body0, Link: e.linkOff, End: e.end,
 		Faults: e.faults, Stack: int(e.deepest), Saved: saved, Rseq: e.countsWith(),
-	}, e.Reach(), nil
+	}, e.shown(shortSlack), nil
 }
 
 // entry writes what runs ahead of the guard, and the mode check.
@@ -169,6 +159,7 @@ func (e *emitter) block(b *block, i int) {
 		e.Bind(e.enter[b.id])
 		e.prologue()
 	}
+	e.Nop(e.padding(b))
 	e.Bind(e.body[b.id])
 	if b == e.f.entry {
 		e.count()
@@ -185,6 +176,8 @@ func (e *emitter) block(b *block, i int) {
 		switch {
 		case last < len(b.values):
 			e.burnTo(int32(b.values[last].imm), e.to(b, b.succs[0]))
+			e.ends[b.id] = e.Len()
+			e.Jmp(e.outOf)
 		default:
 			e.phiMoves(b, b.succs[0])
 			if !e.runsInto(i, b.succs[0]) {
@@ -197,6 +190,9 @@ func (e *emitter) block(b *block, i int) {
 		e.exit(b)
 	case termFault:
 		e.Jmp(e.land())
+	}
+	if e.ends[b.id] == 0 {
+		e.ends[b.id] = e.Len()
 	}
 }
 

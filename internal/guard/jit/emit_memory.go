@@ -116,10 +116,10 @@ func (e *emitter) burn(n int32) {
 	e.Jcc(amd64.CondB, e.outOf)
 }
 
-// burnTo pays n units of fuel and goes on at a label, or leaves through the fuel exit.
+// burnTo pays n units of fuel and goes on at a label; where it falls through, they are spent,
+// and the jump to outOf must follow.
 func (e *emitter) burnTo(n int32, to amd64.Label) {
 	e.burnt = true
 	e.OpImm(amd64.Sub, 4, e.regs.fuel.reg, n)
 	e.Jcc(amd64.CondAE, to)
-	e.Jmp(e.outOf)
 }

@@ -70,9 +70,9 @@ const settled = -1
 func (a *Asm) Shorten(short []bool) { a.short = short }
 
 // Reach returns, for each branch to a label in the order they were written, whether the
-// label was ahead and a short one reaches there even if padding grows by shortSlack
-// bytes. All labels are bound.
-func (a *Asm) Reach() []bool {
+// label was ahead and a short one reaches there even if padding grows by slack bytes. All
+// labels are bound.
+func (a *Asm) Reach(slack int) []bool {
 	out := make([]bool, len(a.branches))
 	for i, n := range a.branches {
 		if n == settled {
@@ -80,13 +80,10 @@ func (a *Asm) Reach() []bool {
 		}
 		f := a.fixups[n]
 		d := a.labels[f.label] - f.end
-		out[i] = d >= 0 && d <= math.MaxInt8-shortSlack
+		out[i] = d >= 0 && d <= math.MaxInt8-slack
 	}
 	return out
 }
-
-// shortSlack is more than two alignments to 8 bytes can grow by.
-const shortSlack = 16
 
 // JmpTo is jmp rel32 to an address.
 func (a *Asm) JmpTo(to address.Addr) {

@@ -343,7 +343,7 @@ func TestShorten(t *testing.T) {
 	if err != nil || !bytes.Equal(b[:11], []byte{0x0f, 0x84, 5, 0, 0, 0, 0xe9, 200, 0, 0, 0}) {
 		t.Fatalf("% x, %v", b, err)
 	}
-	reach := first.Reach()
+	reach := first.Reach(16)
 	if !slices.Equal(reach, []bool{true, false}) {
 		t.Fatalf("reach %v", reach)
 	}
@@ -383,7 +383,7 @@ func TestShortenPastBranchBack(t *testing.T) {
 		if _, err := first.Bytes(); err != nil {
 			t.Fatal(err)
 		}
-		second := write(first.Reach())
+		second := write(first.Reach(16))
 		b, err := second.Bytes()
 		if err != nil {
 			t.Errorf("%d bytes between: %v", between, err)

@@ -166,7 +166,7 @@ func (s *Site) writeNamed(at address.Addr) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	short, err := s.named(at, long.Reach()) // the branches are short ones
+	short, err := s.named(at, long.Reach(0)) // the branches are short ones
 	if err != nil {
 		return nil, err
 	}
