@@ -40,6 +40,9 @@ func compile(p program, s Site, l Layout, try []pressure) (*Code, error) {
 		return nil, err
 	}
 	simplify(f)
+	if ifConvert(f) {
+		simplify(f)
+	}
 	if n := f.values(); n > maxValues {
 		return nil, placeError(p.Unit(), -1, fmt.Sprintf("%d operations are more than the code region holds", n), ErrUnsupported)
 	}

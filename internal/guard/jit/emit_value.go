@@ -72,6 +72,8 @@ func (e *emitter) value(v *value) {
 		e.divide(v)
 	case opNeg, opZext, opSext, opSwap:
 		e.unary(v)
+	case opHolds:
+		e.holds(v)
 	case opArg, opSP, opReturn, opStack, opSymbol, opRodata, opState, opWide:
 		if v.uses == 0 || v.op == opArg && !e.regs.homes {
 			return
@@ -312,13 +314,13 @@ var conditions = map[uint8]amd64.Cond{
 	bpf.JmpSGT: amd64.CondG, bpf.JmpSGE: amd64.CondGE, bpf.JmpSLT: amd64.CondL, bpf.JmpSLE: amd64.CondLE,
 }
 
-// branch writes the end of b, the i-th block.
-func (e *emitter) branch(b *block, i int) {
-	w, x, y := amd64.Size(b.width), e.operand(b.args[0], 0), b.args[1]
+// flags compares the low w bytes of args and returns the condition that then stands for cond.
+func (e *emitter) flags(cond uint8, w amd64.Size, args []*value) amd64.Cond {
+	x, y := e.operand(args[0], 0), args[1]
 	switch {
-	case b.cond == bpf.JmpSET && y.isConst():
+	case cond == bpf.JmpSET && y.isConst():
 		e.TestImm(w, x, int32(y.imm))
-	case b.cond == bpf.JmpSET:
+	case cond == bpf.JmpSET:
 		e.Test(w, x, e.operand(y, 1))
 	case y.isConst() && uint32(y.imm) == 0 && (w == 4 || y.imm == 0):
 		e.Test(w, x, x)
@@ -327,7 +329,20 @@ func (e *emitter) branch(b *block, i int) {
 	default:
 		e.Op(amd64.Cmp, w, x, e.operand(y, 1))
 	}
-	c, yes, no := conditions[b.cond], b.succs[0], b.succs[1]
+	return conditions[cond]
+}
+
+// holds writes whether a comparison holds, as 0 or 1. No operand is in the result's register
+// (demandOf), so that it is made 0 first: an extension behind would be waited for.
+func (e *emitter) holds(v *value) {
+	d := e.result(v)
+	e.Op(amd64.Xor, 4, d, d)
+	e.SetCC(e.flags(uint8(v.imm), amd64.Size(v.size), v.args), d)
+}
+
+// branch writes the end of b, the i-th block.
+func (e *emitter) branch(b *block, i int) {
+	c, yes, no := e.flags(b.cond, amd64.Size(b.width), b.args), b.succs[0], b.succs[1]
 	if e.runsInto(i, yes) {
 		c, yes, no = c.Not(), no, yes
 	}

@@ -142,6 +142,8 @@ func zeroAbove(v *value, size uint8) bool {
 		return !v.sext && v.size <= size
 	case opZext, opSwap:
 		return v.size <= size
+	case opHolds:
+		return true
 	case opPhi, opSP, opReturn, opArg, opHelper, opThread, opStackUsed, opStack, opSymbol, opRodata, opState, opAtomic, opUndef:
 		return false
 	}

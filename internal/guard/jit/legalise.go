@@ -75,6 +75,8 @@ func (v *value) wantsRegister(i int, n int64) bool {
 	switch v.op {
 	case opAdd, opSub, opMul, opAnd, opOr, opXor:
 		return v.width == 8 && !fits32(n)
+	case opHolds:
+		return i == 0 || v.size == 8 && !fits32(n)
 	case opLoad, opPlausible:
 		return true
 	case opStore:

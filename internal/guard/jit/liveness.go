@@ -28,6 +28,8 @@ func demandOf(v *value) demand {
 		}
 	case opDiv, opMod, opSDiv, opSMod:
 		return demand{early: true, temps: []amd64.RegSet{divides, divides, divides}}
+	case opHolds:
+		return demand{early: true}
 	case opLoad:
 		return demand{early: v.faults}
 	case opStore:

@@ -57,7 +57,7 @@ func (p *goProgram) statement(depth int) {
 // text writes what strings, lists and generic types are for.
 func (p *goProgram) text(kind, depth int) {
 	i, w := p.expr(kind, 1), p.name("w")
-	switch p.r.IntN(9) {
+	switch p.r.IntN(10) {
 	case 0:
 		p.line("v6 += int64(m.Find(words[%s&7]))", i)
 	case 1:
@@ -75,6 +75,9 @@ func (p *goProgram) text(kind, depth int) {
 		p.line("for k, %s := range \"ba\\x00c\" { v6 = v6*5 + int64(m.Count(byte(%s))) + int64(k) }", w, w)
 	case 7:
 		p.line("{ var r ring[uint16]; r.put(v3); r.put(uint16(%s)); x, have := r.last(%s&3); v3, ok = x, have }", i, p.v(1))
+	case 8:
+		p.line("for %s := range m.Len() { if m.At(%s) %s uint8(%s) { v8%s }; if m.At(%s) > v1 { %s++ } }",
+			w, w, p.one("==", "!=", "<", ">="), i, p.one("++", "--"), w, p.v(kind))
 	default:
 		p.line("for _, %s := range [...]string{\"a\", \"bc\", \"\"} {", w)
 		p.line("\tif m.HasSuffix(%s) { v6 += int64(len(%s)) }", w, w)

@@ -40,9 +40,10 @@ const (
 	opSDiv // min/−1 = min
 	opSMod // min%−1 = 0
 	opNeg
-	opZext // low size bytes of args[0]
-	opSext // low size bytes of args[0], to width bytes
-	opSwap // low size bytes of args[0] reversed, the rest 0
+	opZext  // low size bytes of args[0]
+	opSext  // low size bytes of args[0], to width bytes
+	opSwap  // low size bytes of args[0] reversed, the rest 0
+	opHolds // 1 when args[0] imm args[1] of size bytes, imm a Jmp constant of package bpf; else 0
 
 	opLoad      // size bytes at the sum of args and imm; sext: sign-extended; faults: of the target
 	opStore     // args[1] to size bytes at args[0]+imm; faults: of the target
