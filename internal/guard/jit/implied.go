@@ -2,8 +2,9 @@ package jit
 
 import "github.com/patch-integration-engine/pie/internal/guard/bpf"
 
-// A branch that asks what one on the only way to it has answered is no branch: the
-// bounds check of m.At(i) in a loop over m is such a one.
+// A branch that asks what one on the only way to it has answered is no branch. Where several
+// ways meet ahead of it, as at the head of a loop, it is none if all of them leave the same
+// answer (meeting.go): the bounds check of m.At(i) in a loop over m is such a one.
 
 // maxImplied bounds how far up the only way is followed, in blocks.
 const maxImplied = 64
@@ -15,6 +16,8 @@ const (
 	less ordering = 1 << iota
 	equal
 	greater
+
+	anyOrder = less | equal | greater
 )
 
 // orderings are the answers for which a comparison holds. JmpSET is none of them.
@@ -24,28 +27,42 @@ var orderings = map[uint8]ordering{
 	bpf.JmpSLT: less, bpf.JmpSLE: less | equal, bpf.JmpSGT: greater, bpf.JmpSGE: greater | equal,
 }
 
-// kind says in which reading a comparison orders: 0 in either, 1 unsigned, 2 signed.
-func kind(cond uint8) uint8 {
+// reading is how a comparison orders numbers.
+type reading uint8
+
+const (
+	either reading = iota // it asks only whether they are equal
+	asUnsigned
+	asSigned
+)
+
+func readingOf(cond uint8) reading {
 	switch cond {
 	case bpf.JmpEQ, bpf.JmpNE:
-		return 0
+		return either
 	case bpf.JmpLT, bpf.JmpLE, bpf.JmpGT, bpf.JmpGE:
-		return 1
+		return asUnsigned
 	}
-	return 2
+	return asSigned
 }
 
-// foldImplied decides the branch of b where those on the only way to it leave one answer.
+// question is how the low width bytes of x and y are ordered.
+type question struct {
+	x, y  *value
+	width uint8
+	as    reading
+}
+
+// foldImplied decides the branch of b where those on the way to it leave one answer.
 func foldImplied(b *block) bool {
 	want := orderings[b.cond]
 	if b.term != termBranch || want == 0 {
 		return false
 	}
-	left := less | equal | greater // what the comparison can still find, in b's reading
-	for at, n := b, 0; len(at.preds) == 1 && n < maxImplied; n++ {
-		from := at.preds[0]
-		left &= from.implies(at, b)
-		at = from
+	q := question{b.args[0], b.args[1], b.width, readingOf(b.cond)}
+	left, way := q.answers(b)
+	if left&want != 0 && left&^want != 0 {
+		left &= q.atHead(way)
 	}
 	switch {
 	case left&want == 0:
@@ -58,34 +75,78 @@ func foldImplied(b *block) bool {
 	return true
 }
 
-// implies returns what the comparison of asks can find once control has come from b to
-// the block to.
-func (b *block) implies(to, asks *block) ordering {
-	const all = less | equal | greater
+// answers returns what q can still find at the end of b, and the blocks of the only way
+// there: b first, the one where others meet it last.
+func (q question) answers(b *block) (left ordering, way []*block) {
+	left, way = q.possible(), []*block{b}
+	for len(b.preds) == 1 && len(way) <= maxImplied {
+		from := b.preds[0]
+		if from != way[0] {
+			left &= from.implies(b, q)
+		}
+		b, way = from, append(way, from)
+	}
+	return left, way
+}
+
+// possible is what q can find whatever has been asked: of constants what is so, and no number
+// is below 0 where none is negative.
+func (q question) possible() ordering {
+	left := anyOrder
+	if q.x.isConst() && q.y.isConst() {
+		below := uint8(bpf.JmpLT)
+		if q.as == asSigned {
+			below = bpf.JmpSLT
+		}
+		switch {
+		case holds(bpf.JmpEQ, q.width, q.x.imm, q.y.imm):
+			return equal
+		case holds(below, q.width, q.x.imm, q.y.imm):
+			return less
+		}
+		return greater
+	}
+	if q.as == asUnsigned {
+		if isZero(q.y, q.width) {
+			left &^= less
+		}
+		if isZero(q.x, q.width) {
+			left &^= greater
+		}
+	}
+	return left
+}
+
+func isZero(v *value, width uint8) bool {
+	return v.isConst() && (v.imm == 0 || width == 4 && uint32(v.imm) == 0)
+}
+
+// implies returns what q can find once control has come from b to the block to.
+func (b *block) implies(to *block, q question) ordering {
 	cond := b.cond
 	held, known := orderings[cond]
-	if b.term != termBranch || !known || b == asks || b.width != asks.width || b.succs[0] == b.succs[1] {
-		return all
+	if b.term != termBranch || !known || b.width != q.width || b.succs[0] == b.succs[1] {
+		return anyOrder
 	}
 	switch {
-	case sameOperand(b.args[0], asks.args[0]) && sameOperand(b.args[1], asks.args[1]):
-	case sameOperand(b.args[0], asks.args[1]) && sameOperand(b.args[1], asks.args[0]):
+	case sameOperand(b.args[0], q.x) && sameOperand(b.args[1], q.y):
+	case sameOperand(b.args[0], q.y) && sameOperand(b.args[1], q.x):
 		cond = mirrored(cond)
 		held = orderings[cond]
 	default:
-		return all
+		return anyOrder
 	}
 	if b.succs[0] != to {
-		held = all &^ held
+		held = anyOrder &^ held
 	}
-	if kind(cond) == kind(asks.cond) || held == equal {
+	if readingOf(cond) == q.as || held == equal {
 		return held
 	}
 	// Of another reading it tells only whether the two can be equal.
 	if held&equal == 0 {
 		return less | greater
 	}
-	return all
+	return anyOrder
 }
 
 func sameOperand(x, y *value) bool {

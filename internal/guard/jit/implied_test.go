@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
-	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
 
 // TestImplied: for every two comparisons of the same numbers, one behind the other, the
@@ -56,45 +55,53 @@ func TestImplied(t *testing.T) {
 	}
 }
 
-// A loop over a piece of memory asks once a round whether its end is reached: what At
-// would ask again is known.
-func TestLoopAsksOnce(t *testing.T) {
-	text := []byte(`package prepatch
-
-import "github.com/patch-integration-engine/pie/libpie"
-
-//pie:id X-1
-
-//pie:guard exe=x func=f onfault=pass onfuel=pass
-func F(c *libpie.Call, a libpie.Addr, n int32) libpie.Verdict {
-	m := c.Bytes(a, int(n))
-	sum := 0
-	for i := 0; i < m.Len(); i++ {
-		sum += int(m.At(i))
-	}
-	if sum > 1000 {
-		return libpie.RejectVoid()
-	}
-	return libpie.Pass()
-}
-`)
-	files := map[string][]byte{"guard.go": text}
-	src, err := source.ParseFiles(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := lower(compiled(t, "guard.go", src, files)[0].p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	simplify(f)
-	branches := 0
-	for _, b := range f.blocks {
-		if b.term == termBranch {
-			branches++
+// TestPossible: of constants it is known what a comparison finds, and of 0 that nothing is
+// below it where no number is negative.
+func TestPossible(t *testing.T) {
+	numbers := []int64{0, 1, -1, 1 << 31, 1<<31 - 1, 1 << 32, 1<<63 - 1, -1 << 63}
+	for _, width := range []uint8{4, 8} {
+		for _, as := range []reading{either, asUnsigned, asSigned} {
+			below := uint8(bpf.JmpLT)
+			if as == asSigned {
+				below = bpf.JmpSLT
+			}
+			for _, p := range numbers {
+				for _, n := range numbers {
+					order := greater
+					if holds(bpf.JmpEQ, width, p, n) {
+						order = equal
+					} else if holds(below, width, p, n) {
+						order = less
+					}
+					x, y, other := &value{op: opConst, width: 8, imm: p}, &value{op: opConst, width: 8, imm: n}, &value{op: opArg, width: 8}
+					for _, q := range []question{{x, y, width, as}, {x, other, width, as}, {other, y, width, as}} {
+						if left := q.possible(); left&order == 0 || q.x != other && q.y != other && left != order {
+							t.Errorf("%#x and %#x of %d bytes, reading %d: %03b, and it is %03b", p, n, width, as, left, order)
+						}
+					}
+				}
+			}
 		}
 	}
-	if branches > 4 { // the length below 0 and above the most, the loop, the sum
-		t.Errorf("%d branches", branches)
+}
+
+// A loop over a piece of memory asks once a round whether its end is reached: what At
+// would ask again is known, whichever way it is written, and what it counts takes no branch.
+func TestLoopAsksOnce(t *testing.T) {
+	for _, loop := range []string{
+		"for i := 0; i < m.Len(); i++ { sum += int(m.At(i)) }",
+		"for i := range m.Len() { sum += int(m.At(i)) }",
+		"for i := range m.Len() { if m.At(i) == '*' { sum++ } }",
+		"for i := range m.Len() { if m.At(i) > 'z' { sum-- } }",
+	} {
+		f, err := lower(peerGuard(t, "m, sum := c.Bytes(a, int(n)), 0\n"+loop+"\nif sum > 1000 { return libpie.RejectVoid() }"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		simplify(f)
+		ifConvert(f)
+		if n := f.branches(); n > 4 { // the length below 0 and above the most, the loop, the sum
+			t.Errorf("%s: %d branches", loop, n)
+		}
 	}
 }

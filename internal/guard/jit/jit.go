@@ -26,9 +26,11 @@
 //     fault, so that a fault lands with the block's frame intact.
 //
 // Bytecode becomes SSA form (lower.go), loses what is dead or constant
-// (simplify.go), is given machine registers (allocate.go) and is written out
-// (emit*.go). Argument words are read in place, from the registers the caller
-// put them in. Blocks that cannot reach a pass come last, out of the way of the
+// (simplify.go), asked before (implied.go, meeting.go) or a branch where a number
+// would do (ifconvert.go), is given machine registers (allocate.go) and is written
+// out (emit*.go), in several rounds: with short branches, and loops where the
+// processor fetches them best (draft.go). Argument words are read in place, from the
+// registers the caller put them in. Blocks that cannot reach a pass come last, out of the way of the
 // blocks that can; registers are saved only on the way into blocks that need it.
 package jit
 
