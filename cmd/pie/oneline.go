@@ -94,6 +94,9 @@ func (l *oneLine) source(c *cobra.Command, t *targetFlags) ([]byte, error) {
 // describe fills in what debug information says of the function. The error is
 // for when the condition needed it. What was filled in is good until done.
 func (l *oneLine) describe(ctx context.Context, t *targetFlags, spec *oneline.Spec) (done func(), missing error) {
+	if !t.given() {
+		return func() {}, nil
+	}
 	pid, ok := t.first(ctx)
 	if !ok {
 		return func() {}, nil
@@ -200,6 +203,8 @@ func (l *oneLine) executable(c *cobra.Command, t *targetFlags) (string, error) {
 		return pie.ExeName(t.spec.Pids[0])
 	case t.spec.Unit != "" || t.spec.Container != "":
 		return t.onlyExe(c)
+	case l.lib != "" && !t.given(): // in any program
+		return "", nil
 	}
 	return "", usage(c, "--func needs to know the program: add --pid N or --exe NAME")
 }

@@ -6,7 +6,11 @@ package jit
 // comes first.
 func (p *goProgram) functions(kind, depth int) {
 	f, g, t := p.name("f"), p.name("g"), goKinds[kind]
-	switch p.r.IntN(7) {
+	n := p.r.IntN(7)
+	if n == 5 && p.silent {
+		n = 6
+	}
+	switch n {
 	case 0:
 		p.line("{ %s := func(x %s) %s { v6 += int64(x); return %s }", f, t, t, p.expr(kind, 2))
 		p.line("\tx := %s(%s)", f, p.expr(kind, 1))

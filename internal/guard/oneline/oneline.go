@@ -28,6 +28,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/patch-integration-engine/pie/internal/guard/source"
 )
 
 // Param is what debug information says of a parameter.
@@ -95,10 +97,11 @@ func (e *Error) Error() string {
 
 // Source returns the prepatch and its id. The id is made of the function's name
 // and the content, so that the same guard is the same prepatch on every machine.
-func Source(s Spec) (id string, source []byte, err error) {
+func Source(s Spec) (id string, text []byte, err error) {
 	if err := s.checkNames(); err != nil {
 		return "", nil, err
 	}
+	s.Go = s.Go || source.IsGoName(s.Func)
 	condition, r, err := condition(s)
 	if err != nil {
 		return "", nil, err

@@ -256,6 +256,14 @@ func TestReject(t *testing.T) {
 	}
 }
 
+// A function with a name of Go's is one, also where no program was looked at.
+func TestGoByName(t *testing.T) {
+	_, _, err := Source(Spec{Lib: "x", Func: "net.ParseIP", When: "u64(arg1) > 15", Reject: "0"})
+	if err == nil || !strings.Contains(err.Error(), "what the Go function net.ParseIP returns is not known") {
+		t.Errorf("%v", err)
+	}
+}
+
 // What a Go function returns must be known: a word too few is garbage.
 func TestRejectOfGo(t *testing.T) {
 	for result, says := range map[string]string{"": "is not known (no debug information for f)", Float: "more than one word", "i64": ""} {

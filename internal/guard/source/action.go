@@ -96,7 +96,7 @@ func parseGo(args string) (Action, error) {
 		}
 		args = rest
 	}
-	if a.GoError = args; !isGoName(args) {
+	if a.GoError = args; !IsGoName(args) {
 		return Action{}, fmt.Errorf("%q is no Go variable; write its full name, like io.EOF", args)
 	}
 	return a, a.fits()

@@ -135,7 +135,7 @@ func (r *reader) guard(pos bpf.Pos, fields []field, fn *ast.FuncDecl) {
 			r.errorf(pos, "%s is missing; %s", key, missing[key])
 		}
 	}
-	if !given["abi"] && isGoName(g.Func) {
+	if !given["abi"] && IsGoName(g.Func) {
 		g.ABI = GoInternal
 	}
 	if len(r.errs) == before {
@@ -199,9 +199,9 @@ var cClone = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[A-Za-z_$][\w$]*(\.(isra|part|constprop|cold|lto_priv|localalias|clone|llvm|resolver|ifunc|avx2|sse4_2|default)|\.\d+)*(@{1,2}[\w.]+)?$`)
 })
 
-// isGoName reports whether a symbol is one of a Go program: package path, dot,
+// IsGoName reports whether a symbol is one of a Go program: package path, dot,
 // name. A C name has a dot only before a compiler's or version suffix.
-func isGoName(name string) bool {
+func IsGoName(name string) bool {
 	return strings.Contains(name, ".") && !cClone().MatchString(name) && !strings.HasPrefix(name, "_Z") && !strings.HasPrefix(name, "_R")
 }
 

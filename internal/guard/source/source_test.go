@@ -187,7 +187,7 @@ func TestGoNames(t *testing.T) {
 		"main.main": true, "github.com/x/y.(*T).M": true, "server.(*client).processPub": true, "io.EOF": true, "strings.Map.func1": true,
 		"strdup": false, "f.isra.0": false, "f.constprop.0.isra.1": false, "f.part.2": false, "f.cold": false, "malloc@@GLIBC_2.2.5": false, "_ZN3foo3barEv": false, "_ZN3foo3barEv.cold.5": false, "_RNvC3foo3bar": false, "f.llvm.123": false,
 	} {
-		if got := isGoName(name); got != want {
+		if got := IsGoName(name); got != want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
