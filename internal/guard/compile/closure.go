@@ -76,7 +76,7 @@ func (l *lowerer) callee(in *instance, i *ssa.Call) *function {
 }
 
 // A variable that function literals use is one whose address they have. Where it is a
-// function, a pointer or a verdict, its value may be one that has no words: it is kept as
+// function, a pointer, a list or a verdict, its value may be one that has no words: it is kept as
 // it is, if it is set only where it is declared. Then it is the same for all who read it:
 // the one store is in the block of the declaration, which comes before every use, and what
 // is read before the store was lowered has no value yet, and is refused.
@@ -85,7 +85,7 @@ func (l *lowerer) callee(in *instance, i *ssa.Call) *function {
 func keptWhole(i *ssa.Alloc) bool {
 	t := i.Type().Underlying().(*types.Pointer).Elem()
 	switch t.Underlying().(type) {
-	case *types.Signature, *types.Pointer:
+	case *types.Signature, *types.Pointer, *types.Slice:
 	default:
 		if !isLib(t, "Verdict") {
 			return false

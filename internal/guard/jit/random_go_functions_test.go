@@ -6,7 +6,7 @@ package jit
 // comes first.
 func (p *goProgram) functions(kind, depth int) {
 	f, g, t := p.name("f"), p.name("g"), goKinds[kind]
-	n := p.r.IntN(7)
+	n := p.r.IntN(8)
 	if n == 5 && p.silent {
 		n = 6
 	}
@@ -25,6 +25,9 @@ func (p *goProgram) functions(kind, depth int) {
 		p.line("{ %s, %s := counter(int64(%s)), counter(v6); v6 = %s() + %s()*%s() - %s() }", f, g, p.expr(kind, 1), f, g, f, g)
 	case 4:
 		p.line("v6 += int64(counted(%s, func(i uint8) bool { dp.q[i&1].x += uint16(i); return m.At(int(i)) != byte(%s) || %s }))", p.v(1), p.v(kind), p.cond(0))
+	case 7:
+		p.line("{ own := []int32{v4, %s, -1}; %s := func(i uint8) { own[i&1] = own[i&1]*3 + own[2] + %s }", p.expr(4, 1), f, p.v(4))
+		p.line("\t%s(v1); %s(%s); v4 ^= own[0] - own[1] }", f, f, p.expr(1, 1))
 	case 5:
 		p.line("if %s { return func() libpie.Verdict {", p.cond(1))
 		p.within(depth, false)

@@ -166,6 +166,19 @@ func Captured(c *libpie.Call, r *header, a libpie.Addr, n int32) libpie.Verdict 
 		}
 		return int64(buf[n&7])
 	}()
+	list, names := []int32{3, n, 5, 1}, []string{"GET", "a", "P"}
+	value += func() (sum int64) {
+		for i, x := range list {
+			sum += int64(x) * int64(i)
+		}
+		list[n&3]++
+		for _, name := range names {
+			if m.HasPrefix(name) {
+				return int64(list[1]) - sum
+			}
+		}
+		return sum + int64(list[n&1])
+	}()
 	return libpie.Reject(value<<8 + int64(n&0xff) ^ int64(far.of[2])<<40)
 }
 
