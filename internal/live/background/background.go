@@ -22,14 +22,12 @@
 package background
 
 import (
-	"fmt"
-	"os"
 	"runtime"
-	"strconv"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/live/thread"
 )
 
 // Enter puts every thread of this process, and those to come, into the
@@ -65,10 +63,10 @@ func enter() bool {
 	s := &sessions
 	s.Lock()
 	defer s.Unlock()
-	if s.running > 0 || setPolicy(0, unix.SCHED_NORMAL, unix.SCHED_IDLE) != nil || setPolicy(0, unix.SCHED_IDLE, unix.SCHED_NORMAL) != nil {
+	if s.running > 0 || !thread.Change(0, thread.Normal, thread.Idle) || !thread.Change(0, thread.Idle, thread.Normal) {
 		return false
 	}
-	forOthers(unix.SCHED_NORMAL, unix.SCHED_IDLE)
+	forOthers(thread.Normal, thread.Idle)
 	return true
 }
 
@@ -78,7 +76,7 @@ func leave() {
 	s.Lock()
 	defer s.Unlock()
 	s.idle = nil
-	forOthers(unix.SCHED_IDLE, unix.SCHED_NORMAL)
+	forOthers(thread.Idle, thread.Normal)
 	giveBack()
 }
 
@@ -86,56 +84,12 @@ func leave() {
 // policy from, and returns whom it changed. A thread that ends meanwhile is none.
 func forOthers(from, to int) (changed []int) {
 	self := unix.Gettid()
-	forEach(func(tid int) bool {
-		if tid == self || setPolicy(tid, from, to) != nil {
+	thread.Each(func(tid int) bool {
+		if tid == self || !thread.Change(tid, from, to) {
 			return false
 		}
 		changed = append(changed, tid)
 		return true
 	})
 	return changed
-}
-
-// maxPasses bounds how often the list of threads is gone through.
-const maxPasses = 16
-
-// forEach calls f for each thread of this process, and again for all until none needed
-// it: one that is started meanwhile, by a thread that was not changed yet, is as that
-// one was, and is in no list that was made before.
-func forEach(f func(tid int) (needed bool)) {
-	for needed, pass := true, 0; needed && pass < maxPasses; pass++ {
-		threads, err := os.ReadDir("/proc/self/task")
-		if err != nil {
-			return
-		}
-		needed = false
-		for _, t := range threads {
-			if tid, err := strconv.Atoi(t.Name()); err == nil && f(tid) {
-				needed = true
-			}
-		}
-	}
-}
-
-// policy returns a thread's, 0 being the calling one; negative when there is none.
-func policy(tid int) int {
-	p, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tid), 0, 0)
-	if errno != 0 {
-		return -1
-	}
-	return int(p)
-}
-
-// setPolicy changes a thread's policy, if it is from. Its nice value stays.
-func setPolicy(tid, from, to int) error {
-	if policy(tid) != from {
-		return fmt.Errorf("thread %d: not of policy %d", tid, from)
-	}
-	var priority int32 // struct sched_param
-	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(tid), uintptr(to), uintptr(unsafe.Pointer(&priority)))
-	runtime.KeepAlive(&priority)
-	if errno != 0 {
-		return fmt.Errorf("thread %d: policy %d: %w", tid, to, errno)
-	}
-	return nil
 }

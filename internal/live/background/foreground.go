@@ -5,11 +5,8 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/patch-integration-engine/pie/internal/live/thread"
 )
-
-// urgent is the nice value of threads that others wait for.
-const urgent = -20
 
 // sessions is state of the package because what it stands for is state of the process:
 // policies, nice values, dispositions of signals. Two sessions that each put back what they
@@ -57,12 +54,12 @@ func Foreground() (end func()) {
 func (s *foreground) begin() {
 	syscall.ForkLock.RLock() // waits for a start that is under way
 	s.nice = map[int]int{}
-	s.other, _ = niceValue(0)
-	forEach(func(tid int) (needed bool) {
-		if setPolicy(tid, unix.SCHED_IDLE, unix.SCHED_NORMAL) == nil {
+	s.other, _ = thread.Nice(0)
+	thread.Each(func(tid int) (needed bool) {
+		if thread.Change(tid, thread.Idle, thread.Normal) {
 			s.idle, needed = append(s.idle, tid), true
 		}
-		if nice, ok := niceValue(tid); ok && nice != urgent && setNice(tid, urgent) {
+		if nice, ok := thread.Nice(tid); ok && nice != thread.Urgent && thread.SetNice(tid, thread.Urgent) {
 			s.nice[tid], needed = nice, true
 		}
 		return needed
@@ -73,19 +70,19 @@ func (s *foreground) begin() {
 
 // back makes the process what it was before the first session.
 func (s *foreground) back() {
-	forEach(func(tid int) bool {
-		nice, ok := niceValue(tid)
-		if !ok || nice != urgent {
+	thread.Each(func(tid int) bool {
+		nice, ok := thread.Nice(tid)
+		if !ok || nice != thread.Urgent {
 			return false
 		}
 		was, known := s.nice[tid]
 		if !known {
 			was = s.other
 		}
-		return was != urgent && setNice(tid, was)
+		return was != thread.Urgent && thread.SetNice(tid, was)
 	})
 	for _, tid := range s.idle {
-		_ = setPolicy(tid, unix.SCHED_NORMAL, unix.SCHED_IDLE)
+		thread.Change(tid, thread.Normal, thread.Idle)
 	}
 	debug.SetGCPercent(s.garbage)
 	s.hear()
@@ -96,18 +93,6 @@ func (s *foreground) back() {
 // Urge makes a program that was just started as urgent as Foreground makes this one: it is
 // waited for, and on a full machine would take seconds to begin.
 func Urge(pid int) {
-	_ = setPolicy(pid, unix.SCHED_IDLE, unix.SCHED_NORMAL)
-	_ = setNice(pid, urgent)
-}
-
-// niceValue is that of a thread, 0 being the calling one; the system call returns 20 − nice.
-func niceValue(tid int) (int, bool) {
-	r, _, errno := unix.RawSyscall(unix.SYS_GETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), 0)
-	return 20 - int(r), errno == 0
-}
-
-// setNice tells whether the thread has that nice value now.
-func setNice(tid, nice int) bool {
-	_, _, errno := unix.RawSyscall(unix.SYS_SETPRIORITY, unix.PRIO_PROCESS, uintptr(tid), uintptr(nice))
-	return errno == 0
+	thread.Change(pid, thread.Idle, thread.Normal)
+	thread.SetNice(pid, thread.Urgent)
 }

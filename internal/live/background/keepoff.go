@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/patch-integration-engine/pie/internal/live/thread"
 )
 
 // maxThreads bounds the threads of a process that are looked at. A process with more
@@ -26,7 +28,7 @@ func KeepOff(pids ...int) {
 	// and gives them to all others in the end.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if policy(0) != unix.SCHED_IDLE {
+	if thread.Policy(0) != thread.Idle {
 		return
 	}
 	var mine unix.CPUSet
@@ -42,7 +44,7 @@ func KeepOff(pids ...int) {
 	if left == mine || left.Count() == 0 {
 		return
 	}
-	forEach(func(tid int) bool { return policy(tid) == unix.SCHED_IDLE && restrict(tid, &left) })
+	thread.Each(func(tid int) bool { return thread.Policy(tid) == thread.Idle && restrict(tid, &left) })
 }
 
 // restrict gives a thread these CPUs, and tells whether it had others.
@@ -55,16 +57,8 @@ func restrict(tid int, cpus *unix.CPUSet) bool {
 func giveBack() {
 	var mine unix.CPUSet
 	if unix.SchedGetaffinity(0, &mine) == nil {
-		forEach(func(tid int) bool { return restrict(tid, &mine) })
+		thread.Each(func(tid int) bool { return restrict(tid, &mine) })
 	}
-}
-
-// Everywhere lets the calling thread, and those that it starts, run on every CPU that
-// the process may have, whatever KeepOff had made of the one that started it.
-func Everywhere() {
-	all := unix.CPUSet{}
-	all.Fill()
-	_ = unix.SchedSetaffinity(0, &all)
 }
 
 // computesOn returns the CPUs that threads of a process run on, or wait for. A process

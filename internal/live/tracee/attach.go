@@ -23,7 +23,7 @@ type Attached struct {
 	// kept is the longest time that the thread has been kept, should it have been let
 	// go of and stopped again.
 	kept     time.Duration
-	watchdog *watchdog
+	watchdog *tracerWatchdog
 	// away: the thread runs, as nobody's tracee, and has yet to be stopped again.
 	away bool
 	// changed: the function has written something, or made a call.

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/live/thread"
+	"github.com/patch-integration-engine/pie/internal/live/watchdog"
 )
 
 // While somebody stands still the tracer goes ahead of all ordinary threads, and its
@@ -33,19 +35,19 @@ func TestTracerRushesInAStopOnly(t *testing.T) {
 	within := func(stop func(do func()) error) {
 		t.Helper()
 		var tracer int
-		var policy uintptr
+		var policy int
 		var level int32
 		err := stop(func() {
 			tracer = unix.Gettid()
-			policy, level, _ = scheduler()
+			policy, level, _ = thread.Scheduler()
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if rushed := policy == schedFIFO && level > 0; rushed != tr.watchdog.above || level > 0 && level >= dog {
+		if rushed := policy == thread.FIFO && level > 0; rushed != tr.watchdog.above || level > 0 && level >= dog {
 			t.Errorf("in the stop policy %d, level %d; the watchdog's level is %d", policy, level, dog)
 		}
-		if after, _, _ := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, uintptr(tracer), 0, 0); after != schedOther {
+		if after := thread.Policy(tracer); after != thread.Normal {
 			t.Errorf("after the stop policy %d", after)
 		}
 	}
@@ -125,7 +127,7 @@ func hogMain() bool {
 	cpu, err := strconv.Atoi(os.Args[1])
 	var one unix.CPUSet
 	one.Set(cpu)
-	if err = errors.Join(err, unix.SchedSetaffinity(0, &one)); err != nil || !setScheduler(schedFIFO, tracerLevel) {
+	if err = errors.Join(err, unix.SchedSetaffinity(0, &one)); err != nil || !thread.SetScheduler(thread.FIFO, watchdog.TracerLevel) {
 		fmt.Println("hog:", err)
 		return true
 	}

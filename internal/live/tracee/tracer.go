@@ -13,6 +13,7 @@ import (
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/live/background"
+	"github.com/patch-integration-engine/pie/internal/live/thread"
 )
 
 // Step is one ptrace request or remote write that has just been made.
@@ -35,7 +36,7 @@ type Tracer struct {
 	closed   chan struct{} // Close has been called
 	ended    chan struct{} // the thread serves nobody any more, and what it held is closed
 	closing  sync.Once
-	watchdog *watchdog
+	watchdog *tracerWatchdog
 	hand     hand
 	state    scratch
 	kept     func() // ends a session that outlasts operations; nil when there is none
@@ -69,7 +70,7 @@ func NewTracer(o Options) (*Tracer, error) {
 		hand:     hand{onStep: o.OnStep},
 	}
 	t.state.allocate()
-	lockMemory()
+	thread.LockMemory()
 	go t.loop(make(chan struct{}))
 	return t, nil
 }
@@ -80,14 +81,6 @@ func (t *Tracer) Close() error {
 	t.closing.Do(func() { close(t.closed) })
 	<-t.ended
 	return nil
-}
-
-// lockMemory keeps what is resident resident, without populating the vast
-// reservations of the Go runtime (MCL_ONFAULT). Without the right to lock, a
-// page fault may come into a stop; the watchdog bounds it.
-func lockMemory() {
-	const onFault = 4 // MCL_ONFAULT, mlockall(2)
-	_ = unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | onFault)
 }
 
 // loop finds a thread for the tracer, tells found, and serves on it. The
