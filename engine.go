@@ -162,7 +162,7 @@ type module struct {
 // of it, or with address 0 where the function is.
 type comparison struct {
 	file *binfile.File
-	fp   *fingerprint.Fingerprint
+	fp   *fingerprintFile
 	at   address.Vaddr
 }
 
@@ -241,7 +241,7 @@ func (k *known) analyze(f *binfile.File) (*fingerprint.Module, error) {
 }
 
 // judge tells whether the function at an address has the fix that fp knows, asked once.
-func (k *known) judge(f *binfile.File, fp *fingerprint.Fingerprint, at address.Vaddr) (fingerprint.Fix, error) {
+func (k *known) judge(f *binfile.File, fp *fingerprintFile, at address.Vaddr) (fingerprint.Fix, error) {
 	about := comparison{f, fp, at}
 	fix, ok := k.judged[about]
 	if !ok {
@@ -249,14 +249,14 @@ func (k *known) judge(f *binfile.File, fp *fingerprint.Fingerprint, at address.V
 		if err != nil {
 			return fix, err
 		}
-		fix = m.Fixed(fp, at)
+		fix = m.Fixed(fp.Outline, at)
 		k.judged[about] = fix
 	}
 	return fix, nil
 }
 
 // match finds the function of fp in a file, asked once.
-func (k *known) match(f *binfile.File, fp *fingerprint.Fingerprint) (fingerprint.Finding, error) {
+func (k *known) match(f *binfile.File, fp *fingerprintFile) (fingerprint.Finding, error) {
 	about := comparison{file: f, fp: fp}
 	found, ok := k.matched[about]
 	if !ok {
@@ -264,7 +264,11 @@ func (k *known) match(f *binfile.File, fp *fingerprint.Fingerprint) (fingerprint
 		if err != nil {
 			return found, err
 		}
-		found = m.Find(fp)
+		whole, err := fp.whole()
+		if err != nil {
+			return found, err
+		}
+		found = m.Find(whole)
 		k.matched[about] = found
 	}
 	return found, nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
@@ -27,37 +28,48 @@ func (p *Prepatch) FingerprintFiles() []string {
 // UseFingerprint gives the prepatch the contents of a .pf file: the one that
 // guards name so, or with an empty name the one for every guard.
 func (p *Prepatch) UseFingerprint(name string, data []byte) error {
-	d := decodeFingerprint(name, data)
-	if d.err == nil {
-		p.useFingerprint(d)
+	f := decodeFingerprint(name, data)
+	if f.err == nil {
+		p.useFingerprint(f)
 	}
-	return d.err
+	return f.err
 }
 
-// decodedFingerprint is what came of reading a .pf file.
-type decodedFingerprint struct {
+// fingerprintFile is a .pf file that was read and found sound. Of a function that was
+// found by name only its outline is asked; the whole, several times as large, is made once
+// a search takes it.
+type fingerprintFile struct {
 	name string
-	*fingerprint.Fingerprint
-	err error
+	*fingerprint.Outline
+	whole func() (*fingerprint.Fingerprint, error)
+	err   error // of reading
 }
 
-func decodeFingerprint(name string, data []byte) decodedFingerprint {
-	fp, err := fingerprint.Decode(data)
-	if err != nil {
-		err = refuse(CodePrepatch, err, "make it again with pfp create", "the fingerprint %s: %v", name, err)
+func decodeFingerprint(name string, data []byte) *fingerprintFile {
+	outline, err := fingerprint.DecodeOutline(data)
+	return &fingerprintFile{name, outline, sync.OnceValues(func() (*fingerprint.Fingerprint, error) {
+		fp, err := fingerprint.Decode(data)
+		return fp, refuseFingerprint(name, err)
+	}), refuseFingerprint(name, err)}
+}
+
+// refuseFingerprint refuses what came of reading a .pf file, unless it is nil.
+func refuseFingerprint(name string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return decodedFingerprint{name, fp, err}
+	return refuse(CodePrepatch, err, "make it again with pfp create", "the fingerprint %s: %v", name, err)
 }
 
-func (p *Prepatch) useFingerprint(d decodedFingerprint) {
+func (p *Prepatch) useFingerprint(f *fingerprintFile) {
 	if p.fingerprints == nil {
-		p.fingerprints = map[string]*fingerprint.Fingerprint{}
+		p.fingerprints = map[string]*fingerprintFile{}
 	}
-	p.fingerprints[d.name] = d.Fingerprint
+	p.fingerprints[f.name] = f
 }
 
 // fingerprintOf returns the fingerprint of a guard's function, or nil.
-func (p *Prepatch) fingerprintOf(g source.Guard) *fingerprint.Fingerprint {
+func (p *Prepatch) fingerprintOf(g source.Guard) *fingerprintFile {
 	if fp := p.fingerprints[""]; fp != nil {
 		return fp
 	}
@@ -84,7 +96,7 @@ func (r *resolved) find(pp *Prepatch, g source.Guard, o Options) ([]locate.Funct
 }
 
 // refuseNamedFixed refuses a function that was found by name and has the fix.
-func (r *resolved) refuseNamedFixed(found []locate.Function, fp *fingerprint.Fingerprint) error {
+func (r *resolved) refuseNamedFixed(found []locate.Function, fp *fingerprintFile) error {
 	if !fp.KnowsFix() {
 		return nil
 	}
@@ -108,7 +120,7 @@ type matched struct {
 
 // match finds the function by fingerprint in every image the guard is about.
 // It must be in one file only.
-func (r *resolved) match(q locate.Query, fp *fingerprint.Fingerprint, o Options) ([]locate.Function, error) {
+func (r *resolved) match(q locate.Query, fp *fingerprintFile, o Options) ([]locate.Function, error) {
 	images, err := r.images.Searched(q)
 	if err != nil {
 		return nil, err

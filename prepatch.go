@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/patch-integration-engine/pie/internal/find/fingerprint"
 	"github.com/patch-integration-engine/pie/internal/guard/compile"
 	"github.com/patch-integration-engine/pie/internal/guard/object"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
@@ -29,8 +28,8 @@ type Prepatch struct {
 	State   int      // bytes of state in each process
 
 	compiled     *compile.Prepatch
-	programs     []*verify.Program                   // by guard
-	fingerprints map[string]*fingerprint.Fingerprint // by the name guards give them
+	programs     []*verify.Program           // by guard
+	fingerprints map[string]*fingerprintFile // by the name guards give them
 }
 
 // GuardInfo is what the operator is shown of one guard.
@@ -60,7 +59,7 @@ type GuardInfo struct {
 // is a *Refusal with every complaint on a line of its own, as file:line:col.
 func Load(files map[string][]byte) (*Prepatch, error) {
 	files, fingerprints := sortFiles(files)
-	decoded := make(chan decodedFingerprint, len(fingerprints))
+	decoded := make(chan *fingerprintFile, len(fingerprints))
 	for name, data := range fingerprints {
 		go func() { decoded <- decodeFingerprint(name, data) }() // takes as long as compiling does
 	}
@@ -69,11 +68,11 @@ func Load(files map[string][]byte) (*Prepatch, error) {
 		return nil, err
 	}
 	for range fingerprints {
-		d := <-decoded
-		if d.err != nil {
-			return nil, d.err
+		f := <-decoded
+		if f.err != nil {
+			return nil, f.err
 		}
-		p.useFingerprint(d)
+		p.useFingerprint(f)
 	}
 	return p, nil
 }

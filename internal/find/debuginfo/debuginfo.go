@@ -35,6 +35,12 @@ var ErrNone = errors.New("no debug information")
 type Info struct {
 	data *dwarf.Data
 	left int // entries that may still be read
+	// last is the function that was asked about last, and its entry: whoever asks one thing
+	// about a function asks others, and to find it takes a walk through its unit.
+	last struct {
+		at    address.Vaddr
+		entry dwarf.Offset
+	}
 }
 
 // Open reads the DWARF sections of a file; ErrNone when it has none.
@@ -233,6 +239,12 @@ func (i *Info) written(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
 // function returns the entry of the function that starts at v, and a reader
 // that stands behind it.
 func (i *Info) function(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
+	if i.last.entry != 0 && i.last.at == v {
+		r := i.data.Reader()
+		r.Seek(i.last.entry)
+		e, err := i.next(r)
+		return r, e, err
+	}
 	r, _, err := i.unit(v)
 	if err != nil {
 		return nil, nil, err
@@ -246,6 +258,7 @@ func (i *Info) function(v address.Vaddr) (*dwarf.Reader, *dwarf.Entry, error) {
 			return nil, nil, fmt.Errorf("the function at %v: %w", v, ErrNone)
 		}
 		if e.Tag == dwarf.TagSubprogram && i.startsAt(e, v) {
+			i.last.at, i.last.entry = v, e.Offset
 			return r, e, nil
 		}
 		if e.Tag != dwarf.TagNamespace && e.Tag != dwarf.TagStructType && e.Tag != dwarf.TagClassType {

@@ -342,14 +342,21 @@ func content(fp *Fingerprint) []byte {
 func FuzzContent(f *testing.F) {
 	p := build(f, "-O2")
 	fp := create(f, "parse_line", p.build("parse_line", false))
+	at := p.at("parse_line")
 	f.Add(append(content(fp), wholeVersion, 0)) // no build is there whole
 	f.Add(content(create(f, "parse_line", p.wholeBuild("parse_line"))))
 	f.Add([]byte("\x01f\x00\x00\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := &reader{b: b, version: version}
-		fp := r.fingerprint()
+		r, o := &reader{b: b, version: version}, &reader{b: b, version: version, outline: true}
+		fp, outline := r.fingerprint(), o.fingerprint()
+		if r.bad != o.bad || len(r.b) != len(o.b) {
+			t.Fatalf("the whole is refused with %q and %d bytes over, the outline with %q and %d", r.bad, len(r.b), o.bad, len(o.b))
+		}
 		if r.bad != "" {
 			return
+		}
+		if p.Fixed(fp.Outline(), at) != p.Fixed(outline.Outline(), at) {
+			t.Error("an outline tells otherwise of the fix than the whole")
 		}
 		p.Find(fp)
 		if _, err := Decode(fp.Encode()); err != nil {

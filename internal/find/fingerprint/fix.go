@@ -18,16 +18,26 @@ const (
 
 func (f Fix) String() string { return [...]string{"unknown", "missing", "present"}[min(f, FixPresent)] }
 
+// Outline is of a fingerprint what tells whether a known function has the fix: the
+// targets, and the codes of what is around them. To find a function takes the whole.
+type Outline struct{ fp *Fingerprint }
+
+// Outline returns that of a whole fingerprint.
+func (fp *Fingerprint) Outline() *Outline { return &Outline{fp} }
+
+// KnowsFix is the fingerprint's.
+func (o *Outline) KnowsFix() bool { return o.fp.KnowsFix() }
+
 // Fixed tells whether the function at an address, which is known to be the
 // fingerprint's, has the fix. A wrong "present" leaves a program open whose owner
 // thinks it closed, and a wrong "missing" sends a guard where none is wanted: what is
 // not the code of a reference must show the fix apart from what compilers choose.
-func (m *Module) Fixed(fp *Fingerprint, at address.Vaddr) Fix {
+func (m *Module) Fixed(o *Outline, at address.Vaddr) Fix {
 	i := m.at(at)
-	if i < 0 || !m.comparable(fp) {
+	if i < 0 || !m.comparable(o.fp) {
 		return FixUnknown
 	}
-	fix := m.fixOf(fp, i)
+	fix := m.fixOf(o.fp, i)
 	if m.Err() != nil {
 		return FixUnknown
 	}

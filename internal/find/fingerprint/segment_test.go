@@ -77,7 +77,7 @@ func TestFileThatShrinksIsNotAnswered(t *testing.T) {
 	if got.Tier != None || len(got.Why) == 0 || !strings.Contains(got.Why[0], "could not be read") {
 		t.Errorf("answered %v, %q", got.Tier, got.Why)
 	}
-	if got := m.Fixed(fp, p.at("parse_line")); got != FixUnknown {
+	if got := m.Fixed(fp.Outline(), p.at("parse_line")); got != FixUnknown {
 		t.Errorf("whether it has the fix: %v", got)
 	}
 	if _, err := Create("parse_line", []Build{{Label: "cut", Module: m, At: p.at("parse_line")}}); err == nil {
