@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,7 +85,8 @@ var errOverlap = errors.New("overlaps the line before")
 // ParseMaps reads the text of /proc/PID/maps. Mappings are in ascending order
 // and do not overlap; anything else is an error.
 func ParseMaps(text []byte) ([]Mapping, error) {
-	var maps []Mapping
+	const shortest = len("0-1 r--p 0 0:0 0\n")
+	maps := slices.Grow([]Mapping(nil), min(bytes.Count(text, []byte{'\n'}), len(text)/shortest))
 	var last address.Addr
 	for len(text) > 0 {
 		line, rest, _ := bytes.Cut(text, []byte{'\n'})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -218,10 +217,10 @@ func readAt(dir int, name string, limit int64) ([]byte, error) {
 }
 
 // readWhole reads a pseudo file to its end.
-func readWhole(fd int, limit int64) ([]byte, error) {
-	text := make([]byte, 0, 1024)
+func readWhole(fd int, limit int64) (text []byte, err error) {
+	var part [4096]byte // as much as the kernel gives of most at once
 	for {
-		n, err := unix.Read(fd, text[len(text):cap(text)])
+		n, err := unix.Read(fd, part[:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -230,12 +229,9 @@ func readWhole(fd int, limit int64) ([]byte, error) {
 		case n <= 0:
 			return text, nil
 		}
-		text = text[:len(text)+n]
+		text = append(text, part[:n]...)
 		if int64(len(text)) > limit {
 			return nil, fmt.Errorf("longer than %d bytes", limit)
-		}
-		if len(text) == cap(text) {
-			text = slices.Grow(text, len(text))
 		}
 	}
 }

@@ -95,14 +95,14 @@ func effectiveID(value string) (uint32, error) {
 // The second field is the name in parentheses and may hold anything, so
 // counting starts after the last parenthesis.
 func ParseStat(text []byte) (ppid int, start uint64, err error) {
-	fields, err := statFields(text)
+	line, err := statFields(text)
 	if err != nil {
 		return 0, 0, err
 	}
-	if ppid, err = strconv.Atoi(fields[1]); err != nil {
+	if ppid, err = strconv.Atoi(string(line.fields[1])); err != nil {
 		return 0, 0, fmt.Errorf("stat: parent: %w", err)
 	}
-	if start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
+	if start, err = strconv.ParseUint(string(line.fields[19]), 10, 64); err != nil {
 		return 0, 0, fmt.Errorf("stat: start time: %w", err)
 	}
 	return ppid, start, nil
@@ -113,11 +113,11 @@ const flagKernelThread = 0x0020_0000
 
 // parseFlags returns the kernel's flags (field 9 of proc_pid_stat(5)).
 func parseFlags(text []byte) (uint64, error) {
-	fields, err := statFields(text)
+	line, err := statFields(text)
 	if err != nil {
 		return 0, err
 	}
-	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	flags, err := strconv.ParseUint(string(line.fields[6]), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("stat: flags: %w", err)
 	}
@@ -127,29 +127,43 @@ func parseFlags(text []byte) (uint64, error) {
 // parseHeapStart returns start_brk (field 47 of proc_pid_stat(5)), which is 0 to those who
 // may not trace the process.
 func parseHeapStart(text []byte) (address.Addr, error) {
-	fields, err := statFields(text)
+	line, err := statFields(text)
 	if err != nil {
 		return 0, err
 	}
-	if len(fields) < 45 {
+	if line.n < 45 {
 		return 0, fmt.Errorf("stat: no start of the heap")
 	}
-	at, err := strconv.ParseUint(fields[44], 10, 64)
+	at, err := strconv.ParseUint(string(line.fields[44]), 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("stat: the start of the heap: %w", err)
 	}
 	return address.Addr(at), nil
 }
 
-// statFields are the fields behind the name, from the third on.
-func statFields(text []byte) ([]string, error) {
+// statLine is the fields behind the name, from the third on, and how many there are.
+type statLine struct {
+	fields [45][]byte
+	n      int
+}
+
+// statFields takes a line apart. It allocates nothing, for every process of a machine may
+// be asked for.
+func statFields(text []byte) (s statLine, err error) {
 	i := bytes.LastIndexByte(text, ')')
 	if i < 0 {
-		return nil, fmt.Errorf("stat %.80q: no name in parentheses", text)
+		return s, fmt.Errorf("stat %.80q: no name in parentheses", string(text))
 	}
-	fields := strings.Fields(string(text[i+1:]))
-	if len(fields) < 20 {
-		return nil, fmt.Errorf("stat %.80q: too few fields", text)
+	const between = " \n"
+	for rest := bytes.TrimLeft(text[i+1:], between); len(rest) > 0 && s.n < len(s.fields); s.n++ {
+		end := bytes.IndexAny(rest, between)
+		if end < 0 {
+			end = len(rest)
+		}
+		s.fields[s.n], rest = rest[:end], bytes.TrimLeft(rest[end:], between)
 	}
-	return fields, nil
+	if s.n < 20 {
+		return s, fmt.Errorf("stat %.80q: too few fields", string(text))
+	}
+	return s, nil
 }
