@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
@@ -76,10 +77,10 @@ func explainProcess(err error, who string) *Refusal {
 
 // pidPrefix is how lower packages call a process that who in a refusal names. Inside a
 // sentence ("thread 7 of pid 6: …") it belongs to that.
-var pidPrefix = regexp.MustCompile(`(^|: )pid [0-9]+: `)
+var pidPrefix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(^|: )pid [0-9]+: `) })
 
 // unnamed is what err says, without the process.
-func unnamed(err error) string { return pidPrefix.ReplaceAllString(err.Error(), "$1") }
+func unnamed(err error) string { return pidPrefix().ReplaceAllString(err.Error(), "$1") }
 
 // why is what err says without the process and without the sentinel, which the
 // refusal says in its own words.

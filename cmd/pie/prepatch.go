@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,7 @@ import (
 	"github.com/patch-integration-engine/pie/internal/term"
 )
 
-var identifier = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)+$`)
+var identifier = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)+$`) })
 
 // maxSource bounds one Go file of a prepatch.
 const maxSource = 1 << 20
@@ -37,7 +38,7 @@ func (a *app) prepatchFiles(arg string) (map[string][]byte, error) {
 		return readFiles(arg)
 	case err == nil:
 		return nil, notReadYet(arg)
-	case identifier.MatchString(arg):
+	case identifier().MatchString(arg):
 		return a.catalogueFiles(arg)
 	case strings.HasSuffix(arg, ".go") || strings.ContainsRune(arg, filepath.Separator):
 		return nil, &pie.Refusal{Code: pie.CodePrepatch, Msg: fmt.Sprintf("reading the prepatch: %v", err),

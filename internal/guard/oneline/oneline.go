@@ -26,6 +26,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -175,7 +176,7 @@ func (s Spec) verdict() (string, error) {
 	case s.Result == Several, s.Result == String, s.Result == Slice, s.Go && s.Result == Float:
 		return refuse("%s returns more than one word: write a prepatch file, with libpie.RejectGo", s.Func)
 	case s.Result == Interface:
-		if !goName.MatchString(s.Reject) {
+		if !goName().MatchString(s.Reject) {
 			return refuse("%s returns an error: write the full name of an error variable of the program, such as io.EOF", s.Func)
 		}
 		return fmt.Sprintf("libpie.RejectGo(libpie.GoVar(%q))", s.Reject), nil
@@ -239,7 +240,7 @@ func (s Spec) range64() (least, most int64) {
 }
 
 // goName is the full name of a variable of a Go program.
-var goName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*\.[A-Za-z_][A-Za-z0-9_]*$`)
+var goName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]*\.[A-Za-z_][A-Za-z0-9_]*$`) })
 
 // why says why parameters and results are not known, if they are not.
 func (s Spec) why() string {

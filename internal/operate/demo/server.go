@@ -159,7 +159,9 @@ type logTail struct {
 
 const logLimit = 64 << 10
 
-var listenLine = regexp.MustCompile(`Listening for client connections on (127\.0\.0\.1:\d+)`)
+var listenLine = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`Listening for client connections on (127\.0\.0\.1:\d+)`)
+})
 
 func newLogTail() *logTail { return &logTail{listening: make(chan string, 1)} }
 
@@ -170,7 +172,7 @@ func (l *logTail) Write(p []byte) (int, error) {
 		l.buf.Write(p)
 	}
 	if !l.hit {
-		if m := listenLine.FindSubmatch(l.buf.Bytes()); m != nil {
+		if m := listenLine().FindSubmatch(l.buf.Bytes()); m != nil {
 			l.hit = true
 			l.listening <- string(m[1])
 		}

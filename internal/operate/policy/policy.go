@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -142,10 +143,10 @@ func parseLine(line string) (*Rule, error) {
 		return nil, nil
 	}
 	r := &Rule{ID: words[0]}
-	if len(r.ID) > source.MaxID && idPattern.MatchString(r.ID) {
+	if len(r.ID) > source.MaxID && idPattern().MatchString(r.ID) {
 		return nil, fmt.Errorf("%.80q has more than %d characters, which no id of a prepatch has", r.ID, source.MaxID)
 	}
-	if !idPattern.MatchString(r.ID) {
+	if !idPattern().MatchString(r.ID) {
 		return nil, fmt.Errorf("%.80q is no id of a prepatch; a rule is: ID WHERE enforce|audit [until=YYYY-MM-DD]", r.ID)
 	}
 	var seen []string
@@ -162,7 +163,7 @@ func parseLine(line string) (*Rule, error) {
 	return r, r.check()
 }
 
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+var idPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`) })
 
 // set takes one word after the id and returns what it is about.
 func (r *Rule) set(word string) (key string, err error) {
