@@ -34,11 +34,11 @@ type Status struct {
 func ParseStatus(text []byte) (Status, error) {
 	var s Status
 	for line := range bytes.Lines(text) {
-		key, value, ok := strings.Cut(strings.TrimRight(string(line), "\n"), ":")
+		key, value, ok := bytes.Cut(bytes.TrimRight(line, "\n"), []byte{':'})
 		if !ok {
 			continue
 		}
-		if err := s.set(key, strings.TrimSpace(value)); err != nil {
+		if err := s.set(key, bytes.TrimSpace(value)); err != nil {
 			return Status{}, fmt.Errorf("status line %.80q: %w", line, err)
 		}
 	}
@@ -48,45 +48,45 @@ func ParseStatus(text []byte) (Status, error) {
 	return s, nil
 }
 
-func (s *Status) set(key, value string) (err error) {
-	switch key {
+func (s *Status) set(key, value []byte) (err error) {
+	switch string(key) {
 	case "Name":
-		s.Name = value
+		s.Name = string(value)
 	case "State":
-		if value != "" {
+		if len(value) > 0 {
 			s.State = value[0]
 		}
 	case "Tgid":
-		s.Tgid, err = strconv.Atoi(value)
+		s.Tgid, err = strconv.Atoi(string(value))
 	case "PPid":
-		s.PPid, err = strconv.Atoi(value)
+		s.PPid, err = strconv.Atoi(string(value))
 	case "TracerPid":
-		s.Tracer, err = strconv.Atoi(value)
+		s.Tracer, err = strconv.Atoi(string(value))
 	case "Threads":
-		s.Threads, err = strconv.Atoi(value)
+		s.Threads, err = strconv.Atoi(string(value))
 	case "Uid":
 		s.UID, err = effectiveID(value)
 	case "Gid":
 		s.GID, err = effectiveID(value)
 	case "SigBlk":
-		s.SigBlk, err = strconv.ParseUint(value, 16, 64)
+		s.SigBlk, err = strconv.ParseUint(string(value), 16, 64)
 	case "SigCgt":
-		s.SigCgt, err = strconv.ParseUint(value, 16, 64)
+		s.SigCgt, err = strconv.ParseUint(string(value), 16, 64)
 	case "Seccomp":
-		s.Seccomp, err = strconv.Atoi(value)
+		s.Seccomp, err = strconv.Atoi(string(value))
 	case "x86_Thread_features":
-		s.ShadowStack = strings.Contains(" "+value+" ", " shstk ")
+		s.ShadowStack = strings.Contains(" "+string(value)+" ", " shstk ")
 	}
 	return err
 }
 
 // effectiveID takes the second of "real effective saved filesystem".
-func effectiveID(value string) (uint32, error) {
-	fields := strings.Fields(value)
+func effectiveID(value []byte) (uint32, error) {
+	fields := bytes.Fields(value)
 	if len(fields) < 2 {
 		return 0, fmt.Errorf("want four ids")
 	}
-	id, err := strconv.ParseUint(fields[1], 10, 32)
+	id, err := strconv.ParseUint(string(fields[1]), 10, 32)
 	return uint32(id), err
 }
 

@@ -38,17 +38,21 @@ func LeftFrames(p Memory, maps []proc.Mapping) []LeftFrame {
 		return nil
 	}
 	var left []LeftFrame
-	b := make([]byte, frameMax)
+	head := make([]byte, frameXState) // in most processes all that is looked at
+	var whole []byte
 	at := alignDown(s.Start.Add(frameMax - 1))
 	for i := 0; i < maxFramesSought && at.Add(frameXState) <= s.End; i, at = i+1, at.Add(frameMax) {
-		if _, err := p.ReadAt(b[:frameXState], at); err != nil {
+		if _, err := p.ReadAt(head, at); err != nil {
 			continue
 		}
-		if binary.LittleEndian.Uint64(b[frameMark:]) != frameMagic {
+		if binary.LittleEndian.Uint64(head[frameMark:]) != frameMagic {
 			continue
 		}
-		n, _ := p.ReadAt(b, at)
-		if f, ok := parseFrame(at, b[:n]); ok {
+		if whole == nil {
+			whole = make([]byte, frameMax)
+		}
+		n, _ := p.ReadAt(whole, at)
+		if f, ok := parseFrame(at, whole[:n]); ok {
 			left = append(left, f)
 		}
 	}
