@@ -161,9 +161,10 @@ func (m *module) screenLiterals(f *ast.File) {
 	})
 }
 
-// checkFunctions refuses loops over functions, and function values behind the last
-// semicolon of a loop. There Go has made the variables of the next round already, while
-// the literal still has those of this one: a guard has one for all rounds (perLoop).
+// checkFunctions refuses loops over functions, and behind the last semicolon of a loop
+// function values, and pointers where one may be to a variable of the loop. There Go has
+// made the variables of the next round already, while the literal or pointer still has
+// those of this one: a guard has one for all rounds (perLoop).
 func (m *module) checkFunctions(info *types.Info) {
 	for _, f := range m.files {
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -174,7 +175,7 @@ func (m *module) checkFunctions(info *types.Info) {
 				}
 			case *ast.ForStmt:
 				if n.Post != nil {
-					m.checkPost(info, n.Post)
+					m.checkPost(info, n)
 				}
 			}
 			return true
@@ -182,17 +183,59 @@ func (m *module) checkFunctions(info *types.Info) {
 	}
 }
 
-func (m *module) checkPost(info *types.Info, post ast.Stmt) {
-	ast.Inspect(post, func(n ast.Node) bool {
+func (m *module) checkPost(info *types.Info, loop *ast.ForStmt) {
+	kept := addressed(info, loop)
+	ast.Inspect(loop.Post, func(n ast.Node) bool {
 		id, ok := n.(*ast.Ident)
 		if !ok {
 			return true
 		}
-		if v, isVar := info.Uses[id].(*types.Var); isVar && isFunction(v.Type()) {
+		v, isVar := info.Uses[id].(*types.Var)
+		if isVar && isFunction(v.Type()) {
 			m.refuse(id.Pos(), "call it at the end of the loop's body", "%s is a function value in the last clause of a loop", id.Name)
+		}
+		if isVar && kept && isPointer(v.Type()) {
+			m.refuse(id.Pos(), "do it at the end of the loop's body", "%s is a pointer in the last clause of a loop whose variables have an address", id.Name)
 		}
 		return true
 	})
+}
+
+// addressed reports whether the body or the condition of a loop takes the address of a
+// variable that the loop declares.
+func addressed(info *types.Info, loop *ast.ForStmt) (found bool) {
+	init, ok := loop.Init.(*ast.AssignStmt)
+	if !ok {
+		return false
+	}
+	declared := map[types.Object]bool{}
+	for _, x := range init.Lhs {
+		if id, ok := x.(*ast.Ident); ok && info.Defs[id] != nil {
+			declared[info.Defs[id]] = true
+		}
+	}
+	parts := []ast.Node{loop.Body}
+	if loop.Cond != nil {
+		parts = append(parts, loop.Cond)
+	}
+	for _, part := range parts {
+		ast.Inspect(part, func(n ast.Node) bool {
+			if u, ok := n.(*ast.UnaryExpr); ok && u.Op == token.AND {
+				ast.Inspect(u.X, func(n ast.Node) bool {
+					id, ok := n.(*ast.Ident)
+					found = found || ok && declared[info.Uses[id]]
+					return !found
+				})
+			}
+			return !found
+		})
+	}
+	return found
+}
+
+func isPointer(t types.Type) bool {
+	_, ok := t.Underlying().(*types.Pointer)
+	return ok
 }
 
 func isFunction(t types.Type) bool {

@@ -55,6 +55,7 @@ func TestRefusals(t *testing.T) {
 		{"function in a struct", "type s struct{ f func() }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Pass() }", "1:16", "it cannot hold a function; a local variable or a parameter can"},
 		{"function for all calls", "var f = func() int32 { return 1 }\nfunc G(c *libpie.Call) libpie.Verdict { return libpie.Reject(f()) }", "1:5", "cannot hold a function"},
 		{"function behind a round", "func G(c *libpie.Call) libpie.Verdict {\n\tvar f func(); for i := 0; i < 9; f() { f = func() { i += 2 } }\n\treturn libpie.Pass() }", "2:35", "f is a function value in the last clause of a loop; call it at the end of the loop's body"},
+		{"pointer behind a round", "func G(c *libpie.Call) libpie.Verdict {\n\tvar p *int; for i := 0; i < 9; *p += 2 { p = &i }\n\treturn libpie.Pass() }", "2:34", "p is a pointer in the last clause of a loop whose variables have an address; do it at the end of the loop's body"},
 		{"function of libpie", "func f(g func() libpie.Verdict) libpie.Verdict { return g() }\nfunc G(c *libpie.Call) libpie.Verdict { return f(libpie.RejectVoid) }", "2:", "a function of another package, cannot be kept as a value; write func(…) { … } that calls it"},
 		{"guard's function", "func G(c *libpie.Call, f func()) libpie.Verdict { return libpie.Pass() }", "1:24", "cannot take a func()"},
 		{"literals in literals", "func G(c *libpie.Call) libpie.Verdict {\n\tfunc() { func() { func() { func() { func() {}() }() }() }() }()\n\treturn libpie.Pass() }", "2:", "more than 4 deep inside one another; declare a function"},
