@@ -20,6 +20,9 @@ func TestBuilds(t *testing.T) {
 		{"cet", "gcc", "-fcf-protection=full"},
 		{"asan", "gcc", "-fsanitize=address"},
 		{"profiled", "gcc", "-pg"},
+		{"fentry", "gcc", "-pg -mfentry"},
+		{"splitstack", "gcc", "-fsplit-stack"},
+		{"retpoline", "gcc", "-mindirect-branch=thunk -mfunction-return=thunk"},
 		{"patchable", "gcc", "-fpatchable-function-entry=8,2"},
 		{"musl", "musl-gcc", "-static"},
 	} {

@@ -159,6 +159,9 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 	if err := setText(f, c.size); err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", fn, im.Path, err)
 	}
+	if err := throughJumpTable(f); err != nil {
+		return nil, fmt.Errorf("%s.cfi in %s: %w", fn, im.Path, err)
+	}
 	return f, nil
 }
 

@@ -35,6 +35,9 @@ func TestCopies(t *testing.T) {
 	if f := findOne(t, set, Query{Func: "linked"}); f.Name != "linked.lto_priv.0" {
 		t.Errorf("a function that LTO renamed is found as %s", f.Name)
 	}
+	if f := findOne(t, set, Query{Func: "tabled"}); f.Entry != p.addrs["tabled"] || f.Size == 8 {
+		t.Errorf("an entry of a jump table is found at %v, %d bytes, instead of its code at %v: %s", f.Entry, f.Size, p.addrs["tabled"], f.How)
+	}
 	_, err := set.Find(Query{Func: "gone"})
 	var none *NotFound
 	if !errors.As(err, &none) || !slices.Equal(none.Near, []string{"gone.constprop.1"}) {
