@@ -155,6 +155,7 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		out.State = StateGuarded
 		out.noteAlready(already)
 		in.compare(&out, already)
+		in.settle(ctx, p, already, &out)
 		return out, nil
 	}
 	w, err := p.attachableOn(&in.resolver.known.host)
@@ -169,6 +170,35 @@ func (in *inserter) one(ctx context.Context, pid int) (ProcessReport, error) {
 		out.Notes = append(out.Notes, "it was in before, and a library that it guarded was unloaded since: it was taken out, and put in anew")
 	}
 	return in.into(ctx, p, w, out)
+}
+
+// settle gives a prepatch that is in already reads that hold, where the program has put
+// signal handlers of its own over PIE's since: nothing but a call tells, and the next guard
+// to meet unreadable memory would end the program.
+func (in *inserter) settle(ctx context.Context, p *process, already *observe.Prepatch, out *ProcessReport) {
+	if already.Quiet || !readsBy(already, jit.Table) {
+		return
+	}
+	err := func() error {
+		w, err := p.attachableOn(&in.resolver.known.host)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		tracer, err := in.tracer()
+		if err != nil {
+			return err
+		}
+		if whyCopied(insert.HandlersStand(ctx, tracer, w)) == "" {
+			return nil
+		}
+		rs := *in.resolver
+		rs.o.again = true
+		return settling{in.p, &rs, tracer, p, w, out}.run(ctx)
+	}()
+	if err != nil {
+		out.Notes = append(out.Notes, fmt.Sprintf("whether its guards' reads survive unreadable memory could not be seen to: %v; pie status --check tells", err))
+	}
 }
 
 // takeOutRest takes out what is left of a prepatch that lost guards with their library,

@@ -81,9 +81,19 @@ func TestFaultOnSmallSignalStack(t *testing.T) {
 }
 
 // A program that puts signal handlers of its own in the place of PIE's, while guards rely
-// on them: it is seen, inserted again the guards rely on none, and a crash of the
-// program's still ends it, though each handler hands on to the other.
+// on them: it is seen, inserted again the guards rely on none, whether they were taken out
+// before or not, and a crash of the program's still ends it, though each handler hands on to
+// the other.
 func TestHandlersThatComeLate(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		remove bool
+	}{{"taken out and inserted", true}, {"inserted once more", false}} {
+		t.Run(x.name, func(t *testing.T) { handlersComeLate(t, x.remove) })
+	}
+}
+
+func handlersComeLate(t *testing.T, remove bool) {
 	path := build(t, "late", "gcc", "-pthread", "late.c", "careful.c", "guarded.c")
 	h, p := start(t, nil, path), careful(t, exeOf(path))
 	h.insert(p)
@@ -98,7 +108,9 @@ func TestHandlersThatComeLate(t *testing.T) {
 	if err := pie.CheckHandlers(h.context(), all); err != nil || !all[0].ReadsAtRisk || !strings.Contains(all[0].Problem, "SIGSEGV") {
 		t.Errorf("asked about its handlers: %+v, %v", all[0], err)
 	}
-	h.remove(p.ID)
+	if remove {
+		h.remove(p.ID)
+	}
 	h.insert(p)
 	h.tell("unreadable")
 	h.calls(perHalf)
