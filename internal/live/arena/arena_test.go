@@ -76,8 +76,6 @@ func TestEncodeDecode(t *testing.T) {
 	}
 }
 
-// A record written alone lands where the whole encoding has it, and never
-// crosses a page: a killed writer leaves it old or new.
 // Records that were written for a change that was given up are taken back whole, the
 // handler's among them: it names a slot that is free again.
 func TestRevert(t *testing.T) {
@@ -110,6 +108,22 @@ func TestRevert(t *testing.T) {
 	}
 }
 
+// The records of guards can be written ahead of all others that have changed.
+func TestGuardChanges(t *testing.T) {
+	state := filled(t).Encode()
+	a, err := Decode(testBase+CodeSize, state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Prepatches[3].State, a.Guards[0].State, a.Slots[0].State = Leaving, Leaving, SlotQuarantined
+	got := a.GuardChanges()
+	if len(got) != 1 || !reflect.DeepEqual(got[0], a.EncodeGuard(0)) || len(a.Changes()) != 3 {
+		t.Errorf("%d records of guards, %d in all: %+v", len(got), len(a.Changes()), got)
+	}
+}
+
+// A record written alone lands where the whole encoding has it, and never
+// crosses a page: a killed writer leaves it old or new.
 func TestRecordsStandInOnePage(t *testing.T) {
 	a := filled(t)
 	whole := a.Encode()

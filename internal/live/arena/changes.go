@@ -30,6 +30,14 @@ func (a *Arena) Changes() []Record {
 	return out
 }
 
+// GuardChanges returns those of Changes that are records of guards.
+func (a *Arena) GuardChanges() []Record {
+	t := a.Header.geometry.guards
+	return slices.DeleteFunc(a.Changes(), func(r Record) bool {
+		return r.Off < int(t.row(0)) || r.Off >= int(t.row(int(t.count)))
+	})
+}
+
 // Wrote notes that the process has record r now.
 func (a *Arena) Wrote(r Record) { copy(a.raw[r.Off:], r.Bytes) }
 

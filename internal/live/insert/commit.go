@@ -133,6 +133,7 @@ func (in *insertion) commit(ctx context.Context) (tracee.Stop, error) {
 		in.setState(arena.In)
 		c.doneSeen = changes(in.arenas)
 		c.done = changes(endQuarantines(in.arenas))
+		c.ahead = guardChanges(in.arenas)
 	}
 	for _, a := range in.arenas {
 		c.rely(a.Code(), a.State(), a.Shared())
@@ -233,9 +234,11 @@ type commitment struct {
 	// the same when seen is set. That one was not written is no failure of the
 	// commit: the sites say what is true.
 	begun, done, doneSeen []block
-	recorded              error
+	// ahead is what of done is written ahead of the edits where threads are moved; nil: all.
+	ahead    []block
+	recorded error
 
-	early   bool  // the records of what is done were written ahead of the edits, in this try or one before
+	early   bool  // ahead was written, in this try or one before
 	applied bool  // all edits were made
 	stuck   error // why an edit could not be taken back
 }
@@ -286,8 +289,9 @@ func (c *commitment) look(w *tracee.World) error {
 // apply runs while the world is stopped: it allocates nothing.
 //
 // Threads are moved before the edits are made. A pie that dies in between leaves them in
-// the guard's copy, which does what the site does; the records have been written by
-// then, so that nobody takes the copy for code that was never entered.
+// the guard's copy, which does what the site does; the guards' records have been written by
+// then, so that nobody takes the copy for code that was never entered. The prepatch's, of an
+// insertion, has not: what is recorded as in, and is not, was lost with its library.
 func (c *commitment) apply(w *tracee.World) error {
 	c.failed = nil
 	if err := c.place(w); err != nil {
@@ -313,7 +317,11 @@ func (c *commitment) apply(w *tracee.World) error {
 	}
 	if len(c.pcs) > 0 {
 		c.early = true // some may be written although not all can be
-		if err := writeAll(w, done); err != nil {
+		ahead := done
+		if c.ahead != nil {
+			ahead = c.ahead
+		}
+		if err := writeAll(w, ahead); err != nil {
 			return err
 		}
 	}

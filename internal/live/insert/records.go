@@ -7,10 +7,17 @@ import (
 
 // changes are the records of the arenas that the process does not have, as
 // writes. The program does not read them, so that no thread need be stopped.
-func changes(arenas []*arena.Arena) []block {
+func changes(arenas []*arena.Arena) []block { return blocksOf(arenas, (*arena.Arena).Changes) }
+
+// guardChanges is changes for the records of guards alone.
+func guardChanges(arenas []*arena.Arena) []block {
+	return blocksOf(arenas, (*arena.Arena).GuardChanges)
+}
+
+func blocksOf(arenas []*arena.Arena, records func(*arena.Arena) []arena.Record) []block {
 	var out []block
 	for _, a := range arenas {
-		for _, r := range a.Changes() {
+		for _, r := range records(a) {
 			out = append(out, block{at: a.State().Start.Add(int64(r.Off)), bytes: r.Bytes})
 		}
 	}

@@ -117,6 +117,9 @@ func operatorRecovers(t *testing.T, v *victim, tr *tracee.Tracer, verb string, s
 		if pp.State == observe.StateAltered {
 			t.Fatalf("step %d: torn: %+v", step, pp)
 		}
+		if pp.State == observe.StateLost {
+			t.Fatalf("step %d: taken for lost with a library, and none was unloaded: %+v", step, pp)
+		}
 		if pp.State != observe.StatePartial {
 			continue
 		}

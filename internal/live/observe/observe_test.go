@@ -165,6 +165,11 @@ func TestStatusBelievesTheSiteAlone(t *testing.T) {
 			m.put(a.State().Start, a.Encode()...)
 			m.put(text, original...)
 		}, StatePrepared, SiteOut},
+		{"the guard recorded as in, ahead of its prepatch and of the bytes: a pie was killed", func(m *memory, a *arena.Arena, pl arena.Place) {
+			a.Prepatches[a.Guards[pl.Index].Prepatch].State = arena.Prepared
+			m.put(a.State().Start, a.Encode()...)
+			m.put(text, original...)
+		}, StatePrepared, SiteOut},
 		{"recorded as prepared, but patched", func(m *memory, a *arena.Arena, pl arena.Place) {
 			a.Guards[pl.Index].State = arena.Prepared
 			m.put(a.State().Start, a.Encode()...)
