@@ -325,8 +325,10 @@ func remarks(p pie.PrepatchStatus, g pie.GuardStatus) string {
 	switch {
 	case g.Lost:
 		r = append(r, "gone with its library")
-	case !g.Intact:
+	case !g.Intact && p.State == "altered":
 		r = append(r, "the site was changed by someone else")
+	case !g.Intact:
+		r = append(r, "not in place")
 	}
 	if p.State != "in" && p.State != "lost" {
 		r = append(r, p.State)

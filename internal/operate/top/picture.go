@@ -111,8 +111,10 @@ func stateOf(p pie.PrepatchStatus) string {
 		switch {
 		case g.Lost:
 			return " (gone with its library)"
-		case !g.Intact:
+		case !g.Intact && p.State == "altered":
 			return " (changed by someone else)"
+		case !g.Intact:
+			return " (not in place)"
 		}
 	}
 	for _, g := range p.Guards {
