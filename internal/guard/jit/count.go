@@ -30,7 +30,7 @@ import (
 // word has one kind of writers.
 
 // RseqArea says where threads have the struct rseq that their C library has registered
-// (rseq(2)), with rseqSignature: at fs:Offset. The zero value says that they have none.
+// (rseq(2)), with RseqSignature: at fs:Offset. The zero value says that they have none.
 type RseqArea struct {
 	Known  bool
 	Offset int32
