@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -35,8 +36,10 @@ func hurry(nice int) {
 // starts do so, too, unless they are started ordinarily.
 func preempt(level int32) { forThreads(func(tid int) { setLevel(tid, level) }) }
 
-func forThreads(f func(tid int)) {
-	tasks, _ := os.ReadDir("/proc/self/task")
+func forThreads(f func(tid int)) { forThreadsOf(os.Getpid(), f) }
+
+func forThreadsOf(pid int, f func(tid int)) {
+	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	for _, t := range tasks {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
 			f(tid)
