@@ -248,11 +248,22 @@ func (h *host) say(line string) {
 const codeSize = 64 << 10
 
 // spoil writes an instruction over the guard, again and again, as a mistake of PIE's
-// could. The guard is the first of the arena's code.
+// could. The guard is the first of the arena's code. What the kernel compares when it takes
+// a thread out of a restartable sequence (rseq(2)) is left, or it would end the program,
+// without a word to its handlers.
 func spoil(instruction string) func(*host) {
 	return func(h *host) {
 		h.t.Helper()
-		h.poke(h.code(), strings.Repeat(instruction, guardRoom/len(instruction)))
+		code := make([]byte, guardRoom)
+		if _, err := h.mem.ReadAt(code, h.code()); err != nil {
+			h.t.Fatal(err)
+		}
+		signature := binary.LittleEndian.AppendUint32(nil, jit.RseqSignature)
+		room := max(bytes.Index(code, signature), 0)
+		if room == 0 {
+			room = guardRoom
+		}
+		h.poke(h.code(), strings.Repeat(instruction, room/len(instruction)))
 	}
 }
 

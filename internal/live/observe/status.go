@@ -215,11 +215,12 @@ func Site(p Process, a *arena.Arena, i int) (SiteState, []byte) {
 	return SiteIn, b
 }
 
-// replaced tells whether something else is where the code of g's image was.
+// replaced tells whether something else is where the code of g's image was. Of a core's
+// mappings, files on no device, nobody can say.
 func replaced(p Process, g arena.Guard) bool {
 	maps, err := p.Maps()
 	return err == nil && g.Image.Inode != 0 && !slices.ContainsFunc(maps, func(m proc.Mapping) bool {
-		return m.Contains(g.Site) && m.Perms&proc.Exec != 0 && m.File.Inode == g.Image.Inode
+		return m.Contains(g.Site) && m.Perms&proc.Exec != 0 && (m.File.Inode == g.Image.Inode || m.HasFile() && m.File.Major == 0 && m.File.Minor == 0)
 	})
 }
 
