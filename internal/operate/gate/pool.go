@@ -157,7 +157,7 @@ func (p *pool) giveUp(h *hold) {
 	for _, w := range p.workers {
 		if w.at == h {
 			w.at = nil
-			w.killAtOnce()
+			w.kill()
 		}
 	}
 }

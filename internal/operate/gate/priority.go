@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -36,10 +35,8 @@ func hurry(nice int) {
 // starts do so, too, unless they are started ordinarily.
 func preempt(level int32) { forThreads(func(tid int) { setLevel(tid, level) }) }
 
-func forThreads(f func(tid int)) { forThreadsOf(os.Getpid(), f) }
-
-func forThreadsOf(pid int, f func(tid int)) {
-	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+func forThreads(f func(tid int)) {
+	tasks, _ := os.ReadDir("/proc/self/task")
 	for _, t := range tasks {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
 			f(tid)

@@ -102,16 +102,6 @@ func (w *worker) kill() {
 	_ = w.process.Process.Kill()
 }
 
-// killAtOnce is kill for a worker that holds somebody for too long. Who is held goes on
-// when the thread that traces it has died, for which that one needs a processor: it gets it
-// before any ordinary thread.
-func (w *worker) killAtOnce() {
-	w.ready = false
-	if w.process.Process.Kill() == nil { // it was there a moment ago: its pid is nobody else's yet
-		forThreadsOf(w.process.Process.Pid, func(tid int) { setLevel(tid, gateLevel) })
-	}
-}
-
 func (w *worker) send(j job) error {
 	b, err := json.Marshal(j)
 	if err != nil {
