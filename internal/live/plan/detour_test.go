@@ -21,7 +21,9 @@ import (
 // below rsp with rubbish.
 
 const (
-	testArena = address.Addr(0x40000000)
+	// testArena is within reach of the victim's code, and behind its heap, which the kernel
+	// begins anywhere in the GiB behind the program (arch_randomize_brk).
+	testArena = address.Addr(0x60000000)
 	chunkSize = 1024
 	pageSize  = 4096
 	tramp     = 768
