@@ -189,15 +189,15 @@ func (in *inserter) settle(ctx context.Context, p *process, already *observe.Pre
 		if err != nil {
 			return err
 		}
-		if whyCopied(insert.HandlersStand(ctx, tracer, w)) == "" {
-			return nil
+		if err := insert.HandlersStand(ctx, tracer, w); whyCopied(err) == "" {
+			return err // they stand, or could not be asked about
 		}
 		rs := *in.resolver
 		rs.o.again = true
 		return settling{in.p, &rs, tracer, p, w, out}.run(ctx)
 	}()
 	if err != nil {
-		out.Notes = append(out.Notes, fmt.Sprintf("whether its guards' reads survive unreadable memory could not be seen to: %v; pie status --check tells", err))
+		out.Notes = append(out.Notes, fmt.Sprintf("whether PIE's signal handlers are still there could not be found out, or its guards not be given other reads: %v; run the same command again, or pie remove %s and insert it anew", err, in.p.ID))
 	}
 }
 
