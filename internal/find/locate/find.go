@@ -159,8 +159,8 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 	if err := setText(f, c.size); err != nil {
 		return nil, fmt.Errorf("%s in %s: %w", fn, im.Path, err)
 	}
-	if err := throughJumpTable(f); err != nil {
-		return nil, fmt.Errorf("%s.cfi in %s: %w", fn, im.Path, err)
+	if c.entry != 0 {
+		f.How += fmt.Sprintf(", an entry of a jump table at %v that leads here", c.entry)
 	}
 	return f, nil
 }
@@ -168,7 +168,7 @@ func (s *Set) findOne(im *Image, fn string) (*Function, error) {
 // pick returns the one address a name means in an image, and the places it
 // could have meant.
 func (s *Set) pick(im *Image, t *tables, n name) (c candidate, others []candidate, err error) {
-	all, err := t.lookup(n)
+	all, err := t.lookup(im.File, n)
 	if err != nil {
 		return c, nil, fmt.Errorf("%s: %w", im.Path, err)
 	}
@@ -209,6 +209,7 @@ func choose(all []candidate) (chosen, others []candidate) {
 		m.older = m.older && c.older
 		m.indirect = m.indirect || c.indirect
 		m.size = cmp.Or(m.size, c.size)
+		m.entry = cmp.Or(m.entry, c.entry)
 		m.source = cmp.Or(m.source, c.source)
 	}
 	rank := func(c candidate) int {

@@ -28,7 +28,7 @@ func InFile(f *binfile.File, path, fn string) (address.Vaddr, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}
-	all, err := t.lookup(parseName(fn))
+	all, err := t.lookup(f, parseName(fn))
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", path, err)
 	}

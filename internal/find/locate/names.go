@@ -46,6 +46,8 @@ type candidate struct {
 	// version is set, and older true, for a symbol version a link would not pick.
 	version string
 	older   bool
+	// entry is where the name stands in a jump table that leads to vaddr, or 0.
+	entry address.Vaddr
 }
 
 // tables are the name tables of a file; one that is missing is empty.
@@ -78,16 +80,20 @@ func readTables(f *binfile.File) (tables, error) {
 	return t, nil
 }
 
-// lookup returns every address the name may mean, strongest evidence first.
-func (t *tables) lookup(n name) ([]candidate, error) {
+// lookup returns every address in f the name may mean, strongest evidence first.
+func (t *tables) lookup(f *binfile.File, n name) ([]candidate, error) {
 	out := t.exact(n)
 	if len(out) == 0 && n.version == "" {
 		out = t.goNames(n)
 	}
+	var err error
 	if len(out) == 0 && n.version == "" {
-		return t.demangled(n)
+		out, err = t.demangled(n)
 	}
-	return out, nil
+	for i := range out {
+		out[i] = throughJumpTable(f, out[i])
+	}
+	return out, err
 }
 
 func (t *tables) exact(n name) []candidate {
@@ -108,7 +114,7 @@ func (t *tables) exact(n name) []candidate {
 		}
 		// The linker writes versioned names into .symtab as nm prints them.
 		base, version, versioned := strings.Cut(s.Name, "@")
-		if base != n.base && !isPrivatised(s.Name, n.base) {
+		if base != n.base && sourceName(s.Name) != n.base {
 			continue
 		}
 		if n.source != "" && n.source != s.Source || n.version != "" && n.version != strings.TrimPrefix(version, "@") {
@@ -184,17 +190,18 @@ func (t *tables) demangled(n name) ([]candidate, error) {
 	}{{".dynsym", t.dyn}, {t.symFrom, t.sym}} {
 		for i := range table.syms {
 			s := &table.syms[i]
-			if !s.IsFunc() || !isMangled(s.Name) || !strings.Contains(s.Name, id) || n.source != "" && n.source != s.Source {
+			plain := sourceName(s.Name)
+			if !s.IsFunc() || !isMangled(plain) || !strings.Contains(s.Name, id) || n.source != "" && n.source != s.Source {
 				continue
 			}
 			if left -= len(s.Name); left < 0 {
 				return nil, fmt.Errorf("%s: %w", n.whole, ErrTooManyNames)
 			}
-			if !demangledMatches(s.Name, wanted) {
+			if !demangledMatches(plain, wanted) {
 				continue
 			}
 			c := ofSymbol(s, table.name+" "+s.Name)
-			c.name = demangle.Filter(s.Name, demangle.MaxLength(maxDemangled))
+			c.name = demangle.Filter(plain, demangle.MaxLength(maxDemangled))
 			out = append(out, c)
 		}
 	}
@@ -297,12 +304,31 @@ func isIdent(r rune) bool {
 	return r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
-// isPrivatised tells whether full is base as link-time optimisation renames a
-// static function: the code and its parameters are the same.
-func isPrivatised(full, base string) bool {
-	rest, ok := strings.CutPrefix(full, base+".lto_priv.")
-	return ok && strings.Trim(rest, "0123456789") == ""
+// sourceName is what the source calls a function whose symbol link-time optimisation has
+// renamed, as gcc and clang do with static ones, or control-flow integrity has, which gives
+// the name to an entry of a jump table: the code and its parameters are the same.
+func sourceName(symbol string) string {
+	if !strings.Contains(symbol, ".") {
+		return symbol
+	}
+	s := strings.TrimSuffix(symbol, ".cfi")
+	at := strings.LastIndexByte(s, '.')
+	if at < 0 {
+		return s
+	}
+	base, last := s[:at], s[at+1:]
+	for _, renamed := range []string{".lto_priv", ".llvm"} {
+		if b, ok := strings.CutSuffix(base, renamed); ok && isNumber(last, "0123456789") {
+			return b
+		}
+	}
+	if len(last) == 32 && isNumber(last, "0123456789abcdef") { // of the module, by clang's ThinLTO
+		return base
+	}
+	return s
 }
+
+func isNumber(s, digits string) bool { return s != "" && strings.Trim(s, digits) == "" }
 
 // related sorts the symbols derived from the base name into clones, which are
 // called instead of the function, and parts of it.
@@ -325,7 +351,7 @@ func (t *tables) related(base string) (clones, parts []*binfile.Symbol) {
 }
 
 // cloneSuffixes are the names gcc and clang give to copies of a function.
-var cloneSuffixes = []string{"isra", "constprop", "part", "llvm", "specialized", "clone", "resolver", "avx2", "avx512f", "sse4_2", "arch_x86_64_v2", "arch_x86_64_v3", "arch_x86_64_v4", "default"}
+var cloneSuffixes = []string{"isra", "constprop", "part", "specialized", "clone", "resolver", "avx2", "avx512f", "sse4_2", "arch_x86_64_v2", "arch_x86_64_v3", "arch_x86_64_v4", "default"}
 
 func isClone(rest string) bool {
 	first, _, _ := strings.Cut(rest, ".")

@@ -35,9 +35,6 @@ func TestCopies(t *testing.T) {
 	if f := findOne(t, set, Query{Func: "linked"}); f.Name != "linked.lto_priv.0" {
 		t.Errorf("a function that LTO renamed is found as %s", f.Name)
 	}
-	if f := findOne(t, set, Query{Func: "tabled"}); f.Entry != p.addrs["tabled"] || f.Size == 8 {
-		t.Errorf("an entry of a jump table is found at %v, %d bytes, instead of its code at %v: %s", f.Entry, f.Size, p.addrs["tabled"], f.How)
-	}
 	_, err := set.Find(Query{Func: "gone"})
 	var none *NotFound
 	if !errors.As(err, &none) || !slices.Equal(none.Near, []string{"gone.constprop.1"}) {
@@ -53,6 +50,35 @@ func TestCopies(t *testing.T) {
 	}
 	if f := findOne(t, set, Query{Func: "twin.c:twin"}); f.Entry == p.addrs["twin"] {
 		t.Error("twin.c:twin is that of copies.c")
+	}
+}
+
+// TestRenamed finds functions by the names of the source where the linker's optimisation
+// has given their code others.
+func TestRenamed(t *testing.T) {
+	p, set := images(t, exec.Command(gcc(t, "renamed", "-O1", "testdata/copies.c", "testdata/twin.c")))
+	for _, name := range []string{"tabled", "second"} {
+		if f := findOne(t, set, Query{Func: name}); f.Entry != p.addrs[name] || f.Size == 16 || !slices.Contains(f.Aliases, name+".cfi") {
+			t.Errorf("the entry %s of a jump table is found at %v, %d bytes, also named %q, instead of its code at %v: %s", name, f.Entry, f.Size, f.Aliases, p.addrs[name], f.How)
+		}
+	}
+	for name, symbol := range map[string]string{
+		"untabled": "untabled.cfi", "thin": "thin.llvm.1234567890123", "thincfi": "thincfi.5ce7abedf230ae4894031067e31b5fed.cfi",
+	} {
+		if f := findOne(t, set, Query{Func: name}); f.Name != symbol || len(f.Copies) > 0 {
+			t.Errorf("%s, which was renamed %s, is found as %s with the copies %q", name, symbol, f.Name, f.Copies)
+		}
+	}
+}
+
+func TestSourceName(t *testing.T) {
+	for symbol, want := range map[string]string{
+		"f": "f", "f.cfi": "f", "f.llvm.12": "f", "f.llvm.12.cfi": "f", "f.lto_priv.0": "f", "_ZN1a1bEv.llvm.7": "_ZN1a1bEv",
+		"f.5ce7abedf230ae4894031067e31b5fed": "f", "f.isra.0": "f.isra.0", "f.llvm.": "f.llvm.", "main.run": "main.run", ".cfi": "", "f.isra.0.cfi": "f.isra.0",
+	} {
+		if got := sourceName(symbol); got != want {
+			t.Errorf("%s is %s in the source, want %s", symbol, got, want)
+		}
 	}
 }
 
