@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -91,7 +92,7 @@ func Status(ctx context.Context, sel Select) ([]ProcessStatus, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		s, err := statusOf(pid)
+		s, err := settledStatusOf(ctx, pid)
 		if err != nil && len(pids) == 1 {
 			return nil, err
 		}
@@ -125,7 +126,7 @@ func Unguarded(ctx context.Context, sel Select, guarded []ProcessStatus) ([]Proc
 		}
 		// One that was born since guarded was read has its parent's guards, and one
 		// that is ending needs none.
-		if s, err := statusOf(pid); err == nil && len(s.Prepatches) == 0 {
+		if s, err := settledStatusOf(ctx, pid); err == nil && len(s.Prepatches) == 0 {
 			out = append(out, ProcessStatus{Pid: pid, Exe: s.Exe})
 		}
 	}
@@ -141,13 +142,63 @@ func exeIdentity(pid int) (proc.Identity, error) {
 	return p.ExeIdentity()
 }
 
+// changeTime is how long a change by another pie is waited for: longer than its watchdog
+// lets one stop a process.
+const changeTime = time.Second
+
+// settledStatusOf is statusOf at a time when no other instance of PIE is in the middle of a
+// change, which looks like one that was left half-done.
+func settledStatusOf(ctx context.Context, pid int) (ProcessStatus, error) {
+	end := time.Now().Add(changeTime)
+	for {
+		s, claimed, err := statusAndClaim(pid)
+		if !claimed || time.Now().After(end) {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return s, ctx.Err()
+		case <-time.After(changeTime / 50):
+		}
+	}
+}
+
+// statusAndClaim is statusOf, and whether what it says may be a change under way. One that
+// ends between the two is looked at again.
+func statusAndClaim(pid int) (s ProcessStatus, claimed bool, err error) {
+	p, err := openProcess(pid)
+	if err != nil {
+		return ProcessStatus{}, false, err
+	}
+	defer p.close()
+	s, err = p.status()
+	if err != nil || s.settled() {
+		return s, false, err
+	}
+	if p.read.Claimed() {
+		return s, true, nil
+	}
+	s, err = p.status()
+	return s, false, err
+}
+
+// settled tells that nothing looks half-done.
+func (s ProcessStatus) settled() bool {
+	return s.Problem == "" && len(s.Left) == 0 &&
+		!slices.ContainsFunc(s.Prepatches, func(in PrepatchStatus) bool { return in.State != observe.StateIn.String() })
+}
+
 func statusOf(pid int) (ProcessStatus, error) {
 	p, err := openProcess(pid)
 	if err != nil {
 		return ProcessStatus{}, err
 	}
 	defer p.close()
-	out := ProcessStatus{Pid: pid, Exe: p.exe}
+	return p.status()
+}
+
+func (p *process) status() (ProcessStatus, error) {
+	out := ProcessStatus{Pid: p.pid, Exe: p.exe}
 	maps, err := p.read.Maps()
 	if err != nil {
 		return out, explain(err, p.String())

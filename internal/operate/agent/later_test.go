@@ -51,12 +51,14 @@ func TestContainerAppears(t *testing.T) {
 	w := layOut(t, "testdata/victim.c")
 	w.compile("image-victim", "victim.c", "-static")
 	image := filepath.Join(w.dir, "image")
-	if out, err := exec.Command("sh", "-c", "mkdir -p "+image+"/srv && mv "+w.dir+"/image-victim "+image+"/srv/victim").CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", "-c", "mkdir -p "+image+"/srv && mv "+w.dir+"/image-victim "+image+"/srv/contained").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	w.policy("TEST-AGENT exe=victim enforce")
+	// A name of its own: other tests' programs are not this agent's.
+	w.write("TEST-AGENT.go", strings.Replace(guardSource, "exe=victim", "exe=contained", 1))
+	w.policy("TEST-AGENT exe=contained enforce")
 	w.begin(false)
-	cmd := exec.Command("/srv/victim")
+	cmd := exec.Command("/srv/contained")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: image, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
 	s := w.run(cmd)
 	p := w.eventually(s.cmd.Process.Pid, Guarded)
