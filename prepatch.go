@@ -51,6 +51,7 @@ type GuardInfo struct {
 	Reads     int           `json:"guarded_reads"` // reads that may meet unreadable memory
 	Stack     int           `json:"stack_bytes"`
 	Worst     time.Duration `json:"worst_ns"`
+	Limits    []Limit       `json:"limits,omitempty"` // how far it looks before it has run too long
 }
 
 // Load compiles and verifies the Go files of one prepatch, or reads the object
@@ -180,7 +181,8 @@ func describe(g compile.Guard, prog *verify.Program, caps []string) GuardInfo {
 	info := GuardInfo{
 		Name: g.Name, Exe: g.Exe, Lib: g.Lib, Func: g.Func, Where: where(g.Guard),
 		Insns: cost.Insns, Stack: prog.Stack(), Worst: time.Duration(cost.Ns),
-		Loads: loadsOf(cost), Writes: cost.Writes, Calls: prog.Calls(), Helpers: helpersOf(prog), Caps: caps,
+		Limits: limitsOf(g, prog),
+		Loads:  loadsOf(cost), Writes: cost.Writes, Calls: prog.Calls(), Helpers: helpersOf(prog), Caps: caps,
 	}
 	unit := prog.Unit()
 	stops := false // a Go panic, or a length that is out of range

@@ -112,6 +112,9 @@ func (a *app) printPrepatch(p *pie.Prepatch) {
 	for _, g := range p.Guards {
 		fmt.Fprintf(a.out, "  %s guards %s\n", term.Escape(g.Name), term.Escape(g.Where))
 		a.printCost(g)
+		for _, l := range g.Limits {
+			fmt.Fprintf(a.out, "    %s\n", term.Escape(l.String()))
+		}
 		for _, s := range g.FailsOpen {
 			fmt.Fprintf(a.out, "    %s\n", style.Warn(term.Escape(s)))
 		}

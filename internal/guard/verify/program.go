@@ -15,6 +15,7 @@ type Program struct {
 	stack    int
 	verdicts []bpf.Verdict
 	cost     Cost
+	limits   []Limit
 }
 
 // A fact is what verification found out about one instruction.
@@ -105,6 +106,10 @@ func (p *Program) Verdicts() []bpf.Verdict { return slices.Clone(p.verdicts) }
 
 // Cost returns what a call of the guard costs at worst.
 func (p *Program) Cost() Cost { return p.cost }
+
+// Limits returns how far the guard certainly gets before its fuel ends, where that can
+// be told.
+func (p *Program) Limits() []Limit { return slices.Clone(p.limits) }
 
 // Access is what a load, store or atomic touches.
 type Access struct {

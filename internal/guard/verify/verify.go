@@ -80,6 +80,7 @@ func (r *result) program() *Program {
 	slices.Sort(r.verdicts)
 	p.verdicts = slices.Compact(r.verdicts)
 	p.cost = r.cost(prices, total)
+	p.limits = prices.limits()
 	return p
 }
 
