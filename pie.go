@@ -22,7 +22,7 @@
 //	what all verbs have   pie.go: options and reports; refusal.go: refusals and their codes; explain.go: of errors from below
 //	                      process.go: one process, pinned; translated.go: whom none of this can guard; group.go: several, and patience; engine.go: what verbs share;
 //	                      background.go: giving way to the program while its change is prepared
-//	a prepatch            prepatch.go: loading; cost.go, capability.go: what it costs and may do
+//	a prepatch            prepatch.go: loading; cost.go, limit.go, capability.go: what it costs, how far it looks, what it may do
 //	before a change       plan.go: for people; prepare.go: a prepatch against a process, with match.go (fingerprints),
 //	                      sandboxing.go: whether the program may enter a sandbox later;
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)

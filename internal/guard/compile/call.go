@@ -79,7 +79,10 @@ func (l *lowerer) builtin(in *instance, name string, i *ssa.Call) value {
 			return one(v.parts[1])
 		}
 		if _, ok := t.(*types.Slice); ok && v.place != nil {
-			return one(operand{c: v.count})
+			if name == "cap" {
+				return one(v.room)
+			}
+			return one(v.count)
 		}
 		if p, ok := t.(*types.Pointer); ok {
 			t = p.Elem().Underlying()
@@ -90,6 +93,11 @@ func (l *lowerer) builtin(in *instance, name string, i *ssa.Call) value {
 		l.fail("Mem has Len, a libpie.GoString and a libpie.GoSlice the field Len", "a guard cannot use %s here", name)
 	case "min", "max":
 		return l.minMax(in, name == "min", i)
+	case "copy":
+		return l.copySlice(in, i)
+	case "clear":
+		l.clearSlice(in, i)
+		return value{}
 	case "ssa:wrapnilchk":
 		return l.eval(in, i.Call.Args[0])
 	default:

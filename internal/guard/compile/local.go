@@ -120,8 +120,13 @@ func followUses(v ssa.Value, seen map[ssa.Value]bool) use {
 	for _, r := range *v.Referrers() {
 		var sub use
 		switch r := r.(type) {
-		case *ssa.FieldAddr, *ssa.ChangeType, *ssa.Phi, *ssa.Slice:
+		case *ssa.FieldAddr, *ssa.ChangeType, *ssa.Phi:
 			sub = followUses(r.(ssa.Value), seen)
+		case *ssa.Slice:
+			sub = followUses(r, seen)
+			if _, isConst := r.Low.(*ssa.Const); r.Low != nil && !isConst {
+				u.indexed = true
+			}
 		case *ssa.IndexAddr:
 			sub = followUses(r, seen)
 			if _, isConst := r.Index.(*ssa.Const); !isConst {
@@ -245,7 +250,8 @@ func (l *lowerer) loadPlace(p *place, i *ssa.UnOp) value {
 		return l.loadWhole(p.alloc)
 	}
 	if _, ok := i.Type().Underlying().(*types.Slice); ok {
-		return value{place: p, count: p.alloc.count}
+		n := operand{c: p.alloc.count}
+		return value{place: p, count: n, room: n}
 	}
 	if p.alloc.table != "" && indexedByValue(i) {
 		return value{place: p}

@@ -59,7 +59,8 @@ type value struct {
 	object   *object   // for a pointer to a state variable, or its words: parts is empty
 	place    *place    // for a pointer to a local variable, or a slice of one: parts is empty
 	text     *string   // for a constant string: parts is empty; other strings have two
-	count    int64     // for a slice: how many elements it has, from place on
+	count    operand   // for a slice: how many elements it has, from place on
+	room     operand   // for a slice: how many it can have
 	verdict  *verdict  // for a libpie.Verdict: parts is empty
 	result   *result   // for a libpie.Result: parts is empty
 	tuple    []value   // for several results

@@ -12,6 +12,7 @@ type instance struct {
 	vals    map[ssa.Value]value
 	entry   map[*ssa.BasicBlock]*block // blocks that have a live edge into them
 	edges   []edge                     // live ones
+	rank    map[*ssa.BasicBlock]int    // the order in which blocks are lowered
 	tail    bool                       // its verdict is the guard's
 	returns []returned
 }
@@ -62,7 +63,12 @@ func (l *lowerer) call(f *function, args []value, tail bool) []value {
 	outer, pos := l.depth, l.pos
 	depth := loopDepths(fn)
 	in.entry[fn.Blocks[0]] = l.cur
-	for _, b := range reversePostorder(fn) {
+	blocks := reversePostorder(fn)
+	in.rank = make(map[*ssa.BasicBlock]int, len(blocks))
+	for k, b := range blocks {
+		in.rank[b] = k
+	}
+	for _, b := range blocks {
 		at := in.entry[b]
 		if at == nil || l.err != nil {
 			continue // no way in was left by constant conditions
@@ -131,7 +137,7 @@ func (l *lowerer) phi(in *instance, p *ssa.Phi) value {
 	var vals []value
 	loop := false
 	for _, pred := range b.Preds {
-		loop = loop || b.Dominates(pred)
+		loop = loop || in.rank[pred] >= in.rank[b] // also where a loop has two ways in
 	}
 	for _, e := range in.edges {
 		if e.to == b {
@@ -184,7 +190,7 @@ func same(a, b value) bool {
 	if (a.text == nil) != (b.text == nil) || a.text != nil && *a.text != *b.text {
 		return false
 	}
-	return a.object == b.object && a.count == b.count && (a.place == nil) == (b.place == nil) && (a.place == nil || *a.place == *b.place)
+	return a.object == b.object && a.count == b.count && a.room == b.room && (a.place == nil) == (b.place == nil) && (a.place == nil || *a.place == *b.place)
 }
 
 // phis puts the copies for phis on the edges.

@@ -147,10 +147,6 @@ func (m *module) screenNode(n ast.Node) bool {
 		m.refuse(n.Pos(), "use the concrete type", "a guard cannot use interfaces")
 	case *ast.TypeAssertExpr, *ast.TypeSwitchStmt:
 		m.refuse(n.Pos(), "use the concrete type", "a guard cannot use interfaces")
-	case *ast.BranchStmt:
-		if n.Tok == token.GOTO {
-			m.refuse(n.Pos(), "use for, break and continue", "a guard cannot use goto")
-		}
 	case *ast.CompositeLit:
 		m.mayBeSlice(n.Type)
 	case *ast.FuncType:
@@ -184,7 +180,7 @@ func (m *module) mayBeSlice(e ast.Expr) {
 var refusedBuiltins = map[string]string{
 	"append": "use an array with a fixed length", "make": "use an array with a fixed length",
 	"recover": "a fault always ends the guard with its onfault", "print": "return libpie.Log(code)", "println": "return libpie.Log(code)",
-	"copy": "assign the array, or its elements", "delete": "", "close": "", "complex": "", "real": "", "imag": "", "clear": "assign a zero value",
+	"delete": "", "close": "", "complex": "", "real": "", "imag": "",
 }
 
 func (m *module) screenCall(n *ast.CallExpr) {

@@ -10,21 +10,30 @@ import (
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
 )
 
-// A slice in a guard is the whole of an array that is written where it stands: a literal,
-// the arguments of a variadic function, a[:]. Its length is known, and it is the array
-// for whoever indexes it.
+// A slice in a guard is an array that is written where it stands, or a part of it: a
+// literal, the arguments of a variadic function, a[i:j]. Which array is known when the
+// guard is compiled, and it is that array for whoever indexes it.
 
 // slice lowers x[:], which is also how a literal of a slice is made; and the results
 // that a RejectGo call is given.
 func (l *lowerer) slice(in *instance, i *ssa.Slice) value {
 	x := l.eval(in, i.X)
-	ptr, ok := i.X.Type().Underlying().(*types.Pointer)
-	if !ok || x.place == nil || i.Low != nil || i.High != nil || i.Max != nil {
-		l.fail("Mem has Slice; arrays are used by index", "a guard cannot cut slices")
-		return value{}
+	if s, ok := l.constText(x); ok && isText(i.X.Type()) {
+		return l.cutText(in, i, s)
 	}
-	if x.place.alloc.results == nil {
-		return value{place: x.place, count: ptr.Elem().Underlying().(*types.Array).Len()}
+	if p, ok := i.X.Type().Underlying().(*types.Pointer); ok {
+		x.count = operand{c: p.Elem().Underlying().(*types.Array).Len()}
+		x.room = x.count
+	}
+	switch {
+	case isText(i.X.Type()):
+		l.fail("begin and end of a piece of a constant string are constants, too; of memory Mem.Slice cuts a piece", "a guard cannot cut this string")
+		return value{}
+	case x.place == nil:
+		l.fail("Mem has Slice", "a guard cannot cut memory of the target")
+		return value{}
+	case x.place.alloc.results == nil:
+		return l.cut(in, i, x)
 	}
 	var v value
 	for k := range len(x.place.alloc.results) {
@@ -48,11 +57,11 @@ func (l *lowerer) sliceElement(in *instance, i *ssa.IndexAddr) value {
 	if !ok || x.place == nil {
 		l.fail("use an array with a fixed length, or c.Bytes", "a guard cannot use slices here")
 	}
-	l.faultIf(bpf.JmpGE, index, operand{c: x.count})
+	l.faultIf(bpf.JmpGE, index, x.count)
 	if l.err != nil {
 		return value{}
 	}
-	return value{place: l.indexPlace(x.place, types.NewArray(s.Elem(), x.count), index)}
+	return value{place: l.elementPlace(x.place, s.Elem(), index)}
 }
 
 func isByteSlice(t types.Type) bool {
@@ -65,7 +74,8 @@ func (l *lowerer) bytesOf(s string) value {
 	if s == "" {
 		return l.noElements(types.Typ[types.Byte])
 	}
-	return value{place: &place{alloc: &alloc{table: s}}, count: int64(len(s))}
+	n := operand{c: int64(len(s))}
+	return value{place: &place{alloc: &alloc{table: s}}, count: n, room: n}
 }
 
 // constantArray makes a a table if the array that i declares is given constants where it
@@ -215,8 +225,8 @@ func (w *literalWriter) onlyReadBy(v ssa.Value, r ssa.Instruction) bool {
 	case *ssa.FieldAddr, *ssa.IndexAddr, *ssa.Slice, *ssa.ChangeType:
 		return w.onlyRead(r.(ssa.Value))
 	case *ssa.Call:
-		if _, ok := r.Call.Value.(*ssa.Builtin); ok {
-			return true // len and cap
+		if b, ok := r.Call.Value.(*ssa.Builtin); ok {
+			return b.Name() == "len" || b.Name() == "cap" || b.Name() == "copy" && r.Call.Args[0] != v
 		}
 		fn := r.Call.StaticCallee()
 		if fn == nil || len(fn.Blocks) == 0 || r.Call.IsInvoke() {

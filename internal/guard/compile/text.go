@@ -3,6 +3,8 @@ package compile
 import (
 	"encoding/binary"
 	"go/types"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/tools/go/ssa"
 
@@ -203,14 +205,23 @@ func (s *site) pieces(a, b, left operand, no *block) {
 // bytes as long as the string has no others.
 func (l *lowerer) rangeText(in *instance, i *ssa.Range) value {
 	s, ok := l.constText(l.eval(in, i.X))
-	for k := range len(s) {
-		ok = ok && s[k] < 0x80
-	}
 	if !ok {
-		l.fail("for i := range len(s) goes over the bytes of a string, s[i]", "a guard can range over constant ASCII text only")
+		l.fail("for i := range len(s) goes over the bytes of a string, s[i]", "a guard can range over the characters of constant text only")
 		return value{}
 	}
 	return value{text: &s, parts: []operand{l.mov(constant0)}}
+}
+
+// A rune table has four bytes of the index and four of the character for each round of
+// a loop over a string that is not ASCII.
+func runeTable(s string) (table string, rounds int64) {
+	var b []byte
+	for at, char := range s {
+		b = binary.LittleEndian.AppendUint32(b, uint32(at))
+		b = binary.LittleEndian.AppendUint32(b, uint32(char))
+		rounds++
+	}
+	return string(b), rounds
 }
 
 // nextRune lowers a round of a loop over a string: whether there is one, its index and
@@ -221,15 +232,26 @@ func (l *lowerer) nextRune(in *instance, i *ssa.Next) value {
 		l.fail("", "a guard cannot range over this")
 		return value{}
 	}
-	at := over.parts[0]
+	at, s := over.parts[0], *over.text
+	ascii := strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
+	table, rounds := s, int64(len(s))
+	if !ascii {
+		table, rounds = runeTable(s)
+	}
 	more, index, char := l.newReg(), l.newReg(), l.newReg()
 	yes, no, done := l.newBlock(), l.newBlock(), l.newBlock()
-	l.branch(bpf.JmpLT, at, operand{c: int64(len(*over.text))}, yes, no)
+	l.branch(bpf.JmpLT, at, operand{c: rounds}, yes, no)
 	l.start(yes)
 	l.emit(insn{op: opMov, dst: more, a: operand{c: 1}})
-	l.emit(insn{op: opMov, dst: index, a: at})
-	table := l.emitTo(insn{op: opRodata, off: l.text(*over.text)})
-	l.emit(insn{op: opMov, dst: char, a: l.loadLeaf(l.alu(bpf.AluADD, table, at), 0, leaf{size: 1})})
+	base := l.emitTo(insn{op: opRodata, off: l.text(table)})
+	if ascii {
+		l.emit(insn{op: opMov, dst: index, a: at})
+		l.emit(insn{op: opMov, dst: char, a: l.loadLeaf(l.alu(bpf.AluADD, base, at), 0, leaf{size: 1})})
+	} else {
+		entry := l.alu(bpf.AluADD, base, l.alu(bpf.AluMUL, at, operand{c: 8}))
+		l.emit(insn{op: opMov, dst: index, a: l.loadLeaf(entry, 0, leaf{size: 4})})
+		l.emit(insn{op: opMov, dst: char, a: l.loadLeaf(entry, 4, leaf{size: 4})})
+	}
 	l.emit(insn{op: opALU, alu: bpf.AluADD, dst: at.r, a: at, b: operand{c: 1}})
 	l.jump(done)
 	l.start(no)
@@ -238,5 +260,5 @@ func (l *lowerer) nextRune(in *instance, i *ssa.Next) value {
 	}
 	l.jump(done)
 	l.start(done)
-	return value{tuple: []value{one(l.bound(operand{r: more}, 1)), one(operand{r: index}), one(l.bound(operand{r: char}, 0x7f))}}
+	return value{tuple: []value{one(l.bound(operand{r: more}, 1)), one(operand{r: index}), one(l.bound(operand{r: char}, utf8.MaxRune))}}
 }

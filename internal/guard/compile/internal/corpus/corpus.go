@@ -30,6 +30,7 @@ var Guards = map[string]any{
 	"Readers": Readers, "Rounds": Rounds, "Given": Given, "Captured": Captured, "Changing": Changing, "Words": Words, "Anew": Anew,
 	"SharedSlots": SharedSlots, "KeptSlots": KeptSlots,
 	"AnyOfWords": AnyOfWords, "NamedRules": NamedRules, "Lists": Lists, "ChosenText": ChosenText, "Characters": Characters, "GenericTypes": GenericTypes,
+	"Cuts": Cuts, "CutAtRunTime": CutAtRunTime, "Wholes": Wholes, "Overlaps": Overlaps, "Runes": Runes, "Jumps": Jumps, "JumpsIntoLoop": JumpsIntoLoop,
 	"ByteTable": ByteTable, "StructTable": StructTable, "TableRange": TableRange,
 	"Strings": Strings, "SliceArgs": SliceArgs, "ErrorArgs": ErrorArgs, "GoResult": GoResult, "NineWords": NineWords,
 	"StackArgs": StackArgs, "ArgByIndex": ArgByIndex, "Clock": Clock, "Errnos": Errnos, "Floats": Floats, "Logs": Logs, "Codes": Codes, "Void": Void, "Pointer": Pointer,
