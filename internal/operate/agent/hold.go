@@ -305,7 +305,7 @@ func (a *Agent) guardedByGate(r gate.Report) {
 		a.log.Info(msg, "prepatch", r.ID, "pid", r.Pid, "ended", true)
 		return
 	}
-	delete(a.kept, k)
+	a.outdate(k)
 	a.note(k, &Process{ID: r.ID, Pid: r.Pid, Exe: exeOf(r.Pid), State: Guarded, Held: r.Window == 0, Hold: r.Held, Window: r.Window, Since: time.Now()})
 }
 

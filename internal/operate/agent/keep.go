@@ -43,6 +43,9 @@ type Process struct {
 	asked   time.Time // when its guards' reads were last settled (reads.go)
 	settled int       // how often they were since it was guarded
 	young   bool      // they are to be settled soon
+	seen    time.Time // when it was last found as it should be
+	put     bool      // its guards were put in then, and not found
+	stale   bool      // it has executed a program since
 }
 
 // selector returns the processes a rule is about.
@@ -140,7 +143,7 @@ func (a *Agent) retire(ctx context.Context, r *rule, pids []int, now time.Time) 
 // program, zero when that was not seen.
 func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 	known := a.kept[k]
-	if known != nil && known.State != Waiting && !retryable(known) && known.State != Guarded && known.State != Off {
+	if known != nil && !known.stale && known.State != Waiting && !retryable(known) && known.State != Guarded && known.State != Off {
 		return
 	}
 	report, err := a.changer.insert(ctx, r.prepatch, k.pid, pie.Options{Mode: r.Mode, Partial: r.Partial, Build: a.c.Version})
@@ -157,35 +160,50 @@ func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 		p.Exe = done.Exe
 		switch {
 		case done.State == pie.StateGone:
+			delete(a.kept, k)
 			return
 		case done.State != pie.StateGuarded:
 			p.State, p.Code, p.Error = Refused, done.Reason, done.Error
 		case done.Changed:
 			a.Stats.pause(done.Pause)
-			p.Window = windowOf(k.pid, execed, a.started)
+			p.put = true
+			if p.Window = windowOf(k.pid, execed, a.started); execed.IsZero() && known.guarded() {
+				p.Window = time.Since(known.seen) // at most
+			}
 			a.Stats.window(p.Window)
 		default:
 			p.State = a.follow(ctx, r, k, p)
 		}
 	}
 	if p.Code == pie.CodeNoProcess || p.Code == pie.CodeKernelThread || p.State == Refused && exeOf(k.pid) == "" {
+		delete(a.kept, k)
 		return // it has ended, or is about to: what its memory seems to hold means nothing
 	}
 	a.note(k, p)
 }
 
-// note records what became of a process, and logs what is new.
+// guarded tells whether a process was.
+func (p *Process) guarded() bool { return p != nil && p.State == Guarded }
+
+// note records what became of a process, and logs what is new: also that it had lost its
+// guards, as one does that executes itself, and has them again.
 func (a *Agent) note(k key, p *Process) {
 	known := a.kept[k]
-	if known != nil && known.State == p.State && known.Error == p.Error {
+	p.seen = p.Since
+	again := known.guarded() && p.guarded() && (known.stale || p.put)
+	if known != nil && !known.stale && !again && known.State == p.State && known.Error == p.Error {
+		known.seen = p.seen
 		return
 	}
-	if known != nil && known.State == Guarded {
+	if known.guarded() && !known.stale && !again {
 		p.Held, p.Hold, p.Window = known.Held, known.Hold, known.Window
 	}
 	p.young = p.young || p.State == Guarded && (p.Held || p.Window > 0)
 	a.kept[k] = p
 	attrs := []any{"prepatch", p.ID, "pid", p.Pid, "exe", p.Exe}
+	if again {
+		attrs = append(attrs, "again", true)
+	}
 	switch {
 	case p.State == Guarded && p.Held:
 		a.log.Info("guarded before it ran", attrs...)
@@ -243,7 +261,7 @@ func (a *Agent) follow(ctx context.Context, r *rule, k key, p *Process) string {
 			}
 		default:
 			p.young = in.Early && readsSlowly(in)
-			if known := a.kept[k]; known != nil && time.Since(known.asked) >= readsEvery {
+			if known := a.kept[k]; known != nil && !known.stale && time.Since(known.asked) >= readsEvery {
 				a.settleReads(ctx, r, known, pid)
 			}
 		}

@@ -165,7 +165,7 @@ func (a *Agent) execed(ctx context.Context, e execution) (guarded bool) {
 		// that the process ran before.
 		k, ok := a.keyOf(e.pid, r.ID)
 		if ok && (a.kept[k] == nil || a.kept[k].Since.Before(e.at)) {
-			delete(a.kept, k)
+			a.outdate(k)
 			a.keep(ctx, r, k, e.at)
 		}
 		p := a.kept[k]
@@ -175,6 +175,13 @@ func (a *Agent) execed(ctx context.Context, e execution) (guarded bool) {
 		a.watch.setIrrelevant(e.pid)
 	}
 	return guarded
+}
+
+// outdate has what is known of a process be of a program that it does not run any more.
+func (a *Agent) outdate(k key) {
+	if known := a.kept[k]; known != nil {
+		known.stale = true
+	}
 }
 
 // A program that ran before it was guarded may have forked meanwhile, and its children

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -112,6 +113,39 @@ func TestExecutesAgain(t *testing.T) {
 		}
 		if now := known(); (now.Since == before.Since) != tt.same {
 			t.Errorf("an exec at %v: %+v became %+v", tt.at, before, now)
+		}
+	}
+}
+
+// That a process has executed itself, and was guarded anew, is in the log whoever noticed.
+func TestTellsOfExecution(t *testing.T) {
+	for _, pollOnly := range []bool{false, true} {
+		w := layOut(t, "testdata/again.c")
+		path := filepath.Join(w.dir, "log")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w.log = f
+		w.policy(theRule)
+		w.begin(pollOnly)
+		s := w.server()
+		w.eventually(s.cmd.Process.Pid, Guarded)
+		s.ask(0)
+		for end := time.Now().Add(10 * time.Second); s.ask(101) != "-1"; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("after its exec it is not guarded")
+			}
+		}
+		time.Sleep(gateTime) // who guarded it also says so
+		w.stop()
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(text), `"again":true`); n != 1 {
+			t.Errorf("polling %v: the log tells %d times that it was guarded again:\n%s", pollOnly, n, text)
 		}
 	}
 }
