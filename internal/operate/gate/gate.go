@@ -145,6 +145,10 @@ func Start(c Config) (*Gate, error) {
 	defer theirs.Close()
 	g := &Gate{reports: make(chan Report, 1024), control: control}
 	g.process = command(gateName, config, theirs)
+	// A goroutine that starts a process keeps its processor until that has executed, and so
+	// would a collection of memory keep all others: there are processors left for those who
+	// answer, and hardly a collection.
+	g.process.Env = append(g.process.Env, "GOMAXPROCS=4", "GOGC=off", "GOMEMLIMIT=16MiB")
 	out, err := g.process.StdoutPipe()
 	if err == nil {
 		err = g.process.Start()

@@ -349,16 +349,20 @@ func (k *keeper) allow(h *hold) {
 // answer takes what a worker says.
 func (k *keeper) answer(s said) {
 	switch {
+	case s.err != nil:
+		k.end(s.err)
+	case s.begun != nil:
+		s.worker.take(*s.begun, k.pool.answers)
 	case s.ended:
-		if h := k.pool.ended(s.worker); h != nil {
+		h, err := k.pool.ended(s.worker)
+		if h != nil {
 			k.tooLate(h) // it was held by the one that ended, and goes on
+		}
+		if err != nil {
+			k.end(err)
 		}
 	case s.Ready:
 		s.worker.ready, s.worker.learning = true, false
-	case s.restart:
-		if err := k.pool.restart(s.worker); err != nil {
-			k.end(err)
-		}
 	case s.worker.at != nil && s.worker.at.seq == s.Seq:
 		k.done(s)
 	}

@@ -1,9 +1,12 @@
 package gate
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // pool is the workers of a gate. A worker guards one process at a time.
@@ -17,9 +20,10 @@ type pool struct {
 // said is an answer and whose it is.
 type said struct {
 	answer
-	worker  *worker
-	ended   bool // the process has ended
-	restart bool // another one is to be started
+	worker *worker
+	ended  bool   // the process has ended
+	begun  *begun // another one, which has been started
+	err    error  // why none could be
 }
 
 // maxWorkers bounds a pool: each has its own copy of what was read of the files.
@@ -32,11 +36,13 @@ const restartPause = 500 * time.Millisecond
 func startPool(c Config) (*pool, error) {
 	p := &pool{answers: make(chan said, 16), pace: firstPace, config: os.NewFile(configFD, "config")}
 	for range c.workers() {
-		w := &worker{}
-		if err := w.start(p.config, p.answers); err != nil {
+		b, err := begin(p.config)
+		if err != nil {
 			p.kill()
 			return nil, err
 		}
+		w := &worker{}
+		w.take(b, p.answers)
 		p.workers = append(p.workers, w)
 	}
 	return p, nil
@@ -162,8 +168,9 @@ func (p *pool) giveUp(h *hold) {
 	}
 }
 
-// ended returns what the worker was at, and sees to another one.
-func (p *pool) ended(w *worker) *hold {
+// ended returns what the worker was at, and sees to another one, which comes as an
+// answer.
+func (p *pool) ended(w *worker) (*hold, error) {
 	w.close()
 	h := w.at
 	w.at, w.ready, w.learning, w.learn = nil, false, false, nil
@@ -171,9 +178,23 @@ func (p *pool) ended(w *worker) *hold {
 	if time.Since(w.began) < restartPause {
 		pause = restartPause
 	}
-	time.AfterFunc(pause, func() { p.answers <- said{worker: w, restart: true} })
-	return h
+	config, err := sameFile(p.config) // the pool may take another one meanwhile
+	if err != nil {
+		return h, fmt.Errorf("starting the worker: %w", err)
+	}
+	time.AfterFunc(pause, func() {
+		defer config.Close()
+		b, err := begin(config)
+		p.answers <- said{worker: w, begun: &b, err: err}
+	})
+	return h, nil
 }
 
-// restart starts a worker anew.
-func (p *pool) restart(w *worker) error { return w.start(p.config, p.answers) }
+// sameFile is another descriptor of a file.
+func sameFile(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}

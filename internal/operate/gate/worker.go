@@ -43,7 +43,7 @@ const maxMessage = 64 << 10
 // worker is the gate's side of a worker process. The gate's own goroutine alone
 // uses it.
 type worker struct {
-	process  *exec.Cmd
+	process  *exec.Cmd // nil until the first start
 	socket   int
 	ready    bool
 	began    time.Time
@@ -52,26 +52,38 @@ type worker struct {
 	learning bool
 }
 
-// start starts the process; what it says goes to answers.
-func (w *worker) start(config *os.File, answers chan<- said) error {
+// begun is a process that was started for a worker.
+type begun struct {
+	process *exec.Cmd
+	socket  int
+	at      time.Time
+}
+
+// begin starts a worker process. It takes milliseconds, on a busy machine many of them,
+// so the gate's own goroutine does not wait for it.
+func begin(config *os.File) (b begun, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("socket of the worker: %w", err)
+		return b, fmt.Errorf("socket of the worker: %w", err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "jobs")
 	defer theirs.Close()
-	w.socket, w.ready, w.began = pair[0], false, time.Now()
-	w.process = command(workerName, config, theirs)
+	b = begun{process: command(workerName, config, theirs), socket: pair[0], at: time.Now()}
 	// The socket's end tells a worker that its gate is gone, but not one that is
 	// stopped, which would hold for ever what it has stopped itself. The signal
 	// comes with the end of the thread that started it (prctl(2)).
-	w.process.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	if err := ordinarily(w.process.Start); err != nil {
+	b.process.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	if err := ordinarily(b.process.Start); err != nil {
 		unix.Close(pair[0])
-		return fmt.Errorf("starting the worker: %w", err)
+		return b, fmt.Errorf("starting the worker: %w", err)
 	}
-	go w.listen(w.process, w.socket, answers)
-	return nil
+	return b, nil
+}
+
+// take makes the process the worker's; what it says goes to answers.
+func (w *worker) take(b begun, answers chan<- said) {
+	w.process, w.socket, w.ready, w.began = b.process, b.socket, false, b.at
+	go w.listen(b.process, b.socket, answers)
 }
 
 func (w *worker) listen(process *exec.Cmd, socket int, answers chan<- said) {
@@ -99,7 +111,9 @@ func (w *worker) close() { unix.Close(w.socket) }
 // kill ends the process, which lets go of what it holds.
 func (w *worker) kill() {
 	w.ready = false
-	_ = w.process.Process.Kill()
+	if w.process != nil {
+		_ = w.process.Process.Kill()
+	}
 }
 
 func (w *worker) send(j job) error {
