@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -349,6 +348,8 @@ func (k *keeper) allow(h *hold) {
 // answer takes what a worker says.
 func (k *keeper) answer(s said) {
 	switch {
+	case s.free != nil:
+		k.tooLate(s.free)
 	case s.err != nil:
 		k.end(s.err)
 	case s.begun != nil:
@@ -421,8 +422,8 @@ func (k *keeper) expire() {
 			k.released(h)
 		}
 		if k.left(h) <= 0 {
+			k.allow(h)
 			k.pool.giveUp(h)
-			k.tooLate(h)
 		}
 	}
 	var still []*hold
@@ -435,11 +436,4 @@ func (k *keeper) expire() {
 	}
 	k.waiting = still
 	k.give()
-}
-
-// traced tells whether somebody traces a thread, or that cannot be told: an exec may have
-// given the thread its leader's number.
-func traced(tid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid))
-	return err != nil || !bytes.Contains(b, []byte("\nTracerPid:\t0\n"))
 }

@@ -24,6 +24,7 @@ type said struct {
 	ended  bool   // the process has ended
 	begun  *begun // another one, which has been started
 	err    error  // why none could be
+	free   *hold  // let go of by the death of the worker
 }
 
 // maxWorkers bounds a pool: each has its own copy of what was read of the files.
@@ -105,7 +106,7 @@ func (p *pool) anyReady() bool { return p.ready() > 0 }
 // kill ends all workers, which lets go of what they hold.
 func (p *pool) kill() {
 	for _, w := range p.workers {
-		w.kill()
+		w.kill(nobody)
 	}
 }
 
@@ -157,13 +158,18 @@ func (p *pool) done(w *worker) {
 	w.at = nil
 }
 
-// giveUp kills the worker that is at h.
+// giveUp kills the worker that is at h, which lets go of the process. When that has come to
+// pass, or the worker has ended, an answer says so.
 func (p *pool) giveUp(h *hold) {
 	p.pace.tookMoreThan(time.Since(h.given))
 	for _, w := range p.workers {
 		if w.at == h {
 			w.at = nil
-			w.kill()
+			w.kill(h.opening.tid)
+			go func() {
+				awaitFree(h.opening.tid)
+				p.answers <- said{worker: w, free: h}
+			}()
 		}
 	}
 }

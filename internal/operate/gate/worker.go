@@ -108,12 +108,14 @@ func (w *worker) listen(process *exec.Cmd, socket int, answers chan<- said) {
 // may send, and the number of a closed socket may be that of another file.
 func (w *worker) close() { unix.Close(w.socket) }
 
-// kill ends the process, which lets go of what it holds.
-func (w *worker) kill() {
+// kill ends the process, which lets go of what it holds, such as thread held.
+func (w *worker) kill(held int) {
 	w.ready = false
-	if w.process != nil {
-		_ = w.process.Process.Kill()
+	if w.process == nil {
+		return
 	}
+	w.hasten(held)
+	_ = w.process.Process.Kill()
 }
 
 func (w *worker) send(j job) error {
@@ -155,7 +157,7 @@ func work() int {
 	h.prepare(c)
 	debug.FreeOSMemory()
 	h.practise() // behind it: memory that is used again is there, and costs no page faults
-	hurry(-10)   // now only: who takes the place of one that was killed compiles while others start
+	hurry(-20)   // now only: who takes the place of one that was killed compiles while others start
 	if say(answer{Ready: true}) != nil {
 		return 1
 	}
