@@ -56,8 +56,10 @@ func (e *Engine) checkHandlers(ctx context.Context, s *ProcessStatus) {
 		return
 	}
 	defer w.Close()
+	err = insert.HandlersStand(ctx, e.tracer, w)
 	var replaced *insert.ReplacedHandlerError
-	if errors.As(insert.HandlersStand(ctx, e.tracer, w), &replaced) {
+	s.HandlersUnasked = err != nil && !errors.As(err, &replaced)
+	if replaced != nil {
 		s.ReadsAtRisk = true
 		s.Problem = fmt.Sprintf("the program has put a handler for %s of its own in the place of PIE's: a guard that meets unreadable memory would end it; "+
 			"remove the guard and insert it again, it will read by system calls", signalName(replaced.Signal))

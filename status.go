@@ -75,6 +75,9 @@ type ProcessStatus struct {
 	// table mode relies on has changed. Problem says how. Inserted again, guards read by
 	// system calls.
 	ReadsAtRisk bool `json:"reads_at_risk,omitempty"`
+	// HandlersUnasked: guards rely on PIE's signal handlers, and whether the program has put
+	// others in their place was not looked at, which takes a stop of one thread: CheckHandlers.
+	HandlersUnasked bool `json:"handlers_unasked,omitempty"`
 	// Left is what a pie that was killed left half-done, one line each: Repair
 	// finishes or undoes it. What a pie does at this moment looks the same.
 	Left []string `json:"left,omitempty"`
@@ -220,6 +223,7 @@ func (p *process) status() (ProcessStatus, error) {
 		out.Problem = observe.TableProblem(st, found)
 		out.ReadsAtRisk = out.Problem != ""
 	}
+	out.HandlersUnasked = out.Problem == "" && out.readsByTable()
 	return out, nil
 }
 

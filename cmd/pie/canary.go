@@ -35,6 +35,7 @@ func (f *canaryFlags) register(c *cobra.Command) {
 	fs.IntVar(&f.limits.Errors, "max-errors", d.Errors, "with --canary: give up after more than `N` guard errors")
 	fs.IntVar(&f.limits.RanLong, "max-ran-long", d.RanLong, "with --canary: give up when the guard ran too long on more than `N` calls")
 	fs.Float64Var(&f.limits.CPU, "max-cpu", d.CPU, "with --canary: give up when a process uses more than `X` times the processor time it used before")
+	fs.Float64Var(&f.limits.CPUMargin, "cpu-margin", d.CPUMargin, "with --canary: and more than this `SHARE` of a processor beyond that")
 }
 
 // plan checks the flags. maxReject is that of --max-reject, 0 when not given.
@@ -52,7 +53,7 @@ func (f *canaryFlags) plan(a *app, c *cobra.Command, maxReject float64) (canary.
 	if f.wait <= 0 || f.wait > 24*time.Hour {
 		return p, usage(c, "--canary-wait %v: choose more than nothing and at most a day", f.wait)
 	}
-	if f.limits.CPU <= 1 || f.limits.Exits < 0 || f.limits.Restarts < 0 || f.limits.Errors < 0 || f.limits.RanLong < 0 {
+	if f.limits.CPU <= 1 || f.limits.Exits < 0 || f.limits.Restarts < 0 || f.limits.Errors < 0 || f.limits.RanLong < 0 || !(f.limits.CPUMargin >= 0) {
 		return p, usage(c, "limits are 0 or more, and --max-cpu more than 1")
 	}
 	if u, err := url.Parse(f.health.URL); f.health.URL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
@@ -66,7 +67,7 @@ func (f *canaryFlags) plan(a *app, c *cobra.Command, maxReject float64) (canary.
 
 // given tells whether a flag was used that means nothing without --canary.
 func (f *canaryFlags) given(c *cobra.Command) (flag string) {
-	for _, name := range []string{"canary-wait", "health-command", "health-url", "health-every", "max-exits", "max-restarts", "max-errors", "max-ran-long", "max-cpu"} {
+	for _, name := range []string{"canary-wait", "health-command", "health-url", "health-every", "max-exits", "max-restarts", "max-errors", "max-ran-long", "max-cpu", "cpu-margin"} {
 		if c.Flags().Changed(name) {
 			return name
 		}

@@ -44,6 +44,7 @@ half-done. All of it is read from the processes, none is stopped, but for --chec
 			err = a.printJSON(orEmpty(all))
 		} else {
 			err = a.printStatus(c.Context(), sel, all)
+			a.printUnasked(all, check)
 			a.printAgent(c.Context())
 		}
 		if err == nil && check && !allWell(all, time.Now()) {
@@ -123,6 +124,25 @@ func (a *app) printStatus(ctx context.Context, sel pie.Select, all []pie.Process
 		fmt.Fprintf(a.out, "%s %s: %s\n", style.Bad("problem:"), p.who(), term.Escape(p.text))
 	}
 	return nil
+}
+
+// printUnasked names the processes whose signal handlers were not looked at, or, with
+// --check, could not be.
+func (a *app) printUnasked(all []pie.ProcessStatus, check bool) {
+	words := "was not looked at: pie status --check does, in a stop of one thread"
+	if check {
+		words = "could not be found out"
+	}
+	var unasked alikes
+	for _, s := range all {
+		if s.HandlersUnasked {
+			unasked.say(s.Pid, s.Exe, "")
+		}
+	}
+	style := term.StyleFor(a.out, a.getenv)
+	for _, u := range unasked {
+		fmt.Fprintf(a.out, "%s %s: whether PIE's signal handlers, which its guards need, still stand %s\n", style.Warn("note:"), u.who(), words)
+	}
 }
 
 // problemsOf are what keeps the guards of a process from doing what they are for.

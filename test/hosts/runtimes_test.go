@@ -105,7 +105,10 @@ func handlersComeLate(t *testing.T, remove bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := pie.CheckHandlers(h.context(), all); err != nil || !all[0].ReadsAtRisk || !strings.Contains(all[0].Problem, "SIGSEGV") {
+	if !all[0].HandlersUnasked {
+		t.Error("not asked about its handlers, and that is not said")
+	}
+	if err := pie.CheckHandlers(h.context(), all); err != nil || all[0].HandlersUnasked || !all[0].ReadsAtRisk || !strings.Contains(all[0].Problem, "SIGSEGV") {
 		t.Errorf("asked about its handlers: %+v, %v", all[0], err)
 	}
 	if remove {

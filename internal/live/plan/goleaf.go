@@ -63,7 +63,7 @@ func (c *chooser) goLeaf() (Site, error) {
 		return Site{}, refusal
 	}
 	if len(best.Kept) == 0 {
-		best.Warnings = append(best.Warnings, entryWarning)
+		best.Warnings = append(best.Warnings, entryWarning(c.f.Name))
 	}
 	return best, nil
 }

@@ -104,7 +104,7 @@ func (c *chooser) goSiteAt(kept, before []amd64.Inst) (Site, error) {
 	}
 	s.Free = c.goFree(s.Resume)
 	if len(kept) == 0 {
-		s.Warnings = append(s.Warnings, entryWarning)
+		s.Warnings = append(s.Warnings, entryWarning(c.f.Name))
 	}
 	return s, nil
 }

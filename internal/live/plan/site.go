@@ -16,9 +16,10 @@ const jumpLen = 5
 // should, more are kept only to find a site where none begins earlier.
 const maxKept = 6
 
-// entryWarning is said of a site that leaves no instruction in place.
-const entryWarning = "the site begins at the function's first instruction: " +
-	"a kernel uprobe put on the function later (bpftrace, perf) would crash the process"
+// entryWarning is said of a site that leaves no instruction of a function in place.
+func entryWarning(function string) string {
+	return "the site begins at the first instruction of " + function + ": a kernel uprobe put on it later (bpftrace, perf) would crash the process"
+}
 
 // System V registers (psABI 3.2.3).
 var (
@@ -74,7 +75,7 @@ func (c *chooser) sysvSite(first amd64.Inst) (Site, error) {
 	}
 	s, err := c.siteAfter(&keeper{})
 	if err == nil {
-		s.Warnings = append(s.Warnings, entryWarning)
+		s.Warnings = append(s.Warnings, entryWarning(c.f.Name))
 		return s, nil
 	}
 	if refusal == nil {

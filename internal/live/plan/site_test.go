@@ -83,6 +83,11 @@ func (c siteCase) check(t *testing.T) {
 	if (len(s.Warnings) > 0) != c.warned {
 		t.Errorf("warnings %q", s.Warnings)
 	}
+	for _, w := range s.Warnings {
+		if !strings.Contains(w, c.name) {
+			t.Errorf("%q does not name the function %s", w, c.name)
+		}
+	}
 	if want := map[bool]jit.ABI{false: jit.SysV, true: jit.GoInternal}[c.goCode]; s.ABI != want {
 		t.Errorf("ABI %d", s.ABI)
 	}

@@ -174,14 +174,17 @@ func TestLimits(t *testing.T) {
 // canary; one that used next to none before does not, nor one that is not guarded.
 func TestProcessorLimit(t *testing.T) {
 	pid := os.Getpid()
-	r := &run{plan: Plan{Limits: Limits{CPU: 3}}, total: &pie.Report{Processes: []pie.ProcessReport{{Pid: pid, State: pie.StateGuarded}}}}
+	r := &run{plan: Plan{Limits: Limits{CPU: 3, CPUMargin: 0.25}}, total: &pie.Report{Processes: []pie.ProcessReport{{Pid: pid, State: pie.StateGuarded}}}}
 	for _, tt := range []struct {
 		was  float64 // processors in use
 		used time.Duration
 		why  string
 	}{
-		{0.1, 4 * time.Second, "0.40 processors, 0.10 before: more than --max-cpu 3 times"},
+		{0.1, 4 * time.Second, "0.40 processors, 0.10 before: more than --max-cpu 3 times, and more than --cpu-margin 0.25 beyond it"},
 		{0.1, 2 * time.Second, ""},
+		{0.06, 3 * time.Second, ""}, // five times as much, which may be one client more
+		{0.06, 4 * time.Second, "0.40 processors, 0.06 before"},
+		{0.5, 9 * time.Second, ""}, // far beyond the margin, and not three times as much
 		{cpuFloor / 2, 4 * time.Second, ""},
 	} {
 		before := baseline{cpu: map[int]float64{pid: tt.was}, at: time.Now().Add(-10 * time.Second), used: map[int]time.Duration{pid: cpuTimes([]int{pid})[pid] - tt.used}}

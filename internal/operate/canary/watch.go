@@ -26,10 +26,13 @@ type Limits struct {
 	// as before. It is looked at when that is above cpuFloor of a processor, and
 	// the processes used some before.
 	CPU float64
+	// CPUMargin is how much more it has to be beside that, in processors: of a small share
+	// several times as much is still what a client more, or less, makes.
+	CPUMargin float64
 }
 
 // DefaultLimits are those of the command.
-var DefaultLimits = Limits{Exits: 0, Restarts: 0, Errors: 0, RanLong: 0, Rejects: 0.01, CPU: 2}
+var DefaultLimits = Limits{Exits: 0, Restarts: 0, Errors: 0, RanLong: 0, Rejects: 0.01, CPU: 2, CPUMargin: 0.1}
 
 const (
 	cpuFloor = 0.05
@@ -251,8 +254,8 @@ func (r *run) lookAtCPU(before baseline) string {
 	for pid, used := range cpuTimes(r.pids()) {
 		was, known := before.cpu[pid]
 		now := float64(used-before.used[pid]) / float64(took)
-		if known && was > cpuFloor && now > was*r.plan.Limits.CPU {
-			return fmt.Sprintf("pid %d uses %.2f processors, %.2f before: more than --max-cpu %g times", pid, now, was, r.plan.Limits.CPU)
+		if limits := r.plan.Limits; known && was > cpuFloor && now > was*limits.CPU && now-was > limits.CPUMargin {
+			return fmt.Sprintf("pid %d uses %.2f processors, %.2f before: more than --max-cpu %g times, and more than --cpu-margin %g beyond it", pid, now, was, limits.CPU, limits.CPUMargin)
 		}
 	}
 	return ""
