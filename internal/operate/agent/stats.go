@@ -14,6 +14,7 @@ import (
 // Stats are the agent's own measurements, for Prometheus.
 type Stats struct {
 	pauses, windows, holds prometheus.Histogram
+	totals                 totals
 }
 
 func newStats() *Stats {
@@ -40,7 +41,7 @@ func (s *Stats) window(d time.Duration) {
 type collector struct{ a *Agent }
 
 var (
-	guardLabels = []string{"prepatch", "function", "exe", "pid"}
+	guardLabels = []string{"prepatch", "function", "exe"}
 	calls       = prometheus.NewDesc("pie_guard_calls_total", "Calls a guard looked at.", guardLabels, nil)
 	rejects     = prometheus.NewDesc("pie_guard_rejects_total", "Calls turned into a failure.", guardLabels, nil)
 	audited     = prometheus.NewDesc("pie_guard_audited_total", "Calls that would have been rejected.", guardLabels, nil)
@@ -86,7 +87,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			gauge(processes, true, p.ID, p.Exe, strconv.Itoa(p.Pid), p.State, "")
 		}
 	}
-	for _, st := range guardsOf(ctx, s.Processes) {
+	all := guardsOf(ctx, s.Processes)
+	for _, st := range all {
 		for _, in := range st.Prepatches {
 			state := Guarded
 			if in.State != "in" {
@@ -95,13 +97,10 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			gauge(processes, true, in.ID, st.Exe, strconv.Itoa(st.Pid), state, string(in.Mode))
 		}
 	}
-	for _, g := range families(guardsOf(ctx, s.Processes)) {
-		labels := []string{g.id, g.Function, g.exe, strconv.Itoa(g.pid)}
-		for _, m := range []struct {
-			d *prometheus.Desc
-			v uint64
-		}{{calls, g.Calls}, {rejects, g.Rejects}, {audited, g.Audited}, {guardErrors, g.Errors}, {ranLong, g.RanLong}} {
-			out <- metric(m.d, prometheus.CounterValue, float64(m.v), labels)
+	c.a.Stats.totals.add(families(all))
+	for _, t := range c.a.Stats.totals.list() {
+		for i, d := range []*prometheus.Desc{calls, rejects, audited, guardErrors, ranLong} {
+			out <- metric(d, prometheus.CounterValue, float64(t.counts[i]), []string{t.id, t.function, t.exe})
 		}
 	}
 }
@@ -132,49 +131,4 @@ func guardsOf(ctx context.Context, all []Process) []pie.ProcessStatus {
 		return nil
 	}
 	return st
-}
-
-// familyGuard is a guard's counts, which a family of processes shares.
-type familyGuard struct {
-	pie.GuardStatus
-	id, exe, key string
-	pid          int // of the first of the family
-}
-
-// families lists each shared count once: they are not to be added up.
-func families(all []pie.ProcessStatus) []familyGuard {
-	seen := map[string]bool{}
-	var out []familyGuard
-	for _, s := range all {
-		for _, p := range s.Prepatches {
-			for _, g := range p.Guards {
-				key := p.ID + " " + p.Counters + " " + g.Site
-				if !seen[key] {
-					seen[key] = true
-					out = append(out, familyGuard{GuardStatus: g, id: p.ID, exe: s.Exe, key: key, pid: s.Pid})
-				}
-			}
-		}
-	}
-	return out
-}
-
-// logCounts logs what guards turned away since it was told last.
-func (a *Agent) logCounts(ctx context.Context) {
-	for k := range a.kept {
-		if now, ok := a.keyOf(k.pid, k.id); !ok || now != k {
-			delete(a.kept, k) // it has ended
-		}
-	}
-	for _, g := range families(guardsOf(ctx, a.processes())) {
-		now := g.Rejects + g.Audited + g.Errors + g.RanLong
-		if before, known := a.rejected[g.key]; known && now > before {
-			a.log.Warn("calls turned away", "prepatch", g.id, "function", g.Function, "exe", g.exe, "pid", g.pid, "since_last", now-before,
-				"rejected", g.Rejects, "audited", g.Audited, "errors", g.Errors, "reads_refused", g.Refused, "ran_long", g.RanLong)
-		}
-		if len(a.rejected) > 4096 {
-			clear(a.rejected)
-		}
-		a.rejected[g.key] = now
-	}
 }
