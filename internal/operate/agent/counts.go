@@ -138,14 +138,17 @@ func (t *totals) list() []total {
 	return out
 }
 
-// logCounts logs what guards turned away since it was told last.
+// logCounts logs what guards turned away since it was told last, and sees to those that
+// are lost.
 func (a *Agent) logCounts(ctx context.Context) {
 	for k := range a.kept {
 		if now, ok := a.keyOf(k.pid, k.id); !ok || now != k {
 			delete(a.kept, k) // it has ended
 		}
 	}
-	all := families(guardsOf(ctx, a.processes()))
+	read := guardsOf(ctx, a.processes())
+	a.makeUp(ctx, read)
+	all := families(read)
 	a.Stats.totals.add(all)
 	a.Stats.totals.forget(func(pid int) bool { return unix.Kill(pid, 0) != unix.ESRCH })
 	for _, g := range all {

@@ -46,6 +46,7 @@ type Process struct {
 	seen    time.Time // when it was last found as it should be
 	put     bool      // its guards were put in then, and not found
 	stale   bool      // it has executed a program since
+	atRisk  bool      // its guards' reads are, and were to be settled for that
 }
 
 // selector returns the processes a rule is about.

@@ -44,6 +44,17 @@ func TestLibraryLoadedLater(t *testing.T) {
 	if got, good := s.ask(101), s.ask(5); got != "-1" || good != "5" {
 		t.Errorf("the attack: %s, a good call: %s", got, good)
 	}
+	if got := s.ask(0); got != "1" {
+		t.Fatalf("dlopen: %s", got)
+	}
+	began = time.Now()
+	for s.ask(101) != "-1" {
+		if time.Since(began) > passInterval/2 {
+			t.Fatal("what is loaded anew has no guard")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Logf("guarded again %v after dlopen", time.Since(began))
 }
 
 // A program of another image, in namespaces of its own, is found when it starts: no
