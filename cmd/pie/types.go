@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/patch-integration-engine/pie"
+	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 	"github.com/patch-integration-engine/pie/internal/operate/author"
 	"github.com/patch-integration-engine/pie/internal/term"
 )
@@ -55,6 +58,29 @@ func noDebugInfo(d *pie.Described, err error) error {
 	return &pie.Refusal{Code: pie.CodeNoDebugInfo, Msg: fmt.Sprintf("%s: %v", what, err), Instead: instead, Err: err}
 }
 
+// noType is the answer where mirrors cannot be written.
+func noType(info *debuginfo.Info, wanted []string, err error) error {
+	r := &pie.Refusal{Code: pie.CodeNoType, Msg: term.Escape(err.Error()), Err: err,
+		Instead: "look the name up: gdb -batch -ex 'info types NAME' BINARY"}
+	if !errors.Is(err, debuginfo.ErrUnknownType) {
+		return r
+	}
+	if why := info.Lacks(); why != "" {
+		r.Instead = why
+		return r
+	}
+	for _, w := range wanted {
+		name := author.TypeNamed(w)
+		if _, err := info.Layout(name, 0); err == nil {
+			continue
+		}
+		if like := info.Like(name); len(like) > 0 {
+			r.Details = append(r.Details, "names like it: "+term.Escape(strings.Join(like, ", ")))
+		}
+	}
+	return r
+}
+
 func (a *app) typesCommand() *cobra.Command {
 	var s subject
 	c := &cobra.Command{
@@ -62,8 +88,8 @@ func (a *app) typesCommand() *cobra.Command {
 		Short: "Write structs of a program as Go mirrors, for a guard to read",
 		Long: `Write structs of a program as Go mirrors, from its debug information.
 
-TYPE is a struct, a class or a typedef of one; with :FIELD,FIELD only these fields
-are named and all else is padding. A pointer to another TYPE of the command line
+TYPE is a struct, a class, a union or a typedef of one; with :FIELD,FIELD only these
+fields are named and all else is padding, which of a union is the only way. A pointer to another TYPE of the command line
 has its type.`,
 		Example: `  pie types --pid 812 ngx_http_request_t:uri,args ngx_str_t
   pie types /usr/lib/debug/.build-id/ab/cdef.debug client`,
@@ -82,8 +108,7 @@ has its type.`,
 			}
 			text, err := author.Mirrors(info, d.Vaddr, wanted)
 			if err != nil {
-				return &pie.Refusal{Code: pie.CodeNoType, Msg: term.Escape(err.Error()),
-					Instead: "look the name up: gdb -batch -ex 'info types NAME' BINARY", Err: err}
+				return noType(info, wanted, err)
 			}
 			_, err = a.out.Write(text)
 			return err

@@ -3,6 +3,7 @@ package binfile
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -384,4 +385,28 @@ func FuzzFrames(f *testing.F) {
 		p := frameParser{table: b, at: at, cies: map[int]byte{}}
 		_ = p.run()
 	})
+}
+
+// A section compressed with zstd is read, and one that is cut off or claims another size
+// is an error.
+func TestZstd(t *testing.T) {
+	const text = "ab" + "cccccccccc"
+	header := binary.LittleEndian.AppendUint32(nil, uint32(elf.COMPRESS_ZSTD))
+	header = binary.LittleEndian.AppendUint32(header, 0)
+	header = binary.LittleEndian.AppendUint64(header, uint64(len(text)))
+	header = binary.LittleEndian.AppendUint64(header, 1)
+	// RFC 8878: a frame of one segment, with a raw block and a last one of a repeated byte.
+	section := append(header, 0x28, 0xb5, 0x2f, 0xfd, 0x20, byte(len(text)), 2<<3, 0, 0, 'a', 'b', 10<<3|1<<1|1, 0, 0, 'c')
+	b, err := decompressZstd(section, uint64(len(text)))
+	if err != nil || string(b) != text {
+		t.Errorf("%q, %v", b, err)
+	}
+	for n := range len(section) {
+		if b, err := decompressZstd(section[:n], uint64(len(text))); err == nil {
+			t.Errorf("%d of %d bytes: %q", n, len(section), b)
+		}
+	}
+	if b, err := decompressZstd(section, uint64(len(text))+1); err == nil {
+		t.Errorf("more than there is: %q", b)
+	}
 }

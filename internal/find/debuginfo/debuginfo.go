@@ -35,6 +35,8 @@ var ErrNone = errors.New("no debug information")
 type Info struct {
 	data *dwarf.Data
 	left int // entries that may still be read
+	// second: a part of it is in another file, which was not read.
+	second bool
 	// last is the function that was asked about last, and its entry: whoever asks one thing
 	// about a function asks others, and to find it takes a walk through its unit.
 	last struct {
@@ -76,7 +78,7 @@ func openWith(f *binfile.File, abbrev, info []byte, most uint64) (*Info, error) 
 	if s.missing != nil {
 		return nil, s.missing
 	}
-	return &Info{data: data, left: maxEntries}, nil
+	return &Info{data: data, left: maxEntries, second: len(s.read(".gnu_debugaltlink")) > 0}, nil
 }
 
 // sections reads sections within a bound.

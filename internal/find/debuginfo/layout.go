@@ -3,6 +3,7 @@ package debuginfo
 import (
 	"cmp"
 	"debug/dwarf"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -27,6 +28,9 @@ type Member struct {
 	Offset int64
 	Type   Type
 	Bits   bool // a bit-field: Offset is that of the bytes that hold it, or −1
+	// Of a bit-field whose place is known: its first bit, counted from the least
+	// significant one of the struct's first byte, and how many it has; else 0.
+	FirstBit, BitSize int64
 	// Of an array, Elem is what it is made of and Dims how many there are, the
 	// outermost first; Dims is nil otherwise, and Elem the type again.
 	Elem Type
@@ -44,13 +48,27 @@ func (i *Info) Layout(name string, near address.Vaddr) (*Layout, error) {
 	var err error
 	if near != 0 {
 		s, err = i.findStruct(near, name)
-	} else if s, err = i.structIn(i.data.Reader(), name, false); s == nil && err == nil {
-		err = ErrUnknownType
+	} else {
+		s, err = i.anywhere(name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("struct %s: %w", name, err)
 	}
 	return i.layout(name, s)
+}
+
+// anywhere looks for a struct in all units, and when there is none also in the structs and
+// classes there, as far as the bounds let it.
+func (i *Info) anywhere(name string) (*dwarf.Entry, error) {
+	s, err := i.structIn(i.data.Reader(), name, false, false)
+	if s != nil || err != nil {
+		return s, err
+	}
+	s, err = i.structIn(i.data.Reader(), name, false, true)
+	if s == nil && (err == nil || errors.Is(err, errTooMuch)) {
+		err = ErrUnknownType
+	}
+	return s, err
 }
 
 // LayoutAt returns the layout of a struct that a Member has.
@@ -88,6 +106,7 @@ func (i *Info) flatten(out *[]Member, l *Layout, base int64, depth int) error {
 	for _, m := range l.Members {
 		if m.Offset >= 0 {
 			m.Offset += base
+			m.FirstBit += 8 * base
 		}
 		if m.Name != "" || m.Within == 0 || m.Dims != nil || m.Elem.Kind == Pointer {
 			*out = append(*out, m)
@@ -147,10 +166,15 @@ func (i *Info) member(e *dwarf.Entry, union bool) (m Member, placed bool, err er
 	}
 	m.Bits = e.Val(dwarf.AttrBitSize) != nil
 	m.Offset, placed = e.Val(dwarf.AttrDataMemberLoc).(int64)
+	if placed && m.Bits {
+		m.FirstBit, m.BitSize = firstBit(e, m.Offset)
+	}
 	if !placed && m.Bits {
 		m.Offset, placed = -1, true
-		if at, ok := e.Val(dwarf.AttrDataBitOffset).(int64); ok {
+		if at, ok := e.Val(dwarf.AttrDataBitOffset).(int64); ok && at >= 0 {
 			m.Offset = at / 8
+			m.FirstBit = at
+			m.BitSize, _ = e.Val(dwarf.AttrBitSize).(int64)
 		}
 	}
 	if !placed && union && e.Val(dwarf.AttrExternal) == nil {
@@ -164,6 +188,19 @@ func (i *Info) member(e *dwarf.Entry, union bool) (m Member, placed bool, err er
 	}
 	err = i.elements(&m, e)
 	return m, true, err
+}
+
+// firstBit places a bit-field as DWARF 2 to 4 do: by how far its highest bit is from that
+// of the bytes that hold it (DWARF 4, 5.5.6).
+func firstBit(e *dwarf.Entry, offset int64) (first, size int64) {
+	holds, _ := e.Val(dwarf.AttrByteSize).(int64)
+	from, known := e.Val(dwarf.AttrBitOffset).(int64)
+	size, _ = e.Val(dwarf.AttrBitSize).(int64)
+	first = 8*(offset+holds) - from - size
+	if !known || holds <= 0 || size <= 0 || first < 0 {
+		return 0, 0
+	}
+	return first, size
 }
 
 // elements fills in what an array is made of, and which struct a member has by

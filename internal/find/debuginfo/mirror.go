@@ -79,9 +79,18 @@ func (i *Info) CheckMirror(v address.Vaddr, m compile.Mirror) error {
 // plain is a name without what Go may have to write differently.
 func plain(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "")) }
 
+// spellings are integers as gcc writes them in template arguments, and as people do.
+var spellings = strings.NewReplacer("long unsigned int", "unsigned long", "short unsigned int", "unsigned short", "long int", "long", "short int", "short", " ", "")
+
+// instance is plain of a name with template arguments, however they are spaced.
+func instance(name string) string { return plain(spellings.Replace(name)) }
+
 // called reports whether a struct of this name is meant. A Go type may go by
 // its last element, as in server.client, or without its package.
 func called(name, wanted string) bool {
+	if strings.HasSuffix(wanted, ">") {
+		return strings.HasSuffix(name, ">") && instance(name) == instance(wanted)
+	}
 	short := name[strings.LastIndexByte(name, '/')+1:]
 	return plain(name) == wanted || plain(short) == wanted || plain(short[strings.LastIndexByte(short, '.')+1:]) == wanted
 }
@@ -93,20 +102,27 @@ func (i *Info) findStruct(v address.Vaddr, name string) (*dwarf.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := i.structIn(r, name, true)
+	s, err := i.structIn(r, name, true, false)
 	if s != nil || err != nil {
 		return s, err
 	}
-	s, err = i.structIn(i.data.Reader(), name, false)
-	if s == nil && err == nil {
+	s, err = i.structIn(i.data.Reader(), name, false, false)
+	if s != nil || err != nil {
+		return s, err
+	}
+	if r, _, err = i.unit(v); err != nil {
+		return nil, err
+	}
+	if s, err = i.structIn(r, name, true, true); s == nil && err == nil {
 		err = ErrUnknownType
 	}
 	return s, err
 }
 
 // structIn looks through the outermost entries from where the reader stands:
-// to the end of the unit, or of all units.
-func (i *Info) structIn(r *dwarf.Reader, name string, unitOnly bool) (*dwarf.Entry, error) {
+// to the end of the unit, or of all units; with inside also through what structs and
+// classes declare in themselves.
+func (i *Info) structIn(r *dwarf.Reader, name string, unitOnly, inside bool) (*dwarf.Entry, error) {
 	wanted := plain(name)
 	for {
 		e, err := i.next(r)
@@ -121,12 +137,15 @@ func (i *Info) structIn(r *dwarf.Reader, name string, unitOnly bool) (*dwarf.Ent
 			continue
 		case dwarf.TagNamespace:
 			continue
-		case dwarf.TagStructType, dwarf.TagClassType, dwarf.TagTypedef:
+		case dwarf.TagStructType, dwarf.TagClassType, dwarf.TagUnionType, dwarf.TagTypedef:
 			if n, ok := e.Val(dwarf.AttrName).(string); ok && called(n, wanted) {
 				s, err := i.complete(e)
 				if s != nil || err != nil {
 					return s, err
 				}
+			}
+			if inside && e.Children && e.Tag != dwarf.TagTypedef {
+				continue
 			}
 		}
 		r.SkipChildren()
@@ -137,7 +156,7 @@ func (i *Info) structIn(r *dwarf.Reader, name string, unitOnly bool) (*dwarf.Ent
 func (i *Info) complete(e *dwarf.Entry) (*dwarf.Entry, error) {
 	for range maxTypes {
 		switch e.Tag {
-		case dwarf.TagStructType, dwarf.TagClassType:
+		case dwarf.TagStructType, dwarf.TagClassType, dwarf.TagUnionType:
 			if declared, _ := e.Val(dwarf.AttrDeclaration).(bool); declared {
 				return nil, nil
 			}

@@ -72,6 +72,10 @@ func (i *Info) typeOf(e *dwarf.Entry) (Type, error) {
 		}
 		out.Kind = kindOf(e)
 		out.Size = sizeOf(e)
+		if e.Tag == dwarf.TagEnumerationType {
+			out.Kind, err = i.enumKind(r, e)
+			return out, err
+		}
 		if enc, _ := e.Val(dwarf.AttrEncoding).(int64); e.Tag == dwarf.TagBaseType {
 			out.Bool = enc == 0x02 // DW_ATE_boolean
 		}
@@ -133,17 +137,78 @@ func kindOf(e *dwarf.Entry) Kind {
 	case dwarf.TagEnumerationType:
 		return Unsigned
 	case dwarf.TagBaseType:
-		// DWARF 5, 7.8, table 7.11.
-		switch enc, _ := e.Val(dwarf.AttrEncoding).(int64); enc {
-		case 0x05, 0x06, 0x0d: // signed, signed_char, signed_fixed
-			return Signed
-		case 0x02, 0x07, 0x08, 0x10: // boolean, unsigned, unsigned_char, UTF
-			return Unsigned
-		case 0x03, 0x04: // complex_float, float
-			return Float
-		}
+		return encoded(e)
 	}
 	return Other
+}
+
+// encoded is the kind that an entry's DW_AT_encoding says (DWARF 5, 7.8, table 7.11).
+func encoded(e *dwarf.Entry) Kind {
+	switch enc, _ := e.Val(dwarf.AttrEncoding).(int64); enc {
+	case 0x05, 0x06, 0x0d: // signed, signed_char, signed_fixed
+		return Signed
+	case 0x02, 0x07, 0x08, 0x10: // boolean, unsigned, unsigned_char, UTF
+		return Unsigned
+	case 0x03, 0x04: // complex_float, float
+		return Float
+	}
+	return Other
+}
+
+// maxEnumerators bounds those that are looked at for one that is negative.
+const maxEnumerators = 4096
+
+// enumKind tells whether an enumeration has a sign: by its encoding, which gcc writes, by
+// the type it lies in, else by its enumerators, which r stands before.
+func (i *Info) enumKind(r *dwarf.Reader, e *dwarf.Entry) (Kind, error) {
+	if k := encoded(e); k != Other {
+		return k, nil
+	}
+	off, ok, err := reference(e, dwarf.AttrType)
+	if err != nil {
+		return Unsigned, err
+	}
+	if ok {
+		return i.kindAt(off)
+	}
+	for range maxEnumerators {
+		if !e.Children {
+			break
+		}
+		c, err := i.next(r)
+		if err != nil {
+			return Unsigned, err
+		}
+		if c == nil || c.Tag == 0 {
+			break
+		}
+		if n, ok := c.Val(dwarf.AttrConstValue).(int64); ok && n < 0 {
+			return Signed, nil
+		}
+		r.SkipChildren()
+	}
+	return Unsigned, nil
+}
+
+// kindAt is the kind of the base type that an enumeration lies in, behind typedefs.
+func (i *Info) kindAt(off dwarf.Offset) (Kind, error) {
+	for range maxTypes {
+		r := i.data.Reader()
+		r.Seek(off)
+		e, err := i.next(r)
+		if err != nil || e == nil {
+			return Unsigned, err
+		}
+		if e.Tag == dwarf.TagBaseType {
+			return encoded(e), nil
+		}
+		next, ok, err := reference(e, dwarf.AttrType)
+		if err != nil || !ok {
+			return Unsigned, err
+		}
+		off = next
+	}
+	return Unsigned, nil
 }
 
 func sizeOf(e *dwarf.Entry) int64 {

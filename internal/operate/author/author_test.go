@@ -83,10 +83,16 @@ func TestMirrorsAgree(t *testing.T) {
 	}{
 		{"C", "gcc", []string{"-g", "-O1", "testdata/shapes.c"}, "use", []string{"shapes", "node", "packed", "outer_t"},
 			[]string{"next *node", "small int8", "flags uint32", "text [16]int8", "grid [3][4]uint16", "inner shapesInner", "onlyInFirst int32", "number [4]byte", "deep [2]outerTDeep", "keyType int32"}},
-		{"DWARF 4", "gcc", []string{"-gdwarf-4", "-O2", "testdata/shapes.c"}, "use", []string{"shapes", "node", "packed", "outer_t"}, nil},
+		{"DWARF 4", "gcc", []string{"-gdwarf-4", "-O2", "testdata/shapes.c"}, "use", []string{"shapes", "node", "packed", "outer_t", "tail"},
+			[]string{"sign int32", "Left out: second (at 64), bits (bits 0 to 2 from byte 72), more (bits 3 to 9 from byte 72), flexible (from"}},
+		{"enums, unions", "gcc", []string{"-g", "testdata/shapes.c"}, "use", []string{"tail", "union variant:number"},
+			[]string{"sign int32", "size uint32", "signs [2]int32", "number int32", "// Left out: items (from 32 on)."}},
+		{"enums of clang", "clang-16", []string{"-g", "testdata/shapes.c"}, "use", []string{"tail"}, []string{"sign int32", "size uint32", "signs [2]int32"}},
 		{"some fields", "gcc", []string{"-g", "testdata/shapes.c"}, "use", []string{"shapes:grid,next", "packed:number"}, []string{"grid [3][4]uint16", "next libpie.Addr"}},
 		{"C++", "g++", []string{"-g", "-O1", "testdata/shapes.cc"}, "6handle", []string{"Request", "srv::Session"},
 			[]string{"id int32", "name String", "request *request", "open bool"}},
+		{"parts of C++", "g++", []string{"-g", "-O1", "testdata/shapes.cc"}, "6handle", []string{"srv::Box<short,3>", "srv::Session::Nested", "std::vector<int, std::allocator<int>>:_M_impl"},
+			[]string{"type box struct", "values [3]int16", "depth int64", "type vector struct"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := program(t, c.compiler, c.args...)
@@ -132,7 +138,7 @@ func TestMirrorsRefused(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for in, want := range map[string]string{
-		"list_node": "listNode", "__pad": "pad", "type": "Type", "len": "Len", "_": "", "9lives": "", "a b": "", "URL": "uRL", "x$y": "", "": "",
+		"list_node": "listNode", "__pad": "pad", "type": "Type", "len": "Len", "_": "", "9lives": "_9lives", "__0": "_0", "a b": "", "URL": "uRL", "x$y": "", "": "",
 		"\x1b[31m": "", "a\nb": "",
 	} {
 		if got := identifier(in); got != want {
@@ -140,14 +146,14 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		"std::vector<int, std::allocator<int> >": "vector", "server.client": "client", "github.com/x/y.Z": "z", "basic_string<char>": "basicString",
+		"std::vector<int, std::allocator<int> >": "vector", "server.client": "client", "github.com/x/y.Z": "z", "basic_string<char>": "basicString", "main.Request[int32]": "request", "(u8, u64)": "", "[]int": "",
 	} {
 		if got := typeName(in); got != want {
 			t.Errorf("typeName(%q) = %q, want %q", in, got, want)
 		}
 	}
 	for in, want := range map[string]string{
-		"strdup": "strdup", "memcpy@@GLIBC_2.14": "memcpy", "_ZNK3srv3Req6handleEid": "handle", "github.com/x/server.(*client).processPub": "processPub",
+		"strdup": "strdup", "memcpy@@GLIBC_2.14": "memcpy", "_ZNK3srv3Req6handleEid": "handle", "_Z6handlei": "handle", "_Z99x": "", "_RNvCs1234_7mycrate3foo": "foo", "_RINvCs1234_7mycrate3foolE": "foo", "_R": "", "github.com/x/server.(*client).processPub": "processPub",
 		"_ZN99999999999999999999x": "", "_ZN3a": "",
 	} {
 		if got := shortName(in); got != want {
@@ -285,4 +291,27 @@ func FuzzMirrors(f *testing.F) {
 			t.Errorf("parameters that were read make no guard: %v", err)
 		}
 	})
+}
+
+// Of a Go function the list ends where the words do that a guard sees, and an id is no
+// longer than one may be.
+func TestNewFits(t *testing.T) {
+	word := debuginfo.Type{Name: "int", Kind: debuginfo.Signed, Size: 8}
+	text := debuginfo.Type{Name: "string", Struct: "string", Size: 16}
+	var params []debuginfo.Param
+	for _, p := range []debuginfo.Type{text, text, text, text, word, word} {
+		params = append(params, debuginfo.Param{Name: "p", Type: p})
+	}
+	guard, _, err := New(nil, Function{Exe: "x", Func: "main." + strings.Repeat("long", 20), Go: true, Params: params})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"arg3 libpie.GoString, arg4 int64) libpie.Verdict", "// arg5 and what is behind it are not in the nine words"} {
+		if !strings.Contains(string(guard), strings.ReplaceAll(want, "arg5", "p")) {
+			t.Errorf("no %q in\n%s", want, guard)
+		}
+	}
+	if _, err := source.ParseFiles(map[string][]byte{"guard.go": guard}); err != nil {
+		t.Error(err)
+	}
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ianlancetaylor/demangle"
+
 	"github.com/patch-integration-engine/pie/internal/address"
 	"github.com/patch-integration-engine/pie/internal/find/debuginfo"
 )
@@ -23,6 +25,12 @@ type Function struct {
 	Results        []debuginfo.Type // of C none or one
 }
 
+// maxDemangled bounds what a name may become when it is read: as a power of two.
+const maxDemangled = 12
+
+// maxID is how long the id of a prepatch may be.
+const maxID = 47
+
 // maxMirror bounds the structs that are mirrored without being asked for, in bytes.
 const maxMirror = 1024
 
@@ -35,6 +43,7 @@ func New(info *debuginfo.Info, f Function) (guard, test []byte, err error) {
 	w := &writer{f: f, name: cmp.Or(exported(typeName(shortName(f.Func))), "Guard"), mirrors: newMirrors(info, f.Vaddr)}
 	w.mirrors.taken["attack"] = true
 	w.f.ID = cmp.Or(f.ID, "LOCAL-"+cmp.Or(typeName(shortName(f.Func)), "guard"))
+	w.f.ID = w.f.ID[:min(len(w.f.ID), maxID)]
 	w.params(info != nil)
 	if guard, err = format.Source([]byte(w.guard())); err != nil {
 		return nil, nil, fmt.Errorf("the guard for %s: %w", f.Func, err)
@@ -55,6 +64,12 @@ func shortName(symbol string) string {
 	symbol, _, _ = strings.Cut(symbol, "@")
 	if rest, ok := strings.CutPrefix(symbol, "_ZN"); ok {
 		return lastOfMangled(rest)
+	}
+	if rest, ok := strings.CutPrefix(symbol, "_Z"); ok && rest != "" {
+		return firstOfMangled(rest)
+	}
+	if strings.HasPrefix(symbol, "_R") {
+		return lastOfRust(symbol)
 	}
 	return symbol[strings.LastIndexAny(symbol, "./)")+1:]
 }
@@ -77,19 +92,60 @@ func lastOfMangled(s string) string {
 	return last
 }
 
+// firstOfMangled is the name that a mangled one begins with, which stands in no namespace.
+func firstOfMangled(s string) string {
+	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
+	n, err := strconv.Atoi(s[:digits])
+	if err != nil || n < 1 || n > len(s)-digits {
+		return ""
+	}
+	return s[digits : digits+n]
+}
+
+// lastOfRust is the last name of a mangled one of Rust: <T as path>::name, as it is read.
+func lastOfRust(symbol string) string {
+	s, err := demangle.ToString(symbol, demangle.NoTemplateParams, demangle.MaxLength(maxDemangled))
+	if err != nil {
+		return ""
+	}
+	for strings.HasSuffix(s, ">") { // ::<T>
+		cut := strings.LastIndex(s, "::<")
+		if cut < 0 {
+			return ""
+		}
+		s = s[:cut]
+	}
+	return s[strings.LastIndexAny(s, ":>")+1:]
+}
+
 // writer writes one guard.
 type writer struct {
 	f       Function
 	name    string
 	mirrors *mirrors
 	list    []param
+	words   int      // of the call, that the list takes
 	left    []string // what was left out of the list, and why
 }
+
+// goWords is how many argument words of a Go function travel in registers.
+const goWords = 9
 
 // param is a parameter of the guard.
 type param struct {
 	name, goType string
 	usual        string // an argument of the test
+}
+
+// words is how many words of the call the parameter takes.
+func (p param) words() int {
+	switch p.goType {
+	case "libpie.GoString", "libpie.GoInterface":
+		return 2
+	case "libpie.GoSlice":
+		return 3
+	}
+	return 1
 }
 
 // params makes the guard's parameters of the function's, up to the first whose
@@ -114,6 +170,10 @@ func (w *writer) params(mirror bool) {
 		if q.goType == "" {
 			w.left = append(w.left, fmt.Sprintf("%s is a %s, which travels in a vector register: guards do not see it", cmp.Or(parameterName(p.Name), name), cmp.Or(comment(p.Type.Name), "floating-point number")))
 			continue
+		}
+		if w.words += q.words(); w.f.Go && w.words > goWords {
+			w.left = append(w.left, fmt.Sprintf("%s and what is behind it are not in the nine words that a guard sees of a Go function", cmp.Or(parameterName(p.Name), name)))
+			return
 		}
 		q.name = name
 		w.list = append(w.list, q)

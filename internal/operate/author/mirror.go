@@ -82,11 +82,23 @@ func (m *mirrors) formatted() ([]byte, error) {
 	return format.Source([]byte(strings.Join(m.texts, "\n")))
 }
 
+// TypeNamed is the name of the struct in one of the wanted that Mirrors takes.
+func TypeNamed(wanted string) string {
+	name, _ := split(wanted)
+	return name
+}
+
 // split parts TYPE:FIELD,FIELD, with or without the "struct" that C wants before
 // it; a namespace of C++ is not looked at.
 func split(wanted string) (name string, fields []string) {
-	for _, word := range []string{"struct ", "class "} {
+	for _, word := range []string{"struct ", "class ", "union "} {
 		wanted = strings.TrimPrefix(wanted, word)
+	}
+	args := "" // of a template, with namespaces of their own
+	if open := strings.IndexByte(wanted, '<'); open > 0 {
+		if end := strings.LastIndexByte(wanted, '>'); end > open {
+			args, wanted = wanted[open:end+1], wanted[:open]+wanted[end+1:]
+		}
 	}
 	if cut := strings.LastIndex(wanted, "::"); cut >= 0 {
 		wanted = wanted[cut+2:]
@@ -95,7 +107,7 @@ func split(wanted string) (name string, fields []string) {
 	if some {
 		fields = strings.Split(list, ",")
 	}
-	return name, fields
+	return name + args, fields
 }
 
 // name gives a struct of the program a Go name of its own.
@@ -152,7 +164,8 @@ func (m *mirrors) write(name string, l *debuginfo.Layout, fields []string, depth
 			return goType{}, errTooMuch
 		}
 		if f.Bits || f.Offset < body.at || l.Union && fields == nil {
-			continue // what is left out is padding
+			body.leave(f)
+			continue
 		}
 		t, err := m.fieldType(name, f, depth)
 		if err != nil {
@@ -165,7 +178,7 @@ func (m *mirrors) write(name string, l *debuginfo.Layout, fields []string, depth
 	if l.Union {
 		what = "union"
 	}
-	m.texts[place] = fmt.Sprintf("// %s is the program's %s %s, %d bytes.\ntype %s struct {\n%s}\n", name, what, comment(l.Name), l.Size, name, body.text.String())
+	m.texts[place] = fmt.Sprintf("// %s is the program's %s %s, %d bytes.\n%stype %s struct {\n%s}\n", name, what, comment(l.Name), l.Size, body.leftOut(), name, body.text.String())
 	m.done[l.At] = goType{name, l.Size, body.align}
 	return m.done[l.At], nil
 }
@@ -261,6 +274,39 @@ type body struct {
 	at, total int64
 	align     int64
 	used      map[string]bool
+	left      []string // what is left out, and where it is
+}
+
+// maxLeft bounds the members that are said to be left out.
+const maxLeft = 16
+
+// leave notes a member that is padding in the mirror.
+func (b *body) leave(f debuginfo.Member) {
+	if f.Name == "" || f.Type.Size == 0 {
+		return
+	}
+	where := fmt.Sprintf("at %d", f.Offset)
+	switch {
+	case f.Bits && f.BitSize > 0:
+		where = fmt.Sprintf("bits %d to %d from byte %d", f.FirstBit%8, f.FirstBit%8+f.BitSize-1, f.FirstBit/8)
+	case f.Bits:
+		where = "bits"
+	case f.Offset >= b.total:
+		where = fmt.Sprintf("from %d on", f.Offset)
+	}
+	b.left = append(b.left, comment(f.Name)+" ("+where+")")
+}
+
+// leftOut is a comment that tells of them.
+func (b *body) leftOut() string {
+	if len(b.left) == 0 {
+		return ""
+	}
+	list := b.left
+	if len(list) > maxLeft {
+		list = append(slices.Clone(list[:maxLeft]), "…")
+	}
+	return "// Left out: " + strings.Join(list, ", ") + ".\n"
 }
 
 // field adds a member, with padding in front of it. What Go would align
@@ -268,10 +314,12 @@ type body struct {
 func (b *body) field(f debuginfo.Member, t goType) {
 	name := identifier(f.Name)
 	if t.size <= 0 || f.Offset+t.size > b.total || name == "" {
+		b.leave(f)
 		return
 	}
 	if b.used[name] {
 		if name = exported(name); b.used[name] {
+			b.leave(f)
 			return
 		}
 	}

@@ -32,7 +32,10 @@ func identifier(name string) string {
 		}
 	}
 	out := b.String()
-	if out == "" || unicode.IsDigit(rune(out[0])) {
+	if out != "" && unicode.IsDigit(rune(out[0])) {
+		return "_" + out // what a tuple of Rust has: __0
+	}
+	if out == "" {
 		return ""
 	}
 	if token.IsKeyword(out) || types.Universe.Lookup(out) != nil {
@@ -53,7 +56,9 @@ func parameterName(name string) string {
 
 // typeName is identifier without packages, namespaces and template arguments.
 func typeName(name string) string {
-	name, _, _ = strings.Cut(name, "<")
+	if cut := strings.IndexAny(name, "<["); cut > 0 {
+		name = name[:cut]
+	}
 	if cut := strings.LastIndexAny(name, ".:"); cut >= 0 {
 		name = name[cut+1:]
 	}

@@ -47,6 +47,23 @@ typedef struct {
 	} either;
 } outer_t;
 
+enum sign { MINUS = -1, PLUS = 1 };
+enum { FIRST, SECOND };
+typedef enum { SMALL } small_t;
+union variant {
+	int number;
+	char text[12];
+};
+struct tail {
+	const enum sign sign;
+	small_t size;
+	enum sign signs[2];
+	union variant variant;
+	int count;
+	struct node items[];
+};
+struct tail *tail;
+
 __attribute__((noipa)) int use(struct shapes *s, struct packed *p, outer_t *o, int key_type, bool done, float f, struct node by_value, int behind)
 {
 	return s->small + p->c + o->deep[0].x + key_type + done + (int)f + (by_value.next != 0) + behind;
@@ -68,6 +85,7 @@ int main(int argc, char **argv)
 	static struct packed p;
 	static outer_t o;
 	struct node n = {0};
+	tail = 0;
 	quiet();
 	if (wide(argc, 1) + extended(argc, true) + single(argc) == 1)
 		return 1;

@@ -15,7 +15,18 @@ struct Request : Base {
 };
 int Request::count;
 namespace srv {
+template <class T, int N> struct Box {
+	T values[N];
+	struct Inside {
+		T one;
+	} inside;
+};
 struct Session {
+	struct Nested {
+		long depth;
+	};
+	Box<short, 3> box;
+	Nested nested;
 	Request *request;
 	Request first;
 	int handle(int len, double x, const std::string &s, Request &r) const;
