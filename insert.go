@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,6 +68,7 @@ func insertWith(ctx context.Context, tracer func() (*tracee.Tracer, error), p *P
 			break // all that matched have ended
 		}
 	}
+	in.report.leaveOut(pids)
 	return in.finish()
 }
 
@@ -359,6 +361,23 @@ func (in *inserter) finish() (*Report, error) {
 		return nil, in.errs[0]
 	}
 	return in.report, nil
+}
+
+// leaveOut tells of processes that were refused, and are not of the selection any more,
+// that they are gone: a server's new child runs the server's program until it executes
+// its own, and nobody asked for that one to be guarded. Where none was guarded, why that
+// is so is what is to be told.
+func (r *Report) leaveOut(selection []int) {
+	if r.Guarded() == 0 || len(selection) == 0 {
+		return
+	}
+	for i := range r.Processes {
+		p := &r.Processes[i]
+		if p.State == StateUnguarded && p.Reason != CodeInterrupted && !slices.Contains(selection, p.Pid) {
+			p.State, p.Reason, p.Details, p.Instead = StateGone, CodeNoProcess, nil, ""
+			p.Error = fmt.Sprintf("pid %d has ended, or runs another program now", p.Pid)
+		}
+	}
 }
 
 // noteHeirs tells of processes in whose sandbox nothing can be done, and whose parent

@@ -123,6 +123,39 @@ func TestInsertWhileOneEnds(t *testing.T) {
 	}
 }
 
+// A server's new child that executes another program while its turn comes is none of those
+// that were to be guarded; one that is refused, and still is of them, is told.
+func TestInsertWhileOneExecutes(t *testing.T) {
+	victims := startVictims(t, 1)
+	other := exec.Command("sleep", "100")
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = other.Process.Kill(); _ = other.Wait() })
+	p := loadGuard(t)
+	for _, tt := range []struct {
+		stays bool
+		want  pie.ProcessState
+	}{{false, pie.StateGone}, {true, pie.StateUnguarded}} {
+		asked := 0
+		sel := func(context.Context) ([]int, error) {
+			if asked++; asked == 1 || tt.stays {
+				return []int{victims[0].pid(), other.Process.Pid}, nil
+			}
+			return []int{victims[0].pid()}, nil
+		}
+		r, err := pie.Insert(t.Context(), p, sel, pie.Options{Mode: pie.ModeEnforce})
+		if err != nil || r.Guarded() != 1 || len(r.Processes) != 2 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		for _, ps := range r.Processes {
+			if ps.Pid == other.Process.Pid && ps.State != tt.want {
+				t.Errorf("selected again %v: a process of another program is %s (%s), want %s", tt.stays, ps.State, ps.Error, tt.want)
+			}
+		}
+	}
+}
+
 // An interruption leaves each process guarded or as it was, and the report
 // says which.
 func TestInsertInterrupted(t *testing.T) {

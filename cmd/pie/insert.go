@@ -317,7 +317,7 @@ func (a *app) printReport(r *pie.Report, w reportWords, done, total int) {
 		}
 	}
 	for _, g := range gone {
-		fmt.Fprintf(a.out, "  %s ended meanwhile\n", g.who())
+		fmt.Fprintf(a.out, "  %s ended meanwhile, or runs another program now\n", g.who())
 	}
 	for _, n := range notes {
 		fmt.Fprintf(a.out, "  %s: %s\n", pidWords(n.pids), term.Escape(n.text))
