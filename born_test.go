@@ -1,8 +1,10 @@
 package pie_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +16,13 @@ import (
 // forkKept has the victim fork a child that stays, and returns its pid.
 func (v *victim) forkKept(t *testing.T) int {
 	t.Helper()
-	if _, err := fmt.Fprintln(v.in, "k"); err != nil {
+	return v.start(t, "k")
+}
+
+// start has the victim start a child as how says, and returns its pid.
+func (v *victim) start(t *testing.T, how string) int {
+	t.Helper()
+	if _, err := fmt.Fprintln(v.in, how); err != nil {
 		t.Fatal(err)
 	}
 	line, err := v.out.ReadString('\n')
@@ -23,6 +31,30 @@ func (v *victim) forkKept(t *testing.T) int {
 		t.Fatalf("a child that stays: %q, %v", line, err)
 	}
 	return pid
+}
+
+// A child that its guarded parent forked is like all that come; of one that executed the
+// program anew it is said that the next will have no guard.
+func TestInsertNotesExecution(t *testing.T) {
+	v := startVictims(t, 1)[0]
+	forked, executed := v.start(t, "k"), v.start(t, "e")
+	for told := false; !told; {
+		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", executed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = bytes.Contains(cmdline, []byte("stay"))
+	}
+	r, err := pie.Insert(t.Context(), loadGuard(t), pie.Pids(v.pid(), forked, executed), pie.Options{Mode: pie.ModeEnforce})
+	if err != nil || r.Guarded() != 3 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, p := range r.Processes {
+		noted := slices.ContainsFunc(p.Notes, func(n string) bool { return strings.Contains(n, "executed the program anew") })
+		if noted != (p.Pid == executed) {
+			t.Errorf("pid %d of %d, which forked %d and had %d execute: notes %q", p.Pid, v.pid(), forked, executed, p.Notes)
+		}
+	}
 }
 
 // bearing selects v and what it has forked. When it is asked first, a child is born

@@ -258,6 +258,7 @@ func (in *inserter) into(ctx context.Context, p *process, w *tracee.Process, out
 			out.Notes = append(out.Notes, "not covered: "+c)
 		}
 	}
+	in.noteExecuted(&out, p.read)
 	return out, nil
 }
 

@@ -27,7 +27,7 @@
 //	                      sandboxing.go: whether the program may enter a sandbox later;
 //	                      debug.go, result.go (what debug information contradicts), thread.go, state.go (what guards ask for)
 //	changes               insert.go, remove.go, mode.go, repair.go; change.go: one change, process after process;
-//	                      reads.go: how guards that are in read memory, changed; early.go: into a process that has not run yet; quiet.go: into one in which no system call can be made
+//	                      reads.go: how guards that are in read memory, changed; early.go: into a process that has not run yet; executed.go: children that execute the program anew; quiet.go: into one in which no system call can be made
 //	looking               status.go, handlers.go, events.go, scan.go, scan_kept.go, doctor.go, text.go, autopsy.go
 //	recorded calls        record.go, record_tap.go: taking them down; replay.go
 //	writing a guard       described.go: a function as debug information has it

@@ -32,6 +32,11 @@ func TestBuilds(t *testing.T) {
 			start(t, nil, path, "plain", "3").cycles(guard(t, "HOST-1", exeOf(path)), 2)
 		})
 	}
+	t.Run("control-flow integrity", func(t *testing.T) {
+		t.Parallel()
+		path := build(t, "tabled", "clang-14", "-flto", "-fsanitize=cfi-icall", "-fvisibility=hidden", "-fuse-ld=lld", "-pthread", "tabled.c", "guarded.c")
+		start(t, nil, path, "3").cycles(guard(t, "HOST-1", exeOf(path)), 2)
+	})
 	t.Run("C++", func(t *testing.T) {
 		t.Parallel()
 		path := build(t, "cxx", "g++", "-pthread", "cxx.cc")

@@ -3,6 +3,7 @@
  *   N      lookup(N): a number above 100 kills it, unless a guard stands in front
  *   fN     the same in a child: its exit status, or minus the signal it died of
  *   k      forks a child that stays as long as its parent, and answers with its pid
+ *   e      the same, and the child executes the program anew
  *   b      overwrites lookup with breakpoints, as another patcher might
  *
  * victim trace PID attaches to a process as a debugger does and stays. */
@@ -42,11 +43,13 @@ static int forked(int n)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
-static int kept(void)
+static int kept(int executes)
 {
 	pid_t child = fork();
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (executes)
+			execl("/proc/self/exe", "victim", "stay", (char *)0);
 		for (;;)
 			pause();
 	}
@@ -68,7 +71,9 @@ static int answer(const char *line)
 	case 'f':
 		return forked(atoi(line + 1));
 	case 'k':
-		return kept();
+		return kept(0);
+	case 'e':
+		return kept(1);
 	case 'b':
 		return overwrite();
 	}
@@ -81,6 +86,8 @@ int main(int argc, char **argv)
 	setvbuf(stdout, 0, _IONBF, 0);
 	if (argc == 3 && ptrace(PTRACE_SEIZE, atoi(argv[2]), 0, 0))
 		return 1;
+	while (argc == 2)
+		pause();
 	if (argc == 4)
 		return twin(argc) + other(argc);
 	while (fgets(line, sizeof line, stdin))
