@@ -16,6 +16,7 @@ func cases() map[string][]call {
 	maps.Copy(all, protocolCases())
 	maps.Copy(all, fileCases())
 	maps.Copy(all, textCases())
+	maps.Copy(all, builtCases())
 	return all
 }
 

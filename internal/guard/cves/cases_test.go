@@ -9,9 +9,7 @@ import (
 	"testing"
 
 	"github.com/patch-integration-engine/pie/internal/guard/bpf"
-	"github.com/patch-integration-engine/pie/internal/guard/compile"
 	"github.com/patch-integration-engine/pie/internal/guard/source"
-	"github.com/patch-integration-engine/pie/internal/guard/verify"
 )
 
 // to is memory that an argument, or a word of other memory, points to: numbers in
@@ -139,25 +137,21 @@ func compiled(t *testing.T, file string) map[string]unit {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string][]byte{file: text}
-	src, err := source.ParseFiles(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := compile.Compile(src, files)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := compileFiles(t, map[string][]byte{file: text})
 	units := map[string]unit{}
-	for _, g := range p.Guards {
-		program, err := verify.Verify(g.Unit)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u := program.Unit()
-		units[g.Name] = unit{u, program.Fuel, g.ABI == source.GoInternal}
+	for i, program := range verifyGuards(t, p) {
+		g := p.Guards[i]
+		units[g.Name] = unit{program.Unit(), program.Fuel, g.ABI == source.GoInternal}
 	}
 	return units
+}
+
+// stackWords are the arguments that a C function is given on the stack.
+func stackWords(f bpf.Frame) (words to) {
+	for _, w := range f.Args[6:] {
+		words = append(words, int(w))
+	}
+	return words
 }
 
 // decide runs a guard on a call as a process would have it, fuel included.
@@ -174,11 +168,17 @@ func decide(t *testing.T, units map[string]unit, m *memory, state []byte, c call
 			m.placed = append(m.placed, f.Args[i])
 		}
 	}
+	if !u.goABI {
+		f.SP = m.put(m.bytes(append(to{0}, stackWords(f)...)))
+	}
 	in := bpf.Interp{Unit: u.Unit, Memory: m, State: state[:u.State], Symbols: make([]uint64, len(u.Symbols)), Charge: u.charge, Thread: 1, Tid: 1, Now: 1e9}
 	for i := range in.Symbols {
 		in.Symbols[i] = m.put(make([]byte, 16))
 	}
-	in.Call = func(_ bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) {
+	in.Call = func(f bpf.Symbol, args [bpf.InvokeArgs]uint64) (bpf.Returned, bool) {
+		if f.Name == "iniparser_getstring" { // of a dictionary whose value is the key's first word
+			return bpf.Returned{Word: firstWord(m, args[1])}, true
+		}
 		return bpf.Returned{Word: isPrime(m, args[0])}, true
 	}
 	r, err := in.Run(f)
@@ -189,6 +189,12 @@ func decide(t *testing.T, units map[string]unit, m *memory, state []byte, c call
 		t.Errorf("%s, %s: faulted %v, out of fuel %v", c.guard, c.name, r.Faulted, r.OutOfFuel)
 	}
 	return r.Verdict
+}
+
+func firstWord(m *memory, addr uint64) uint64 {
+	var w [8]byte
+	m.Read(addr, w[:])
+	return binary.LittleEndian.Uint64(w[:])
 }
 
 // isPrime is what OpenSSL's BN_is_prime_ex says of a small BIGNUM.

@@ -51,22 +51,9 @@ func build(t testing.TB, name string, text []byte) (s steps, programs []*verify.
 		start = time.Now()
 		return d
 	}
-	src, err := source.ParseFiles(files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := compile.Compile(src, files)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := compileFiles(t, files)
 	s.compile = lap()
-	for _, g := range p.Guards {
-		program, err := verify.Verify(g.Unit)
-		if err != nil {
-			t.Fatalf("%v\n%s", err, bpf.Disassemble(g.Unit.Insns))
-		}
-		programs = append(programs, program)
-	}
+	programs = verifyGuards(t, p)
 	s.verify = lap()
 	for i, program := range programs {
 		if _, err := jit.Compile(program, jit.Site{ABI: abi(p.Guards[i].ABI)}, layout(p.Guards[i].Unit)); err != nil {
@@ -75,6 +62,33 @@ func build(t testing.TB, name string, text []byte) (s steps, programs []*verify.
 	}
 	s.jit = lap()
 	return s, programs
+}
+
+// compileFiles makes bytecode of a prepatch.
+func compileFiles(t testing.TB, files map[string][]byte) *compile.Prepatch {
+	t.Helper()
+	src, err := source.ParseFiles(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := compile.Compile(src, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// verifyGuards proves the guards of a prepatch, in their order.
+func verifyGuards(t testing.TB, p *compile.Prepatch) (programs []*verify.Program) {
+	t.Helper()
+	for _, g := range p.Guards {
+		program, err := verify.Verify(g.Unit)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, bpf.Disassemble(g.Unit.Insns))
+		}
+		programs = append(programs, program)
+	}
+	return programs
 }
 
 func abi(a source.ABI) jit.ABI {

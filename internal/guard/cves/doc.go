@@ -15,8 +15,16 @@
 // kept more state than there is, and one kept bools, where the messages now say what
 // fits. cases_test.go says what they must reject and what they must let through.
 //
-// The names of functions, the CVEs and the advisories are real. The offsets in
-// mirror structs are those of one build at best, and nobody has run these guards
+// Fifteen more were written for programs that were then built from the vulnerable
+// source: all were accepted as they were. Fourteen were run in the program or its
+// library. Thirteen of these attacks crash or hang it without the guard, and are
+// rejected with it; of CVE-2025-57052 no crash was seen. Running them found what no
+// compiler could: a field at another offset, the function beside the right one, and a
+// result at which the caller asks again for ever. Eight are here; their cases are in
+// cases_built_test.go.
+//
+// The names of functions, the CVEs and the advisories are real. Of the others the
+// offsets in mirror structs are those of one build at best, and nobody has run them
 // against the programs: a prepatch that may be inserted is in the catalogue
 // (prepatches), with its tests. These here are for the tests of this package.
 package cves
