@@ -219,8 +219,8 @@ func (p *process) status() (ProcessStatus, error) {
 	for _, in := range found {
 		out.Prepatches = append(out.Prepatches, describePrepatch(in))
 	}
-	if st, err := p.read.Status(); err == nil && out.Problem == "" {
-		out.Problem = observe.TableProblem(st, found)
+	if out.Problem == "" {
+		out.Problem = observe.LastingTableProblem(p.read.Status, found)
 		out.ReadsAtRisk = out.Problem != ""
 	}
 	out.HandlersUnasked = out.Problem == "" && out.readsByTable()

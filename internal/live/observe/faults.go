@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/patch-integration-engine/pie/internal/guard/jit"
@@ -21,6 +23,23 @@ func TableProblem(st proc.Status, found []Prepatch) string {
 		return "a thread of it blocks SIGSEGV or SIGBUS: a guard that meets unreadable memory there would end it; remove the guard and insert it again"
 	}
 	return ""
+}
+
+// LastingTableProblem is TableProblem of a process whose status read tells, where it is the
+// same each time in 20 ms: a libc blocks all signals for a moment while it
+// starts a thread or forks, and a garbage collector such as Mono's in threads that it stops.
+func LastingTableProblem(read func() (proc.Status, error), found []Prepatch) string {
+	problem := ""
+	for wait := time.Millisecond; ; wait *= 4 {
+		st, err := read()
+		if err != nil {
+			return ""
+		}
+		if problem = TableProblem(st, found); problem == "" || wait > 16*time.Millisecond {
+			return problem
+		}
+		time.Sleep(wait)
+	}
 }
 
 func usesTable(found []Prepatch) bool {

@@ -324,3 +324,24 @@ func TestTableProblem(t *testing.T) {
 		}
 	}
 }
+
+// What lasts for a moment is no problem, what stays is one.
+func TestLastingTableProblem(t *testing.T) {
+	const faults = 1<<10 | 1<<6
+	found := []Prepatch{{Guards: []Guard{{FaultMode: jit.Table, SiteState: SiteIn}}}}
+	for blocked, bad := range map[int]bool{0: false, 1: false, 2: false, 100: true} {
+		reads := 0
+		got := LastingTableProblem(func() (proc.Status, error) {
+			if reads++; reads <= blocked {
+				return proc.Status{SigCgt: faults, SigBlk: faults}, nil
+			}
+			return proc.Status{SigCgt: faults}, nil
+		}, found)
+		if (got != "") != bad {
+			t.Errorf("signals that were blocked the first %d times, of %d: %q", blocked, reads, got)
+		}
+	}
+	if got := LastingTableProblem(func() (proc.Status, error) { return proc.Status{}, proc.ErrGone }, found); got != "" {
+		t.Errorf("of one that has ended: %q", got)
+	}
+}
