@@ -99,7 +99,8 @@ type Agent struct {
 type rule struct {
 	policy.Rule
 	prepatch *prepatch
-	over     string // why it is no longer kept up; empty while it is
+	over     string    // why it is no longer kept up; empty while it is
+	since    time.Time // when it began to be
 }
 
 // New reads the policy and starts what the agent works with. An error says that

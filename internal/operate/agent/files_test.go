@@ -102,6 +102,27 @@ func TestClockIsSet(t *testing.T) {
 	})
 }
 
+// A process that ran before the policy asked for its guard did not run unguarded until then.
+func TestRuleThatComesLater(t *testing.T) {
+	w := newWorld(t, "# nothing yet", true)
+	s := w.server()
+	time.Sleep(300 * time.Millisecond)
+	w.policy(theRule)
+	if err := w.client.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := w.eventually(s.cmd.Process.Pid, Guarded); p.Window != 0 {
+		t.Errorf("it is told as unguarded for %v", p.Window)
+	}
+	w.policy(theRule + " # as before")
+	if err := w.client.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if p := w.eventually(w.server().cmd.Process.Pid, Guarded); p.Window == 0 {
+		t.Error("of one that started after it, how long it was unguarded is not told")
+	}
+}
+
 // A folder of prepatches that is a link is followed, and what cannot be looked at in it is
 // not silently the catalogue's of the same name.
 func TestFolderOfPrepatches(t *testing.T) {

@@ -113,7 +113,7 @@ func (a *Agent) keyOf(pid int, id string) (key, bool) {
 func (a *Agent) retire(ctx context.Context, r *rule, pids []int, now time.Time) bool {
 	why := r.overAt(now)
 	if why == "" && r.over != "" {
-		r.over = ""
+		r.over, r.since = "", time.Now()
 		a.log.Warn("kept up again: the clock was set back", "prepatch", r.ID, "line", r.Line)
 		a.rehold()
 	}
@@ -168,7 +168,7 @@ func (a *Agent) keep(ctx context.Context, r *rule, k key, execed time.Time) {
 		case done.Changed:
 			a.Stats.pause(done.Pause)
 			p.put = true
-			if p.Window = windowOf(k.pid, execed, a.started); execed.IsZero() && known.guarded() {
+			if p.Window = windowOf(k.pid, execed, r.since); execed.IsZero() && known.guarded() {
 				p.Window = time.Since(known.seen) // at most
 			}
 			a.Stats.window(p.Window)
@@ -212,6 +212,8 @@ func (a *Agent) note(k key, p *Process) {
 		a.log.Info("guarded", append(attrs, "unguarded_ms", p.Window.Milliseconds())...)
 	case p.State == Guarded, p.State == Off, p.State == Fixed, p.State == Waiting:
 		a.log.Info(p.State, attrs...)
+	case p.Code == pie.CodeOther:
+		a.log.Error("guarded by other content of the same prepatch; it is taken out by pie remove, and put in anew when the policy is read again", append(attrs, "code", p.Code)...)
 	default:
 		a.log.Error("not guarded", append(attrs, "code", p.Code, "error", p.Error)...)
 	}
@@ -271,8 +273,8 @@ func (a *Agent) follow(ctx context.Context, r *rule, k key, p *Process) string {
 }
 
 // windowOf is how long a process ran before it was guarded: since its execution, or
-// else since its start, if that was after the agent's own.
-func windowOf(pid int, execed, agent time.Time) time.Duration {
+// else since its start, if its rule was there then.
+func windowOf(pid int, execed, ruled time.Time) time.Duration {
 	if !execed.IsZero() {
 		return time.Since(execed)
 	}
@@ -282,7 +284,7 @@ func windowOf(pid int, execed, agent time.Time) time.Duration {
 	}
 	defer p.Close()
 	started := startTime(p.Start())
-	if started.Before(agent) {
+	if started.Before(ruled) {
 		return 0 // it was there first
 	}
 	return time.Since(started)

@@ -49,6 +49,16 @@ func contentsOf(files, fingerprints map[string][]byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// keptSince is when the policy began to ask for a prepatch: now, unless it does already.
+func (a *Agent) keptSince(id string) time.Time {
+	for _, r := range a.active() {
+		if r.ID == id {
+			return r.since
+		}
+	}
+	return time.Now()
+}
+
 // load reads the policy and every prepatch it names. All is taken or nothing.
 func (a *Agent) load() error {
 	stamp := a.stampNow()
@@ -74,7 +84,7 @@ func (a *Agent) load() error {
 		}
 		p := sources[r.ID]
 		r.ID = p.ID // as processes have it: the policy may write it in small letters
-		rules = append(rules, &rule{Rule: r, prepatch: p})
+		rules = append(rules, &rule{Rule: r, prepatch: p, since: a.keptSince(r.ID)})
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
