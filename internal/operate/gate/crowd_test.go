@@ -102,6 +102,9 @@ func TestCrowd(t *testing.T) {
 	for _, h := range c.waiting {
 		h.began = h.began.Add(-MaxLimit)
 	}
+	for _, h := range c.pool.holds() {
+		h.began = time.Now() // however slow the machine that tests
+	}
 	waited := len(c.waiting)
 	c.expire()
 	for range waited {

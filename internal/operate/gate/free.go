@@ -6,8 +6,6 @@ import (
 	"os"
 	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A process that is held goes on when the one thread that traces it has exited, which is
@@ -20,15 +18,17 @@ import (
 const nobody = 0
 
 // hasten has the thread of the worker that traces another one exit before the worker's
-// other threads do.
-func (w *worker) hasten(held int) {
+// other threads do. It returns that thread, or nobody when it is none of the worker's.
+func (w *worker) hasten(held int) (tracer int) {
 	if held == nobody {
-		return
+		return nobody
 	}
-	tracer := tracerOf(held)
-	if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", w.process.Process.Pid, tracer)); err == nil {
-		setLevel(tracer, gateLevel)
+	tracer = tracerOf(held)
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/task/%d", w.process.Process.Pid, tracer)); tracer <= 0 || err != nil {
+		return nobody
 	}
+	setLevel(tracer, gateLevel)
+	return tracer
 }
 
 // Bounds of a wait for the end of a trace: a worker that was killed is gone by then.
@@ -37,12 +37,10 @@ const (
 	freeLook = 200 * time.Microsecond
 )
 
-// awaitFree returns when nobody traces a thread any more, or it has ended.
-func awaitFree(tid int) {
-	for end := time.Now().Add(freeTime); time.Now().Before(end); time.Sleep(freeLook) {
-		if tracer := tracerOf(tid); tracer == nobody || tracer == unknown && unix.Kill(tid, 0) == unix.ESRCH {
-			return
-		}
+// awaitFree returns when a thread is not traced by tracer any more, or has ended.
+func awaitFree(tid, tracer int) {
+	for end := time.Now().Add(freeTime); tracer != nobody && tracerOf(tid) == tracer && time.Now().Before(end); {
+		time.Sleep(freeLook)
 	}
 }
 

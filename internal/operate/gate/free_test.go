@@ -60,10 +60,10 @@ func TestHasten(t *testing.T) {
 	if w.hasten(child); levelOf(tracer) != gateLevel || levelOf(os.Getpid()) != ordinary {
 		t.Errorf("the tracer is at level %d, the first thread at %d (the tests run as root)", levelOf(tracer), levelOf(os.Getpid()))
 	}
-	letGo()
-	awaitFree(child)
-	if traced(child) {
-		t.Error("still traced")
+	began := time.Now()
+	time.AfterFunc(50*time.Millisecond, letGo)
+	if awaitFree(child, tracer); traced(child) || time.Since(began) < 50*time.Millisecond {
+		t.Errorf("after %v it is traced: %v", time.Since(began), traced(child))
 	}
 	other := &worker{process: exec.Command("sleep", "60")}
 	if err := other.process.Start(); err != nil {
@@ -72,19 +72,24 @@ func TestHasten(t *testing.T) {
 	defer func() { _ = other.process.Process.Kill(); _ = other.process.Wait() }()
 	child, tracer, letGo = traceChild(t)
 	defer letGo()
-	if other.hasten(child); levelOf(tracer) != ordinary {
+	if got := other.hasten(child); got != nobody || levelOf(tracer) != ordinary {
 		t.Error("a thread of another process was hastened")
 	}
 }
 
-// A wait for the end of a trace ends with the thread, too.
+// A wait for the end of a trace ends with the thread, too, and does not wait for another
+// tracer's.
 func TestAwaitFree(t *testing.T) {
 	cmd := exec.Command("true")
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
 	}
+	child, tracer, letGo := traceChild(t)
+	defer letGo()
 	began := time.Now()
-	if awaitFree(cmd.Process.Pid); time.Since(began) > freeTime/2 {
+	awaitFree(cmd.Process.Pid, tracer)
+	awaitFree(child, tracer+1)
+	if awaitFree(child, nobody); time.Since(began) > freeTime/2 {
 		t.Errorf("it took %v", time.Since(began))
 	}
 }

@@ -165,9 +165,9 @@ func (p *pool) giveUp(h *hold) {
 	for _, w := range p.workers {
 		if w.at == h {
 			w.at = nil
-			w.kill(h.opening.tid)
+			tracer := w.kill(h.opening.tid)
 			go func() {
-				awaitFree(h.opening.tid)
+				awaitFree(h.opening.tid, tracer)
 				p.answers <- said{worker: w, free: h}
 			}()
 		}

@@ -108,14 +108,16 @@ func (w *worker) listen(process *exec.Cmd, socket int, answers chan<- said) {
 // may send, and the number of a closed socket may be that of another file.
 func (w *worker) close() { unix.Close(w.socket) }
 
-// kill ends the process, which lets go of what it holds, such as thread held.
-func (w *worker) kill(held int) {
+// kill ends the process, which lets go of what it holds, such as thread held. It returns the
+// thread that traces that, or nobody.
+func (w *worker) kill(held int) (tracer int) {
 	w.ready = false
 	if w.process == nil {
-		return
+		return nobody
 	}
-	w.hasten(held)
+	tracer = w.hasten(held)
 	_ = w.process.Process.Kill()
+	return tracer
 }
 
 func (w *worker) send(j job) error {
