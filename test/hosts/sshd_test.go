@@ -49,6 +49,7 @@ func TestSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("children that are forked", func(t *testing.T) {
+		t.Parallel()
 		s := startSSH(t, "-r")
 		s.wants("daemon", false)
 		s.insert(p, s.pid)
@@ -60,6 +61,7 @@ func TestSSH(t *testing.T) {
 		s.wants("daemon", false)
 	})
 	t.Run("children that execute it anew", func(t *testing.T) {
+		t.Parallel()
 		s := startSSH(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		session := s.command(ctx, "root", "sleep 60")
