@@ -17,8 +17,9 @@
 //
 // Fifteen more were written for programs that were then built from the vulnerable
 // source: all were accepted as they were. Fourteen were run in the program or its
-// library. Thirteen of these attacks crash or hang it without the guard, and are
-// rejected with it; of CVE-2025-57052 no crash was seen. Running them found what no
+// library. Twelve of these attacks crash or hang it without the guard, one (of
+// CVE-2023-45853) is accepted by it, and all are rejected with the guard; of
+// CVE-2025-57052 no crash was seen. Running them found what no
 // compiler could: a field at another offset, the function beside the right one, and a
 // result at which the caller asks again for ever. Eight are here; their cases are in
 // cases_built_test.go.
