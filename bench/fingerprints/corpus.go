@@ -17,7 +17,7 @@ type pair struct {
 }
 
 // parts are what corpus.sh fetches and builds.
-var parts = []string{"release", "held", "fresh", "exam", "second", "source", "held-source", "fresh-source"}
+var parts = []string{"release", "held", "fresh", "exam", "second", "source", "held-source", "fresh-source", "last-source"}
 
 // key names the pair, wherever the corpus is.
 func (p pair) key() string {

@@ -12,7 +12,9 @@
 #                                  14, clang 14 and 19
 #   fresh-source/NAME/BUILD        the same, of sources that were asked once, when all gates stood: the file fresh-sources
 #
-#   bench/fingerprints/corpus.sh [release] [held] [fresh] [exam] [second] [source] [held-source] [fresh-source]     all when none is named
+#   last-source/NAME/BUILD         the same, of sources that were asked once, when functions were executed too: the file last-sources
+#
+#   bench/fingerprints/corpus.sh [release] [held] [fresh] [exam] [second] [source] [held-source] [fresh-source] [last-source]     all when none is named
 #
 # Only Debian's packages are used, and the sources that test/e2e/servers.sh unpacks.
 # The compilers are unpacked, not installed; those of Debian 13 run in a chroot, which takes
@@ -225,7 +227,7 @@ held() {
 	strip -o "$out.stripped" "$tree/out.so" && mv "$tree/out.so" "$out"
 }
 
-[ $# -gt 0 ] || set -- release held fresh exam second source held-source fresh-source
+[ $# -gt 0 ] || set -- release held fresh exam second source held-source fresh-source last-source
 for part; do
 	case $part in
 	release) releases release bench/fingerprints/packages ;;
@@ -233,8 +235,9 @@ for part; do
 	source) sources ;;
 	held-source) held_sources held-source bench/fingerprints/sources ;;
 	fresh-source) held_sources fresh-source bench/fingerprints/fresh-sources ;;
+	last-source) held_sources last-source bench/fingerprints/last-sources ;;
 	*)
-		echo "$0: $part is none of release, held, fresh, exam, second, source, held-source, fresh-source" >&2
+		echo "$0: $part is none of release, held, fresh, exam, second, source, held-source, fresh-source, last-source" >&2
 		exit 2
 		;;
 	esac

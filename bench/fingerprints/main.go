@@ -44,6 +44,7 @@ type options struct {
 	answers                 io.Writer // answers, a line each; nil for none
 	right                   bool      // right answers too
 	whole                   bool      // fingerprints carry their builds whole
+	behaviour               bool      // and what their functions do
 }
 
 func main() {
@@ -54,7 +55,7 @@ func main() {
 	flag.IntVar(&o.most, "max", 1<<30, "leave out functions of more instructions")
 	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "programs that are measured at once")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "where corpus.sh put its files")
-	flag.StringVar(&o.from, "from", "", "only this part of the corpus: release, held, fresh, exam, second, source, held-source, fresh-source")
+	flag.StringVar(&o.from, "from", "", "only this part of the corpus: release, held, fresh, exam, second, source, held-source, fresh-source, last-source")
 	flag.StringVar(&o.only, "only", "", "only pairs whose set or file name contains this")
 	flag.StringVar(&o.tally, "tally", "", "keep the counts in this `FILE`: a second run goes on where the first ended")
 	flag.DurationVar(&o.time, "time", 0, "begin no pair after this time")
@@ -62,6 +63,7 @@ func main() {
 	flag.StringVar(&answers, "answers", "", "add every wrong answer to this `FILE`")
 	flag.BoolVar(&o.right, "right", false, "add right answers too")
 	flag.BoolVar(&o.whole, "whole", false, "fingerprints carry their builds whole, as pfp create --whole makes them")
+	flag.BoolVar(&o.behaviour, "behaviour", false, "fingerprints carry what functions do, as pfp create --behaviour makes them")
 	flag.StringVar(&profile, "cpuprofile", "", "write a profile to this `FILE`")
 	flag.Parse()
 	debug.SetGCPercent(400) // memory for time

@@ -95,7 +95,7 @@ func one(name string, refs []*build) bool {
 func create(o options, name string, refs []*build) *fingerprint.Fingerprint {
 	var from []fingerprint.Build
 	for _, r := range refs {
-		from = append(from, fingerprint.Build{Label: "reference", Module: r.module, At: r.names[name][0], Whole: o.whole})
+		from = append(from, fingerprint.Build{Label: "reference", Module: r.module, At: r.names[name][0], Whole: o.whole, Behaviour: o.behaviour})
 	}
 	fp, err := fingerprint.Create(name, from)
 	if err != nil {

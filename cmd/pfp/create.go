@@ -25,12 +25,17 @@ there: BINARY@NAME.
 
 With --whole the fingerprint carries also which function calls which in the builds,
 some 15 bytes a function. pfp find then tells the function by where all others of
-the program have gone: it finds more, is surer, and takes longer.`
+the program have gone: it finds more, is surer, and takes longer.
+
+With --behaviour it carries what the function does when it is executed by an
+interpreter in made-up worlds, some 10 to 30 KB a build: pfp find then executes the
+functions that could be it, and finds many that another compiler made. For x86-64.`
 
 type createFlags struct {
 	function, out string
 	fixed         []string
 	whole         bool
+	behaviour     bool
 }
 
 func createCommand() *cobra.Command {
@@ -56,6 +61,7 @@ func createCommand() *cobra.Command {
 	c.Flags().StringVarP(&f.out, "output", "o", "", "write to this `FILE` (default FUNC.pf)")
 	c.Flags().StringArrayVar(&f.fixed, "fixed", nil, "a `BINARY` in which the function has the vendor's fix; repeatable")
 	c.Flags().BoolVar(&f.whole, "whole", false, "carry which function calls which in the builds: larger, finds more")
+	c.Flags().BoolVar(&f.behaviour, "behaviour", false, "carry what the function does when it is executed: larger, finds more by other compilers")
 	return c
 }
 
@@ -67,7 +73,7 @@ func (f *createFlags) run(c *cobra.Command, args []string) error {
 			return err
 		}
 		defer file.close()
-		b.Fixed, b.Whole = i >= len(args), f.whole
+		b.Fixed, b.Whole, b.Behaviour = i >= len(args), f.whole, f.behaviour
 		builds = append(builds, b)
 	}
 	fp, err := fingerprint.Create(f.function, builds)

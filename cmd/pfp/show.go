@@ -44,6 +44,12 @@ func showCommand() *cobra.Command {
 					fmt.Fprintf(w, "  whole %s: %d functions, %d calls\n", term.Escape(r.Label), r.Whole.Functions(), r.Whole.Calls())
 				}
 			}
+			for i := range fp.References {
+				if r := &fp.References[i]; r.Behaviour != nil {
+					worlds, seen := r.Behaviour.Size()
+					fmt.Fprintf(w, "  behaviour %s: %d reads, writes, calls and results in %d worlds\n", term.Escape(r.Label), seen, worlds)
+				}
+			}
 			for _, k := range []fingerprint.Kind{fingerprint.KindString, fingerprint.KindImport} {
 				for _, s := range fp.TextsOf(k) {
 					fmt.Fprintf(w, "  %s %q\n", k, s)

@@ -261,13 +261,19 @@ func (amd64Machine) isPLT(b []byte) bool {
 	return len(b) >= 8 && b[0] == 0xff && b[1] == 0x35 && (b[6] == 0xff && b[7] == 0x25 || b[6] == 0xf2 && b[7] == 0xff)
 }
 
-// arguments: psABI, 3.2.3.
+// argumentRegisters are in the psABI's order (3.2.3).
+var argumentRegisters = [...]amd64.Reg{amd64.RDI, amd64.RSI, amd64.RDX, amd64.RCX, amd64.R8, amd64.R9}
+
 func (amd64Machine) arguments(m *Module, i int) Feature {
-	registers := amd64.Set(amd64.RDI, amd64.RSI, amd64.RDX, amd64.RCX, amd64.R8, amd64.R9)
+	return feature(KindArguments, uint64(m.reads(i)))
+}
+
+// reads returns the argument registers that function i reads.
+func (m *Module) reads(i int) amd64.RegSet {
+	registers := amd64.Set(argumentRegisters[:]...)
 	f := &m.funcs[i]
 	at := address.Addr(f.at)
-	free := amd64.FreeAtEntry(m.image.code(f.at, min(f.size, maxFunctionSize)), at, at, registers)
-	return feature(KindArguments, uint64(registers&^free))
+	return registers &^ amd64.FreeAtEntry(m.image.code(f.at, min(f.size, maxFunctionSize)), at, at, registers)
 }
 
 func (amd64Machine) named(relocation uint32) (name, slot bool) {

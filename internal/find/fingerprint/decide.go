@@ -120,6 +120,7 @@ type verdict struct {
 	rivals           []match
 	fixed, undecided bool
 	placed           bool // see byPlace
+	performed        bool // see byBehaviour
 }
 
 func (v *verdict) better(o *verdict) bool {

@@ -29,6 +29,12 @@
 // of its own is told to be no rival, nor the target (placed.go). It tells code that is there
 // more than once apart by who calls it.
 //
+// It may carry what the function does (played.go): reads, writes, calls and results when an
+// interpreter executes it in made-up worlds (package behaviour). Where the code does not tell,
+// the functions that could be the target are executed in the same worlds (behaviour.go); the
+// one that does the same, when no other comes near, here or in the reference's build, is it,
+// if its code and what is around it speak for it too.
+//
 // Invariants:
 //
 //   - Names in a symbol table are never compared one by one, only shown. All those that

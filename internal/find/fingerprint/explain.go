@@ -82,7 +82,7 @@ func (s *search) evidence(v *verdict) []string {
 
 // enough says what makes code that is less alike AUTO.
 func (s *search) enough(v *verdict) string {
-	if v.tier < Auto || v.placed || v.top.similarity >= autoSimilar {
+	if v.tier < Auto || v.placed || v.performed || v.top.similarity >= autoSimilar {
 		return ""
 	}
 	switch s.autoSimilar(v.top, v.margin) {

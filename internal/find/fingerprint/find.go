@@ -147,7 +147,7 @@ func (s *Search) answer(absent []address.Vaddr) Finding {
 	}
 	s.refs = s.merged
 	s.compare(s.candidates())
-	return s.decide()
+	return s.byBehaviour(s.decide())
 }
 
 // Identical returns the functions that have exactly the code of a build of the

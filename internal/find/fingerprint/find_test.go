@@ -343,8 +343,9 @@ func FuzzContent(f *testing.F) {
 	p := build(f, "-O2")
 	fp := create(f, "parse_line", p.build("parse_line", false))
 	at := p.at("parse_line")
-	f.Add(append(content(fp), wholeVersion, 0)) // no build is there whole
-	f.Add(content(create(f, "parse_line", p.wholeBuild("parse_line"))))
+	f.Add(append(content(fp), wholeVersion, 0, behaviourVersion, 0)) // no build is there whole, and none was executed
+	f.Add(append(content(create(f, "parse_line", p.wholeBuild("parse_line"))), behaviourVersion, 0))
+	f.Add(content(create(f, "parse_line", p.performing("parse_line"))))
 	f.Add([]byte("\x01f\x00\x00\x01"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, o := &reader{b: b, version: version}, &reader{b: b, version: version, outline: true}
@@ -381,7 +382,7 @@ func strippedShop(t testing.TB) []byte {
 func FuzzModule(f *testing.F) {
 	file := strippedShop(f)
 	p, q := build(f, "-O2"), build(f, "-O1")
-	fp := create(f, "parse_line", p.build("parse_line", false), q.build("parse_line", false), build(f, "-O2", "-DFIXED").build("parse_line", true))
+	fp := create(f, "parse_line", p.performing("parse_line"), q.build("parse_line", false), build(f, "-O2", "-DFIXED").build("parse_line", true))
 	f.Add(uint32(64), []byte{1})
 	for _, c := range hostileChanges(f, file) {
 		f.Add(c.at, c.with)

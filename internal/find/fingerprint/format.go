@@ -11,15 +11,15 @@ import (
 	"slices"
 )
 
-// The .pf format, version 6; docs/pfp.md describes it. Version 1, without sketches,
+// The .pf format, version 7; docs/pfp.md describes it. Version 1, without sketches,
 // version 2, without slots, version 3, without kin, version 4, without builds that are
-// there whole, and version 5, without places that lead to functions, are read too; 5 and 4
-// are written where there is none. After the magic, the
+// there whole, version 5, without places that lead to functions, and version 6, without
+// what functions do, are read too; 6, 5 and 4 are written where there is none. After the magic, the
 // version and a CRC-32 of the rest comes deflated data: integers are unsigned LEB128 (as
 // in DWARF), a text is its length and its bytes, a list is its length and its elements.
 const (
 	magic   = "PIEpf"
-	version = 6
+	version = 7
 	header  = len(magic) + 1 + 4
 )
 
@@ -69,6 +69,8 @@ func (fp *Fingerprint) Encode() []byte {
 // version is the oldest that can hold the fingerprint.
 func (fp *Fingerprint) version() byte {
 	switch {
+	case fp.knowsBehaviour():
+		return 7
 	case fp.tellsPlaces():
 		return 6
 	case fp.carriesWhole():
@@ -121,6 +123,9 @@ func (w *writer) fingerprint(fp *Fingerprint) {
 	}
 	if fp.version() >= 5 {
 		w.wholes(fp.References)
+	}
+	if fp.version() >= 7 {
+		w.behaviours(fp.References)
 	}
 }
 

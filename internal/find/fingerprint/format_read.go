@@ -141,6 +141,9 @@ func (r *reader) fingerprint() *Fingerprint {
 	if r.version >= 5 {
 		r.wholes(fp.References)
 	}
+	if r.version >= 7 {
+		r.behaviours(fp.References)
+	}
 	return fp
 }
 

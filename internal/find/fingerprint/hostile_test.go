@@ -85,7 +85,7 @@ func every(step, size, n uint64) []binfile.Range {
 // bounded time and memory.
 func TestHostilePrograms(t *testing.T) {
 	p := build(t, "-O2")
-	fp := create(t, "parse_line", p.build("parse_line", false), build(t, "-O2", "-DFIXED").build("parse_line", true))
+	fp := create(t, "parse_line", p.performing("parse_line"), build(t, "-O2", "-DFIXED").build("parse_line", true))
 	random := rand.New(rand.NewPCG(1, 2))
 	noise := make([]byte, 4<<20)
 	for i := range noise {
@@ -133,7 +133,7 @@ func TestHostilePrograms(t *testing.T) {
 					Diff(m, p.Module)
 				}
 				for i := range min(len(m.funcs), 3) {
-					_, _ = Create("x", []Build{{Label: "x", Module: m, At: m.funcs[i].at}})
+					_, _ = Create("x", []Build{{Label: "x", Module: m, At: m.funcs[i].at, Behaviour: true}})
 				}
 				var now runtime.MemStats
 				runtime.GC()
@@ -155,7 +155,7 @@ func TestHostilePrograms(t *testing.T) {
 // FuzzProgram makes programs of any code and any functions.
 func FuzzProgram(f *testing.F) {
 	p := build(f, "-O2")
-	fp := create(f, "parse_line", p.build("parse_line", false))
+	fp := create(f, "parse_line", p.performing("parse_line"))
 	f.Add(false, bytes.Repeat([]byte{0x0f, 0x84, 0x10, 0, 0, 0, 0xe8, 0xf0, 0xff, 0xff, 0xff, 0xc3}, 64), uint16(64), uint16(64), uint16(12))
 	f.Add(false, bytes.Repeat([]byte{0xff, 0x25, 0, 0, 0, 0, 0x90}, 64), uint16(1), uint16(400), uint16(400))
 	f.Add(true, bytes.Repeat([]byte{0, 0, 0, 0x90, 0, 0x40, 0, 0x91, 0xff, 0xff, 0xff, 0x97, 0, 2, 0x1f, 0xd6}, 64), uint16(64), uint16(64), uint16(16))
@@ -176,7 +176,7 @@ func FuzzProgram(f *testing.F) {
 		m.Find(fp)
 		Diff(m, m)
 		for i := range min(len(m.funcs), 2) {
-			if fp, err := Create("x", []Build{{Label: "x", Module: m, At: m.funcs[i].at}}); err == nil {
+			if fp, err := Create("x", []Build{{Label: "x", Module: m, At: m.funcs[i].at, Behaviour: true}}); err == nil {
 				if _, err := Decode(fp.Encode()); err != nil {
 					t.Errorf("what was made of it is not read: %v", err)
 				}

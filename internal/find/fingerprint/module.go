@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/patch-integration-engine/pie/internal/address"
+	"github.com/patch-integration-engine/pie/internal/find/behaviour"
 	"github.com/patch-integration-engine/pie/internal/find/binfile"
 	"github.com/patch-integration-engine/pie/internal/isa/amd64"
 )
@@ -38,15 +39,16 @@ type Module struct {
 	edges       *graph // see graph
 	plt         map[address.Vaddr]string
 	whole       *whole
-	common      *census    // see background
-	said        *Sketch    // see sketch
-	left        int        // instructions that may still be decoded
-	inst        amd64.Inst // see code
-	scratch     []Feature  // room for those of one function
-	splits      *bool      // see leavesWhole
-	overall     *Whole     // see Whole
-	lastPairing *pairing   // see paired
-	kept        *pointers  // see keeps
+	common      *census           // see background
+	said        *Sketch           // see sketch
+	left        int               // instructions that may still be decoded
+	inst        amd64.Inst        // see code
+	scratch     []Feature         // room for those of one function
+	splits      *bool             // see leavesWhole
+	overall     *Whole            // see Whole
+	lastPairing *pairing          // see paired
+	kept        *pointers         // see keeps
+	executes    *behaviour.Runner // see runner
 }
 
 // function is where a function is.

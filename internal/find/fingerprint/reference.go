@@ -38,6 +38,8 @@ type Reference struct {
 	// Whole is the build itself, or nil, and Node which of its functions the target is.
 	Whole *Whole
 	Node  int
+	// Behaviour is what the function does when it is executed, or nil.
+	Behaviour *Behaviour
 }
 
 // Sample is one function of a reference build.
@@ -79,6 +81,8 @@ type Build struct {
 	At     address.Vaddr
 	Fixed  bool
 	Whole  bool // the fingerprint carries the build whole
+	// Behaviour says that the fingerprint carries what the function does when it is executed.
+	Behaviour bool
 }
 
 // ErrNotThere says that no function starts at the address.
@@ -117,6 +121,9 @@ func Create(function string, builds []Build) (*Fingerprint, error) {
 				return nil, fmt.Errorf("%s: %w", b.Label, err)
 			}
 			r.Whole, r.Node = w, i
+		}
+		if b.Behaviour && b.Module.runner() != nil {
+			r.Behaviour = b.Module.behaviourOf(i, b.Module.observed(i, &r))
 		}
 		fp.References = append(fp.References, r)
 		for f, s := range b.Module.texts(i) {
