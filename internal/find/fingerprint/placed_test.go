@@ -72,7 +72,7 @@ func TestDamagedWholeIsRefused(t *testing.T) {
 	plain := len(content(create(t, "parse_line", p.build("parse_line", false))))
 	good := content(fp)
 	read := func(b []byte) error {
-		r := &reader{b: b, version: version}
+		r := &reader{b: b, version: 6}
 		r.fingerprint()
 		if r.bad == "" {
 			return nil
