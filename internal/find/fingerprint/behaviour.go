@@ -17,7 +17,7 @@ const (
 	// playedScore is the evidence of code, texts and what is around that AUTO wants besides,
 	// in nats, and playedLikely what CONFIRM wants: what calls the target and little else
 	// does what the target does, where that is not there.
-	playedScore, playedLikely = 15, 8
+	playedScore, playedLikely = 12, 8
 	// maxSuspects functions are executed, among them what is around the suspectsAround that
 	// fit best, aroundSuspects on either side, small ones first.
 	maxSuspects                    = 56
