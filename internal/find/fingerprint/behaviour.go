@@ -12,6 +12,9 @@ const (
 	playedShare, playedApart = .7, .15
 	// playedSeen is how much must be seen of the reference, and playedWorlds in how many.
 	playedSeen, playedWorlds = 60, 4
+	// playedUnlike times the worlds in which it does something else are more than all, where
+	// it is a hint only.
+	playedUnlike = 8
 	// playedDoubt is the share from which on another answer counts, when it is so far ahead.
 	playedDoubt, playedDoubtApart = .3, .1
 	// playedScore is the evidence of code, texts and what is around that AUTO wants besides,
@@ -56,8 +59,11 @@ func (s *search) byBehaviour(f Finding) Finding {
 	}
 	p := &all[best]
 	v := s.performed(p, all)
-	if f.Tier != None && f.At != s.m.funcs[p.fn].at {
+	if at := s.m.funcs[p.fn].at; f.Tier != None && f.At != at {
 		v.lower(Hint, fmt.Sprintf("the code of another function, at %v, is more like the reference's", f.At))
+		if f.Tier == Confirm && v.tier == Hint {
+			f.Tier, f.Why = Hint, append(f.Why, fmt.Sprintf("another function, at %v, does what the reference does", at))
+		}
 	}
 	s.tellFixed(&v)
 	if v.tier <= f.Tier {
@@ -100,7 +106,11 @@ func (s *search) performed(p *performance, all []performance) verdict {
 	}
 	if p.unlike > 0 {
 		// As what was split off behind the checks of the target does where these fail.
-		v.lower(Confirm, fmt.Sprintf("in %d of %d made-up worlds it does something else than the reference", p.unlike, p.worlds))
+		to := Confirm
+		if playedUnlike*p.unlike > p.worlds {
+			to = Hint
+		}
+		v.lower(to, fmt.Sprintf("in %d of %d made-up worlds it does something else than the reference", p.unlike, p.worlds))
 	}
 	switch around := v.top.found + v.top.missed; {
 	case v.top.score < playedLikely:
