@@ -102,6 +102,9 @@ func directives(name string, data []byte) ([]string, error) {
 				Instead: "declare an array of arrays, char names[3][8], or write a switch"}
 		}
 	}
+	if err := misplaced(name, f); err != nil {
+		return nil, err
+	}
 	s := f.Section(".pie")
 	if s == nil {
 		return nil, &Error{File: name, Msg: "no lines of a prepatch", Instead: `write PIE("id CVE-YYYY-NNNN"); of libpie.h`}

@@ -238,8 +238,12 @@ func TestRefused(t *testing.T) {
 	head := "#include \"libpie.h\"\nPIE(\"id TEST-1\");\n"
 	guard := "PIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass\")\n"
 	for what, c := range map[string]struct{ text, says string }{
-		"no lines":           {"#include \"libpie.h\"\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "no lines of a prepatch"},
-		"no guard":           {head + "int x(void) { return 0; }\n", "prepatch has no guard"},
+		"no lines":     {"#include \"libpie.h\"\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "no lines of a prepatch"},
+		"no guard":     {head + "int x(void) { return 0; }\n", "no PIE_GUARD stands before x"},
+		"static alone": {head + "__attribute__((used)) static int x(void) { return 0; }\n", "prepatch has no guard"},
+		"before a function beside it": {head + guard + "static u64 low(u64 a) { return a & 255; }\nu64 f(struct pie_call *c) { return low(c->arg[0]) == 3; }",
+			"PIE_GUARD stands before low, which is static, and f has none"},
+		"before its table":   {head + guard + "static const u8 bad[256] = {1};\nu64 f(struct pie_call *c) { return bad[c->arg[0] & 255]; }", "before the variable bad"},
 		"another section":    {head + "__attribute__((section(\"xdp\"), used)) int f(void) { return 0; }", "no guard; declare guards with PIE_GUARD"},
 		"a wrong key":        {head + "PIE_GUARD(\"exe=x func=f onfault=pass onfuel=pass color=red\")\nu64 f(struct pie_call *c) { return 0; }", `unknown key`},
 		"a wrong line":       {head + "PIE(\"idd X\");\n" + guard + "u64 f(struct pie_call *c) { return 0; }", "unknown directive"},
