@@ -118,8 +118,22 @@ func (s *search) performed(p *performance, all []performance) verdict {
 	case v.top.score < playedScore, around > 0 && v.top.found == 0:
 		v.lower(Confirm, "not much of its code, its texts and what is around it is the reference's")
 	}
+	s.saysOther(&v, ref)
 	s.folded(&v, ref)
 	return v
+}
+
+// saysOther doubts a function with a text or import in place of one of the reference's: a
+// sibling of the target, which is there where the target is not, does the same but for that.
+// In another version it is enough that one is missing, or there is one more.
+func (s *search) saysOther(v *verdict, ref *Reference) {
+	t := s.texts(&ref.Target, v.top.fn)
+	switch {
+	case t.both < t.missing+t.extra, t.missing >= otherText && t.extra >= otherText:
+		v.lower(Confirm, "it refers to another text or import in place of one of the reference's")
+	case !s.nearSource() && max(t.missing, t.extra) >= otherText:
+		v.lower(Confirm, "a text or import of the reference's is missing, or there is one more")
+	}
 }
 
 // performances compares the suspects with each build without the fix, in each manner.
