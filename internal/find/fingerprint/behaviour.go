@@ -59,6 +59,9 @@ func (s *search) byBehaviour(f Finding) Finding {
 	}
 	p := &all[best]
 	v := s.performed(p, all)
+	if v.top.exact { // the same code does the same: what was said of it stands
+		return f
+	}
 	if at := s.m.funcs[p.fn].at; f.Tier != None && f.At != at {
 		v.lower(Hint, fmt.Sprintf("the code of another function, at %v, is more like the reference's", f.At))
 		if f.Tier == Confirm && v.tier == Hint {
@@ -125,7 +128,8 @@ func (s *search) performed(p *performance, all []performance) verdict {
 
 // saysOther doubts a function with a text or import in place of one of the reference's: a
 // sibling of the target, which is there where the target is not, does the same but for that.
-// In another version it is enough that one is missing, or there is one more.
+// In another version it is enough that one is missing, or there is one more, and what is the
+// reference's has to be more than its code: templates are made for many types.
 func (s *search) saysOther(v *verdict, ref *Reference) {
 	t := s.texts(&ref.Target, v.top.fn)
 	switch {
@@ -133,6 +137,8 @@ func (s *search) saysOther(v *verdict, ref *Reference) {
 		v.lower(Confirm, "it refers to another text or import in place of one of the reference's")
 	case !s.nearSource() && max(t.missing, t.extra) >= otherText:
 		v.lower(Confirm, "a text or import of the reference's is missing, or there is one more")
+	case !s.nearSource() && t.both+perFunction*float64(v.top.found) < corroboration:
+		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's")
 	}
 }
 
