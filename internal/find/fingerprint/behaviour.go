@@ -128,17 +128,14 @@ func (s *search) performed(p *performance, all []performance) verdict {
 
 // saysOther doubts a function with a text or import in place of one of the reference's: a
 // sibling of the target, which is there where the target is not, does the same but for that.
-// In another version it is enough that one is missing, or there is one more, and what is the
-// reference's has to be more than its code: templates are made for many types.
+// In another version a sibling may do just what the target did, and say it too.
 func (s *search) saysOther(v *verdict, ref *Reference) {
 	t := s.texts(&ref.Target, v.top.fn)
 	switch {
 	case t.both < t.missing+t.extra, t.missing >= otherText && t.extra >= otherText:
 		v.lower(Confirm, "it refers to another text or import in place of one of the reference's")
-	case !s.nearSource() && max(t.missing, t.extra) >= otherText:
-		v.lower(Confirm, "a text or import of the reference's is missing, or there is one more")
-	case !s.nearSource() && t.both+perFunction*float64(v.top.found) < corroboration:
-		v.lower(Confirm, "few texts, imports and functions around it show that it is the reference's")
+	case !s.nearSource():
+		v.lower(Confirm, "the source is not the same, nor a patch from it: another function may do there what the reference does")
 	}
 }
 
