@@ -177,6 +177,24 @@ func TestLetGoUnsaid(t *testing.T) {
 	}
 }
 
+// A worker that is not done long after it has let go of a process is given up, and the
+// process was held until it was let go of, not until then.
+func TestLetGoLongAgo(t *testing.T) {
+	c := newCrowd(t)
+	c.pool.answers = make(chan said, 1)
+	c.execBy(t, os.Getpid()) // whom nobody traces
+	h := c.worker.at
+	h.seized, h.letGo, h.held = true, true, 3*time.Millisecond
+	h.began = time.Now().Add(-MaxLimit - 2*workTime)
+	if c.expire(); c.worker.at != nil {
+		t.Fatalf("the worker is at %+v", c.worker.at)
+	}
+	c.answer(<-c.pool.answers)
+	if r := c.told(t); r.Kind != Late || r.Held != 3*time.Millisecond {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestForecast(t *testing.T) {
 	p := pace(10)
 	for _, tt := range []struct {

@@ -418,7 +418,7 @@ func (k *keeper) expire() {
 		if time.Since(h.given) >= k.seizing {
 			k.allow(h)
 		}
-		if k.left(h) <= 0 && h.seized && !traced(h.opening.tid) {
+		if k.left(h) <= 0 && !h.letGo && h.seized && !traced(h.opening.tid) {
 			k.released(h)
 		}
 		if k.left(h) <= 0 {
