@@ -84,7 +84,7 @@ func TestSSH(t *testing.T) {
 func startSSH(t *testing.T, args ...string) *sshd {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("sshd with sandboxed children takes root")
+		t.Fatal("sshd with sandboxed children takes root, as these tests do")
 	}
 	dir, err := os.MkdirTemp(programs, "ssh")
 	if err == nil {
